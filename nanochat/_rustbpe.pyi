@@ -1,0 +1,36 @@
+"""The Rust crate in rustbpe/, built by maturin. Every text that is no valid Unicode raises UnicodeEncodeError."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+class Trainer:
+    """Counts the pieces of texts, then merges them into tokens."""
+
+    def __init__(self, pattern: str) -> None:
+        """ValueError where the pattern cannot be compiled."""
+
+    def feed(self, texts: Iterable[str]) -> None:
+        """Read texts to the end, in batches, and count their pieces without Python's lock."""
+
+    @property
+    def distinct_pieces(self) -> int:
+        """What memory grows with."""
+
+    @property
+    def bytes_left_out(self) -> int:
+        """Bytes of the texts that the pattern matched nowhere."""
+
+    def train(self, merges: int, progress: Callable[[int], object] | None = None) -> list[bytes]:
+        """Make at most so many merges; all tokens, bytes first, in the order of their ids. Fewer where no pair is left.
+
+        `progress` is called with the merges made, now and then; what it raises ends the work.
+        """
+
+class Encoder:
+    """Text to ids. Safe to use from several Python threads."""
+
+    def __init__(self, pattern: str, tokens: Sequence[bytes]) -> None:
+        """`tokens` in the order of their ids. ValueError where a byte is missing, or a token empty or twice there."""
+
+    def encode(self, text: str) -> list[int]: ...
+    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
+        """As `encode` on each text, on so many threads; None: one a processor."""

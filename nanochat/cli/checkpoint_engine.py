@@ -1,0 +1,51 @@
+"""The engine behind a CHECKPOINT argument: found, loaded, put where this machine computes fastest.
+
+In: what a person writes as CHECKPOINT. Out: an engine and the model's name. torch is imported when it is called.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nanochat.errors import wrong_input
+from nanochat.hardware import default_device, default_dtype, probe_machine
+from nanochat.registry import load_registry
+from nanochat.running.find import find_checkpoint
+
+if TYPE_CHECKING:
+    from nanochat.inference.engine import Engine
+
+checkpoint_argument = click.argument("checkpoint", required=False)
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cuda", "mps", "cpu"]), default="auto", help="Where to compute."
+)
+
+
+def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Engine, str]":
+    """An engine that answers `rows` requests at once.
+
+    InputError E405 where there is no such checkpoint, E404 where the device is not here; StageError E406 for a broken
+    one.
+    """
+    folder = find_checkpoint(checkpoint)  # before torch is imported: a wrong name is known at once
+
+    from nanochat.inference.engine import Engine
+    from nanochat.runtime import is_available, local_runtime
+    from nanochat.training.checkpoint import load_checkpoint
+
+    chosen = default_device(probe_machine()) if device == "auto" else device
+    if not is_available(chosen):
+        if device != "auto":
+            raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
+        chosen = "cpu"  # the device is there, but this torch was built without it
+    runtime = local_runtime(device=chosen, dtype=default_dtype(chosen))
+    loaded = load_checkpoint(folder, runtime, load_registry())
+    # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
+    model = loaded.model.to(runtime.dtype).eval()
+    return Engine(model, loaded.tokenizer, runtime, tools=loaded.tools, rows=rows), model_name(folder)
+
+
+def model_name(folder: Path) -> str:
+    """A checkpoint's name for people and clients: that of its stage in the store, or its own folder's."""
+    return folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name

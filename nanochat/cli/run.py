@@ -1,0 +1,32 @@
+"""`nanochat run RECIPE` and `nanochat-run RECIPE`: do what a recipe says and is not done yet."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from nanochat.running.runner import Request, run_recipe
+
+
+@click.command("run")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe.")
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--from", "start", metavar="STAGE", help="Begin with this stage; those before it must be finished.")
+@click.option("--fresh", multiple=True, metavar="STAGE", help="Redo this stage, and what follows it.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and the command lines, run nothing.")
+def command(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    until: str | None,
+    start: str | None,
+    fresh: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Train what RECIPE declares: finished stages are skipped, one that was cut off goes on.
+
+    Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
+    again to go on.
+    """
+    request = Request(recipe=recipe, overrides=overrides, until=until, start=start, fresh=fresh, dry_run=dry_run)
+    sys.exit(run_recipe(request))

@@ -1,0 +1,158 @@
+"""The vocabulary in which a component declares its configuration.
+
+In: attrs fields made by `option`, `component`, `components` and `artifact`. Out: metadata that the recipe room reads to
+check types and ranges, to fill `"auto"` values, and to tell identity from execution. Nothing here reads a recipe.
+
+    @config
+    class GPTConfig:
+        depth: int = option(minimum=1, doc="transformer blocks")
+        dim: int = option(AUTO, derive="gpt.dim", minimum=1)
+        compile: bool = option(False, execution=True)
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Literal, TypeVar, dataclass_transform
+
+import attrs
+
+AUTO: Final[Any] = "auto"
+"""Default of an option that a derivation fills. Typed Any, so that `dim: int = option(AUTO, …)` checks."""
+
+METADATA = "nanochat"
+T = TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class Rules:
+    """What is known of a field beside its type and default."""
+
+    role: Literal["option", "component", "components", "artifact"] = "option"
+    doc: str = ""
+    execution: bool = False
+    """True: never part of a stage's key (process counts, logging, paths, compilation)."""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[Any, ...] = ()
+    finite: bool = True
+    derive: str = ""
+    """The derivation that fills "auto"."""
+    kind: str = ""
+    """component, components: the plugin kind. artifact: its type."""
+    slot: type | None = None
+    """components: an attrs class of the keys that the table holds beside the component's own."""
+    optional: bool = False
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
+def config(cls: type[T]) -> type[T]:
+    """Make a class a config class: frozen, keyword-only attrs."""
+    return attrs.frozen(kw_only=True)(cls)
+
+
+def option(
+    default: Any = attrs.NOTHING,
+    *,
+    doc: str = "",
+    execution: bool = False,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[Any, ...] = (),
+    finite: bool = True,
+    derive: str = "",
+) -> Any:
+    """A plain value. Without a default the recipe must give it; with `derive` the default is "auto"."""
+    if derive and default is attrs.NOTHING:
+        default = AUTO
+    rules = Rules(
+        doc=doc,
+        execution=execution,
+        minimum=minimum,
+        maximum=maximum,
+        choices=choices,
+        finite=finite,
+        derive=derive,
+    )
+    if isinstance(default, dict | list):
+        made = default
+        return attrs.field(factory=lambda: type(made)(made), metadata={METADATA: rules})
+    return attrs.field(default=default, metadata={METADATA: rules})
+
+
+def component(kind: str, *, optional: bool = False, doc: str = "") -> Any:
+    """A table with a `use` key, resolved to one component of `kind`. Optional: None when absent."""
+    rules = Rules(role="component", kind=kind, doc=doc, optional=optional)
+    return attrs.field(default=None if optional else attrs.NOTHING, metadata={METADATA: rules})
+
+
+def components(kind: str, *, slot: type | None = None, optional: bool = False, doc: str = "") -> Any:
+    """A table of named tables, each with a `use` key of `kind`; `slot` holds keys of the table that are not its own."""
+    rules = Rules(role="components", kind=kind, slot=slot, doc=doc, optional=optional)
+    return attrs.field(default=attrs.Factory(dict) if optional else attrs.NOTHING, metadata={METADATA: rules})
+
+
+def artifact(kind: str, *, optional: bool = False, doc: str = "") -> Any:
+    """What another stage made: `stage:NAME`, `path:…` or `store:KEY`; `kind` is tokenizer, checkpoint or figures."""
+    rules = Rules(role="artifact", kind=kind, doc=doc, optional=optional)
+    return attrs.field(default=None if optional else attrs.NOTHING, metadata={METADATA: rules})
+
+
+def rules_of(attribute: "attrs.Attribute[Any]") -> Rules:
+    """The rules a field was declared with; a bare attrs field is a plain option."""
+    found = attribute.metadata.get(METADATA)
+    return found if isinstance(found, Rules) else Rules()
+
+
+@attrs.frozen(kw_only=True)
+class Artifact:
+    """A reference to what a stage made. `path` is set once a store is known, that is in a worker."""
+
+    reference: str
+    kind: str
+    path: Path | None = None
+
+    def folder(self) -> Path:
+        """Where the artifact lies."""
+        assert self.path is not None, f"{self.reference} was not located"
+        return self.path
+
+
+@attrs.frozen(kw_only=True)
+class Component:
+    """A resolved `use`: which plugin, its config, and its slot's keys."""
+
+    kind: str
+    name: str
+    """The table's own name in the recipe: `web` in [stages.base.data.web]."""
+    use: str
+    revision: int
+    config: Any
+    slot: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class Derivation:
+    """A named rule that fills an "auto" value: a pure function of other values of the recipe.
+
+    inputs: parameter name → where its value stands: `depth` (a sibling key), `stage.tokens_per_param` (a key or a
+    component of the enclosing stage), `stage.tokenizer.vocab_size` (across an artifact reference, into the stage that
+    makes it), `recipe.seed`, `hardware.device`. A component arrives as its resolved config object.
+    """
+
+    inputs: Mapping[str, str]
+    compute: Callable[..., Any]
+    sentence: str
+
+
+class Fingerprinted:
+    """A config class may say what data it stands for: the answer is part of the key of every stage that uses it.
+
+    `fingerprint()` must be quick (digests are cached by size and time), touch no network and import no torch. It raises
+    an `InputError` where the data is not there.
+    """
+
+    __slots__ = ()
+    produces: ClassVar[str]
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        raise NotImplementedError

@@ -1,0 +1,187 @@
+"""What the loaders of pretraining and finetuning have in common: batches, lanes in turn, and a state to go on from.
+
+The rows of training are numbered 0, 1, 2, … through the whole run. Row g is made by lane g mod V, which makes its rows
+in order and knows of no other lane; rank k of W (W divides V) makes the rows g with g mod W = k. So the rows of a
+step, total rows R in number, are rows sR … (s+1)R − 1 whatever W is. A state names cursors and buffers by
+lane number and is written between steps, so the states of all ranks together serve any W that divides V.
+Not here: where rows come from (the loaders), files (training's checkpoints write a `LoaderState`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nanochat.data.packing import Document
+from nanochat.errors import NanochatError, wrong_input
+
+IGNORED = -1
+"""The target where there is no loss."""
+
+
+@attrs.frozen(eq=False)
+class Batch:
+    """Rows of a forward pass."""
+
+    inputs: torch.Tensor  # (B, T) int64
+    targets: torch.Tensor  # (B, T) int64, IGNORED where there is no loss
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LoaderState:
+    """Where a loader stands, for the lanes of one rank or of several."""
+
+    cursors: dict[str, Any]
+    """JSON: {"rows": rows made by all ranks, "lane_count": V, "lanes": {lane number: the lane's own cursor}}."""
+    buffers: dict[str, NDArray[Any]]
+    """"LANE.ids" (uint32) and what belongs to them: the documents that a lane has taken and not yet used."""
+
+
+class Lane(Protocol):
+    """One of the V orders of data. It depends on nothing but its own past."""
+
+    def row(self) -> list[Document]:
+        """The pieces of its next row."""
+
+    def cursor(self) -> dict[str, Any]:
+        """Where it reads on, and what it counts: JSON-able."""
+
+    def held(self) -> list[Document]:
+        """The documents it has taken and not yet used, in order of arrival."""
+
+    def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
+        """Go on from a saved cursor and the documents held then."""
+
+
+class Turns:
+    """Which lane makes each of this rank's next rows."""
+
+    def __init__(self, lanes: int, rank: int, world_size: int) -> None:
+        assert 0 <= rank < world_size
+        if lanes < 1 or lanes % world_size:
+            valid = [str(size) for size in range(1, lanes + 1) if lanes % size == 0]
+            raise wrong_input(
+                "E115",
+                f"the data has {lanes} lanes, which {world_size} processes cannot share equally",
+                help=f"start {' or '.join(valid)} processes, or set the stage's `lanes` to a multiple of {world_size}",
+            )
+        self.lanes, self.rank, self.world_size = lanes, rank, world_size
+        self.rows = 0
+        """Rows made by all ranks together."""
+
+    @property
+    def own(self) -> list[int]:
+        """The lanes of this rank."""
+        return list(range(self.rank, self.lanes, self.world_size))
+
+    def take(self, rows: int) -> list[int]:
+        """The lanes of this rank's next rows, in order."""
+        first = self.rows + (self.rank - self.rows) % self.world_size
+        self.rows += rows * self.world_size
+        return [(first + turn * self.world_size) % self.lanes for turn in range(rows)]
+
+
+class Loader:
+    """Batches from the lanes of one rank. Its two kinds differ in their lanes."""
+
+    def __init__(self, turns: Turns, lanes: Mapping[int, Lane], *, rows: int, sequence_len: int, pad: int) -> None:
+        assert rows > 0
+        assert sequence_len > 0
+        self._turns = turns
+        self._lanes = lanes
+        self._rows, self._sequence_len, self._pad = rows, sequence_len, pad
+
+    def next_batch(self) -> Batch:
+        """The next (B, T) inputs and targets of this rank."""
+        return batch_of(
+            [self._lanes[lane].row() for lane in self._turns.take(self._rows)], self._sequence_len, self._pad
+        )
+
+    def state(self) -> LoaderState:
+        """Everything that the following batches depend on."""
+        cursors = {str(number): lane.cursor() for number, lane in self._lanes.items()}
+        buffers: dict[str, NDArray[Any]] = {}
+        for number, lane in self._lanes.items():
+            buffers.update({f"{number}.{name}": array for name, array in arrays_of(lane.held()).items()})
+        return LoaderState(
+            cursors={"rows": self._turns.rows, "lane_count": self._turns.lanes, "lanes": cursors}, buffers=buffers
+        )
+
+    def load_state(self, state: LoaderState) -> None:
+        """Go on where `state` was made, at any world size. It may hold more lanes than this rank's own."""
+        if state.cursors.get("lane_count") != self._turns.lanes:
+            found = state.cursors.get("lane_count")
+            raise _unfit_state(f"it was made with {found} lanes, and there are {self._turns.lanes}")
+        for number, lane in self._lanes.items():
+            try:
+                cursor = state.cursors["lanes"][str(number)]
+                prefix = f"{number}."
+                arrays = {name.removeprefix(prefix): a for name, a in state.buffers.items() if name.startswith(prefix)}
+                lane.resume(cursor, documents_of(arrays))
+            except KeyError as error:
+                raise _unfit_state(f"lane {number} lacks {error}") from error
+        self._turns.rows = int(state.cursors["rows"])
+
+
+def joined(states: Iterable[LoaderState]) -> LoaderState:
+    """The states that all ranks made at one step, as one."""
+    first, *others = states
+    lanes, buffers = dict(first.cursors["lanes"]), dict(first.buffers)
+    for state in others:
+        if state.cursors["rows"] != first.cursors["rows"]:
+            raise _unfit_state("its ranks were saved at different steps")
+        lanes.update(state.cursors["lanes"])
+        buffers.update(state.buffers)
+    return LoaderState(cursors={**first.cursors, "lanes": lanes}, buffers=buffers)
+
+
+def batch_of(rows: Sequence[Sequence[Document]], sequence_len: int, pad: int) -> Batch:
+    """Rows of pieces as tensors: inputs without each row's last id, targets without its first."""
+    ids = np.full((len(rows), sequence_len + 1), pad, dtype=np.int64)  # (B, T+1)
+    targets = np.full((len(rows), sequence_len + 1), IGNORED, dtype=np.int64)
+    for number, pieces in enumerate(rows):
+        start = 0
+        for piece in pieces:
+            stop = start + len(piece.ids)
+            ids[number, start:stop] = piece.ids
+            learnt = slice(None) if piece.mask is None else piece.mask
+            targets[number, start:stop][learnt] = piece.ids[learnt]
+            start = stop
+    inputs = torch.from_numpy(ids)[:, :-1].contiguous()  # (B, T)
+    return Batch(inputs, torch.from_numpy(targets)[:, 1:].contiguous())
+
+
+def arrays_of(documents: Sequence[Document]) -> dict[str, NDArray[Any]]:
+    """Documents as a few arrays, for safetensors."""
+    arrays: dict[str, NDArray[Any]] = {
+        "ids": np.concatenate([np.empty(0, np.uint32), *(document.ids for document in documents)]),
+        "offsets": np.cumsum([0, *(len(document.ids) for document in documents)], dtype=np.int64),
+        "lengths": np.array([document.length for document in documents], dtype=np.int64),
+        "sources": np.array([document.source for document in documents], dtype=np.int64),
+    }
+    masks = [document.mask for document in documents if document.mask is not None]
+    if masks:
+        arrays["mask"] = np.concatenate(masks)
+    return arrays
+
+
+def documents_of(arrays: Mapping[str, NDArray[Any]]) -> list[Document]:
+    """The documents that `arrays_of` was given."""
+    ids, offsets, mask = arrays["ids"], arrays["offsets"], arrays.get("mask")
+    return [
+        Document(ids[start:stop], None if mask is None else mask[start:stop], source=int(source), length=int(length))
+        for start, stop, source, length in zip(
+            offsets[:-1], offsets[1:], arrays["sources"], arrays["lengths"], strict=True
+        )
+    ]
+
+
+def _unfit_state(reason: str) -> NanochatError:
+    return wrong_input(
+        "E406",
+        f"the loader's state does not fit this stage: {reason}",
+        help="go on from another checkpoint, or begin the stage anew with --fresh STAGE",
+    )

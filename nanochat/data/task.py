@@ -1,0 +1,54 @@
+"""The contract of a task: conversations to learn from, and how to score an answer.
+
+A task keeps the names it has in the nanochat world, so that one written elsewhere is registered without a change:
+`eval_type`, `num_examples`, `get_example`, `evaluate`, and for reinforcement `reward`. Slices come from the base class.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+Conversation = Mapping[str, Any]
+"""{"messages": [{"role": "user" | "assistant" | "system", "content": str | [part, …]}, …]}; a part is
+{"type": "text" | "python" | "python_output", "text": str}. A categorical one carries "letters" too."""
+
+
+class Task:
+    """A list of conversations, seen through start, stop and step. Subclasses implement the methods that raise."""
+
+    def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
+        if start < 0 or (stop is not None and stop < start) or step < 1:
+            raise ValueError(f"a task's slice needs 0 <= start <= stop and step >= 1, not {start}, {stop}, {step}")
+        self.start, self.stop, self.step = start, stop, step
+
+    @property
+    def eval_type(self) -> Literal["generative", "categorical"]:
+        """Generative: the model writes an answer. Categorical: the letters' probabilities are compared."""
+        raise NotImplementedError
+
+    def num_examples(self) -> int:
+        """How many examples there are before slicing."""
+        raise NotImplementedError
+
+    def get_example(self, index: int) -> Conversation:
+        """The example at `index` of `num_examples()`; the last message is the reference answer."""
+        raise NotImplementedError
+
+    def evaluate(self, conversation: Conversation, completion: str) -> float | bool:
+        """The score of a completion in [0, 1]."""
+        raise NotImplementedError
+
+    def reward(self, conversation: Conversation, completion: str) -> float:
+        """What reinforcement pays for a completion: the score, unless a task says otherwise."""
+        return float(self.evaluate(conversation, completion))
+
+    def __len__(self) -> int:
+        stop = self.num_examples() if self.stop is None else min(self.stop, self.num_examples())
+        return max(0, -(-(stop - self.start) // self.step))
+
+    def __getitem__(self, index: int) -> Conversation:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self.get_example(self.start + index * self.step)
+
+    def __iter__(self) -> Iterator[Conversation]:
+        return (self[index] for index in range(len(self)))

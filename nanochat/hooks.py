@@ -1,0 +1,124 @@
+"""What a plugin can implement: one hookspec for each kind of component, and the observers of a run.
+
+A plugin is a module (or object) named by an entry point in the group `nanochat.v1`. It marks functions with `hookimpl`.
+The `register_…` hooks receive a registrar whose `add` takes strings, not objects, so that listing and planning import
+neither the plugin's implementation nor torch.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pluggy
+
+PROJECT = "nanochat"
+GROUP = "nanochat.v1"
+"""The entry-point group. The API version stands in its name: an incompatible plugin is seen without importing it."""
+
+KINDS = (
+    "stage",
+    "model",
+    "transform",
+    "optimizer",
+    "source",
+    "task",
+    "eval",
+    "tool",
+    "launcher",
+    "tracker",
+    "derivation",
+)
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Registrar(Protocol):
+    """What a `register_…` hook receives: a door for one kind of component."""
+
+    def add(self, name: str, *, build: str, config: str | None = None, revision: int = 1) -> None:
+        """Offer a component under `name`.
+
+        build: "package.module:attribute", what makes it (each kind's contract says with which arguments).
+        config: "package.module:Class", its frozen attrs config class; None: the keywords of `build` serve.
+        revision: an integer to raise whenever the component's results change; it is part of every stage's key.
+        """
+
+
+@hookspec
+def register_stages(registry: Registrar) -> None:
+    """Stages: `build(config, context) -> Record`."""
+
+
+@hookspec
+def register_models(registry: Registrar) -> None:
+    """Models: `build(config, runtime) -> torch.nn.Module`; the config class offers `layout()`."""
+
+
+@hookspec
+def register_transforms(registry: Registrar) -> None:
+    """Transforms: `build(config, model, runtime) -> model`, applied before compilation."""
+
+
+@hookspec
+def register_optimizers(registry: Registrar) -> None:
+    """Optimizers: `build(config, parameters, runtime) -> Optimizer` for one named group of parameters."""
+
+
+@hookspec
+def register_sources(registry: Registrar) -> None:
+    """Sources of documents for pretraining: `build(config) -> Source`."""
+
+
+@hookspec
+def register_tasks(registry: Registrar) -> None:
+    """Tasks, that is conversations and how to score them: `build(config) -> Task`, or keywords without a config."""
+
+
+@hookspec
+def register_evals(registry: Registrar) -> None:
+    """Evaluations: `build(config, subject) -> Mapping[str, Figure]`."""
+
+
+@hookspec
+def register_tools(registry: Registrar) -> None:
+    """Tools a model can call while it answers: `build(config) -> Tool`."""
+
+
+@hookspec
+def register_launchers(registry: Registrar) -> None:
+    """Launchers of a stage's worker processes: `build(hardware) -> Launcher`."""
+
+
+@hookspec
+def register_trackers(registry: Registrar) -> None:
+    """Trackers of a run's figures: `build(config) -> Tracker`."""
+
+
+@hookspec
+def register_derivations(registry: Registrar) -> None:
+    """Rules that fill an `"auto"` value: `build` names a `nanochat.config.Derivation`."""
+
+
+@hookspec
+def validate_recipe(recipe: Any) -> list[str] | None:
+    """Look at a resolved recipe; return messages, each of which stops the run. The only observer that can."""
+
+
+@hookspec
+def before_stage(stage: str, folder: str) -> None:
+    """A stage is about to start in its store folder."""
+
+
+@hookspec
+def on_step(stage: str, step: int, figures: Mapping[str, float]) -> None:
+    """A training step was logged. Called on rank 0 of the worker."""
+
+
+@hookspec
+def after_stage(stage: str, record: Mapping[str, Any]) -> None:
+    """A stage has finished and its record was written."""
+
+
+@hookspec
+def collect_provenance() -> Mapping[str, Any] | None:
+    """More facts for the run's env.json, kept under the plugin's name."""

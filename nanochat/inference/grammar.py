@@ -1,0 +1,67 @@
+"""Which special tokens a model may write in which state: what makes a forged tool result or a foreign turn impossible.
+
+In: a tokenizer and the tools of a model. Out: for each state the mask of forbidden ids, the ids that end an answer, the
+calls that special tokens begin. Plain text (a prompt that is no conversation) ends with the next document's <|bos|>.
+"""
+
+from collections.abc import Sequence
+
+import attrs
+import torch
+
+from nanochat.inference.tool import Tool
+from nanochat.text.special import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, OUTPUT_START, SPECIAL_TOKENS
+from nanochat.text.tokenizer import Tokenizer
+
+PLAIN, TEXT = 0, 1
+"""States: outside any conversation; an answer's text. Above them one state for each call, inside its expression."""
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """A pair of special tokens, and the tools that answer to it, asked in turn."""
+
+    state: int
+    start: int
+    end: int
+    tools: Sequence[Tool]
+
+
+class Grammar:
+    """The special tokens' rules, for one tokenizer and its tools."""
+
+    def __init__(self, tokenizer: Tokenizer, tools: Sequence[Tool], *, vocab_size: int, device: torch.device) -> None:
+        special = tokenizer.special_id
+        self.answer_start = special(ASSISTANT_START)
+        self.output_start, self.output_end = special(OUTPUT_START), special(OUTPUT_END)
+        pairs = list(dict.fromkeys((tool.start, tool.end) for tool in tools))
+        self.calls = [
+            Call(
+                state=TEXT + 1 + index,
+                start=special(start),
+                end=special(end),
+                tools=[tool for tool in tools if (tool.start, tool.end) == (start, end)],
+            )
+            for index, (start, end) in enumerate(pairs)
+        ]
+        answer_end = special(ASSISTANT_END)
+        self.ends = frozenset({tokenizer.bos_id, answer_end})
+        allowed = [{tokenizer.bos_id}, {answer_end, *(call.start for call in self.calls)}]
+        allowed += [{answer_end, call.end} for call in self.calls]
+        every = [special(token) for token in SPECIAL_TOKENS]
+        self.forbidden = torch.zeros(len(allowed), vocab_size, dtype=torch.bool)
+        """(states, V): True where the state does not allow the id."""
+        self.forbidden[:, every] = True
+        # A model may have more rows than the tokenizer has tokens.
+        self.forbidden[:, tokenizer.vocab_size :] = True
+        for state, ids in enumerate(allowed):
+            self.forbidden[state, list(ids)] = False
+        self.forbidden = self.forbidden.to(device)
+
+    def first_state(self, prompt: Sequence[int]) -> int:
+        """TEXT in a conversation, PLAIN elsewhere. Text cannot spell the token that decides it."""
+        return TEXT if self.answer_start in prompt else PLAIN
+
+    def begun_by(self, token: int) -> Call | None:
+        """The call that a token begins."""
+        return next((call for call in self.calls if call.start == token), None)

@@ -1,0 +1,63 @@
+"""Keys and values of past ids: static slots, and the view of them that one forward pass gets.
+
+In: the model's shape, how many slots of how many positions. Out: views that fulfil the model's `CacheView`. Which
+request owns a slot, and how much of it counts, is the scheduler's business: a slot holds what was last written.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nanochat.model.gpt import GPT
+
+
+class KVCache:
+    """Keys and values, each (layers, slots, positions, Hkv, D), in the model's dtype."""
+
+    def __init__(self, model: GPT, *, slots: int, positions: int, device: torch.device) -> None:
+        config = model.config
+        shape = (config.depth, slots, positions, config.n_kv_head, config.head_dim)
+        # Zeros, for a masked position still enters the product, and 0 · NaN of unwritten memory would be NaN.
+        self.k = torch.zeros(shape, dtype=model.dtype, device=device)
+        self.v = torch.zeros(shape, dtype=model.dtype, device=device)
+
+    def view(self, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int) -> "View":
+        """For `count` further ids in each of `slots` (ascending), whose first `starts` positions are written."""
+        return View(self, slots, starts, previous_ids, count)
+
+
+class View:
+    """One forward pass over some slots: B rows, T further ids each."""
+
+    def __init__(
+        self, cache: KVCache, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int
+    ) -> None:
+        device = cache.k.device
+        self.cache = cache
+        first = slots[0]
+        # Slots that stand side by side are read where they lie; others are gathered into a copy.
+        adjacent = list(slots) == list(range(first, first + len(slots)))
+        self.rows = slice(first, first + len(slots)) if adjacent else torch.tensor(slots, device=device)
+        self.slots = torch.tensor(slots, device=device)[:, None]  # (B, 1)
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)  # (B, T)
+        self.previous_ids = torch.tensor(previous_ids, device=device)  # (B,)
+        self.first, self.end = min(starts), max(starts) + count
+        self.masks: dict[int, tuple[int, Tensor]] = {}
+
+    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Store k, v (B, T, Hkv, D); all that the window reaches, (B, S, Hkv, D) each, and the mask (B, 1, T, S)."""
+        self.cache.k[layer, self.slots, self.positions] = k
+        self.cache.v[layer, self.slots, self.positions] = v
+        begin, mask = self._mask(window)
+        reach = slice(begin, self.end)
+        return self.cache.k[layer][self.rows, reach], self.cache.v[layer][self.rows, reach], mask
+
+    def _mask(self, window: int) -> tuple[int, Tensor]:
+        """The first position that any row still sees through `window`, and who sees what from there on."""
+        if window not in self.masks:
+            begin = max(0, self.first - window)
+            keys = torch.arange(begin, self.end, device=self.positions.device)
+            distance = self.positions[:, None, :, None] - keys  # (B, 1, T, S)
+            self.masks[window] = begin, (distance >= 0) & (distance <= window)
+        return self.masks[window]

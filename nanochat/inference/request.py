@@ -1,0 +1,108 @@
+"""One request on its way through the engine, and what comes out of it.
+
+In: a prompt's ids and sampling settings. Out: the ids written, the parts they spell, why it ended.
+"""
+
+import secrets
+from typing import Literal
+
+import attrs
+
+from nanochat.inference.sampling import Sampling, uniform
+from nanochat.inference.transcript import Part, Transcript
+
+FinishReason = Literal["stop", "length", "cancelled"]
+"""stop: the model ended its answer. length: max_tokens or the context's end was reached."""
+
+
+@attrs.frozen(kw_only=True)
+class Completion:
+    """A finished answer."""
+
+    ids: list[int]
+    """All that followed the prompt: sampled ids, forced tool results, the id that ended the answer."""
+    text: str
+    """What is said, without tool calls and their results."""
+    parts: list[Part]
+    """Everything in order: text, python (a call's expression), python_output (its result)."""
+    finish_reason: FinishReason
+    prompt_tokens: int
+
+
+@attrs.define(eq=False, kw_only=True)
+class Request:
+    """A prompt being answered. Its first `cached` ids are in the slot's keys and values; the rest are to be fed."""
+
+    prompt_tokens: int
+    sampling: Sampling
+    ids: list[int]
+    """The prompt and what was written so far."""
+    limit: int
+    """The most ids that `ids` may hold: max_tokens after the prompt, and no more than the context."""
+    transcript: Transcript
+    seed: int = attrs.field()
+    slot: int | None = None
+    cached: int = 0
+    last_fill: int = -1
+    """The step in which it got its slot, or its last chunk of more than one id: whose turn it is."""
+    finish_reason: FinishReason | None = None
+
+    @seed.default
+    def _seed(self) -> int:
+        return secrets.randbits(63) if self.sampling.seed is None else self.sampling.seed
+
+    @property
+    def pending(self) -> int:
+        """How many ids are still to be fed: the prompt's rest, a forced result, or the id sampled last."""
+        return len(self.ids) - self.cached
+
+    @property
+    def room(self) -> int:
+        """How many ids may still be written."""
+        return self.limit - len(self.ids)
+
+    @property
+    def previous_id(self) -> int:
+        """The id before the next one to be fed; -1 at the row's start."""
+        return self.ids[self.cached - 1] if self.cached else -1
+
+    @property
+    def uniform(self) -> float:
+        """What chooses the next id."""
+        return uniform(self.seed, len(self.ids) - self.prompt_tokens)
+
+    def accept(self, token: int) -> None:
+        """Take the sampled id: end the answer, force a tool's result in, or go on."""
+        self.ids.append(token)
+        result = self.transcript.push(token)
+        if self.transcript.ended:
+            self.finish_reason = "stop"
+        elif result is not None:
+            self._force(result)
+        elif not self.room:
+            self.finish("length")
+
+    def _force(self, result: str) -> None:
+        """A result that does not fit is left out and ends the answer: half a result would be a wrong one."""
+        forced = self.transcript.encode_result(result)
+        if len(forced) < self.room:
+            self.transcript.show_result(result)
+            self.ids += forced
+        else:
+            self.finish("length")
+
+    def finish(self, reason: FinishReason) -> None:
+        """End the answer."""
+        self.transcript.close()
+        self.finish_reason = reason
+
+    def completion(self) -> Completion:
+        """The answer, once there is a finish reason."""
+        assert self.finish_reason is not None, "the request is still being answered"
+        return Completion(
+            ids=self.ids[self.prompt_tokens :],
+            text=self.transcript.text,
+            parts=self.transcript.parts,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+        )

@@ -1,0 +1,66 @@
+"""Choosing the next ids from logits: a pure function over the rows of a batch.
+
+In: logits, what each row may not write, each row's settings and uniform number. Out: one id a row. A row's result
+depends on nothing of the other rows.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nanochat.inference.sampling import Sampling
+
+
+def sample(
+    logits: Tensor,  # (B, V) float32
+    forbidden: Tensor,  # (B, V) bool
+    samplings: Sequence[Sampling],
+    uniforms: Sequence[float],  # each in (0, 1]
+) -> Tensor:
+    """The chosen ids (B,) int64: the likeliest where temperature is 0, else by inverting the distribution function."""
+    logits = logits.masked_fill(forbidden, -torch.inf)
+    chosen = logits.argmax(dim=-1)
+    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    if drawn:
+        settings = [samplings[row] for row in drawn]
+        weights = probabilities(logits[drawn], settings)
+        chosen[drawn] = invert(weights, torch.tensor([uniforms[row] for row in drawn], device=logits.device))
+    return chosen
+
+
+def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """logits (B, V) → the distributions (B, V) that are drawn from, after temperature, then top-k, then top-p."""
+    temperature = torch.tensor([s.temperature for s in samplings], device=logits.device)[:, None]
+    # The highest logit becomes 0 first, so that no temperature, however small, makes inf − inf.
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    weights = logits.softmax(dim=-1)
+    cut = [row for row, s in enumerate(samplings) if s.top_k or s.top_p < 1]
+    if cut:
+        least = _least_kept(weights[cut], [samplings[row] for row in cut])  # (rows, 1)
+        weights[cut] = weights[cut].masked_fill(weights[cut] < least, 0.0)
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def _least_kept(weights: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """The smallest probability (B, 1) that both top-k and top-p keep; equal ones are kept together."""
+    V = weights.size(-1)
+    device = weights.device
+    top_k = torch.tensor([min(s.top_k or V, V) for s in samplings], device=device)[:, None]
+    top_p = torch.tensor([s.top_p for s in samplings], device=device)[:, None]
+    ordered = weights.sort(dim=-1, descending=True).values
+    ordered = ordered * (torch.arange(V, device=device) < top_k)
+    before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones hold together
+    kept = (before < top_p * ordered.sum(dim=-1, keepdim=True)) & (ordered > 0)
+    last = kept.sum(dim=-1, keepdim=True).clamp(min=1) - 1
+    return ordered.gather(-1, last)
+
+
+def invert(weights: Tensor, uniforms: Tensor) -> Tensor:
+    """weights (B, V) ≥ 0, uniforms (B,) in (0, 1] → ids (B,): the first whose cumulated weight reaches uniform · total.
+
+    As the uniform is above 0, an id of weight 0 is never chosen.
+    """
+    cumulated = weights.cumsum(dim=-1)
+    reached = torch.searchsorted(cumulated, uniforms[:, None] * cumulated[:, -1:])
+    return reached.squeeze(-1).clamp(max=weights.size(-1) - 1)

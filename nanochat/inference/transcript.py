@@ -1,0 +1,111 @@
+"""What one request has written, as parts that a person can read: text, tool calls, their results.
+
+In: the ids in the order they were sampled. Out: parts, whole and as increments for streaming; the result of a tool call
+at the moment its expression is complete. TEXT → EXPRESSION → (the engine forces the result in) → TEXT.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import TypedDict
+
+from nanochat.inference.grammar import TEXT, Call, Grammar
+from nanochat.inference.tool import Tool
+from nanochat.text.decoder import TextStream
+from nanochat.text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+class Part(TypedDict):
+    """A stretch of an answer: `text`, `python` (a call's expression) or `python_output` (its result)."""
+
+    type: str
+    text: str
+
+
+class Transcript:
+    """The parts of an answer in the making."""
+
+    def __init__(self, tokenizer: Tokenizer, grammar: Grammar, prompt: Sequence[int]) -> None:
+        self.tokenizer, self.grammar = tokenizer, grammar
+        self.stream = TextStream(tokenizer)
+        self.state = grammar.first_state(prompt)
+        self.call: Call | None = None
+        self.ended = False
+        self.parts: list[Part] = []
+        self._fresh: list[Part] = []
+
+    @property
+    def text(self) -> str:
+        """What is said, without tool calls and their results."""
+        return "".join(part["text"] for part in self.parts if part["type"] == "text")
+
+    def take(self) -> list[Part]:
+        """What was added since the last call: an increment without text begins a part, others of its type join it."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def push(self, token: int) -> str | None:
+        """Add a sampled id. Returns the result of the tool call that it completes, if it does and there is one."""
+        if token in self.grammar.ends:
+            self.close()
+            self.ended = True
+        elif self.call is not None and token == self.call.end:
+            return self._end_call(self.call)
+        elif self.call is None and (call := self.grammar.begun_by(token)) is not None:
+            self._flush()
+            self.call, self.state = call, call.state
+            self._begin("python")
+        else:
+            self._add(self._type, self.stream.push(token))
+        return None
+
+    def encode_result(self, result: str) -> list[int]:
+        """The ids that say a tool's result to the model. What it spells is text, never a special token."""
+        return [self.grammar.output_start, *self.tokenizer.encode(result), self.grammar.output_end]
+
+    def show_result(self, result: str) -> None:
+        """Add a tool's result."""
+        self._begin("python_output")
+        self._add("python_output", result)
+
+    def close(self) -> None:
+        """Nothing more will come: release what waited for the rest of a character."""
+        self._flush()
+
+    def _end_call(self, call: Call) -> str | None:
+        self._flush()
+        self.call, self.state = None, TEXT
+        code = self.parts[-1]["text"]
+        return next((result for tool in call.tools if (result := _run(tool, code)) is not None), None)
+
+    @property
+    def _type(self) -> str:
+        return "text" if self.call is None else "python"
+
+    def _flush(self) -> None:
+        self._add(self._type, self.stream.flush())
+
+    def _begin(self, kind: str) -> None:
+        for parts in (self.parts, self._fresh):
+            parts.append({"type": kind, "text": ""})
+
+    def _add(self, kind: str, text: str) -> None:
+        if not text:
+            return
+        if self.parts and self.parts[-1]["type"] == kind:
+            self.parts[-1]["text"] += text
+        else:
+            self.parts.append({"type": kind, "text": text})
+        self._fresh.append({"type": kind, "text": text})
+
+
+def _run(tool: Tool, code: str) -> str | None:
+    """A tool must not raise; one that does costs its own result and no other request's answer."""
+    try:
+        result = tool.run(code)
+    except Exception:
+        log.exception("the tool `%s` raised on %r", tool.name, code)
+        return None
+    # Half a surrogate pair, which no tokenizer encodes, becomes a question mark.
+    return None if result is None else result.encode("utf-8", "replace").decode("utf-8")

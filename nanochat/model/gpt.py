@@ -1,0 +1,230 @@
+"""The transformer: a GPT with rotary positions, QK norm, relu² and the switches of `GPTConfig`.
+
+In: ids (B, T). Out: logits (B, T, V) in float32, or the mean loss where targets are given. Parameters are float32;
+activations and matrix products are computed in the runtime's dtype. Not here: optimization, caching, sampling.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nanochat.model.attention import CacheView, attend, rotary_tables, rotate
+from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from nanochat.runtime import Runtime
+
+
+class Linear(nn.Linear):
+    """A linear layer without bias whose float32 weight is used in the input's dtype."""
+
+    def __init__(self, fan_in: int, fan_out: int) -> None:
+        super().__init__(fan_in, fan_out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (…, fan_in) → (…, fan_out)."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm without parameters over the last dimension."""
+    return F.rms_norm(x, (x.size(-1),))
+
+
+class Attention(nn.Module):
+    """Grouped-query attention of one block."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.window = layer, config.windows()[layer]
+        self.head_dim, self.qk_scale = config.head_dim, config.qk_scale
+        kv_dim = config.n_kv_head * config.head_dim
+        self.q = Linear(config.dim, config.dim)
+        self.k = Linear(config.dim, kv_dim)
+        self.v = Linear(config.dim, kv_dim)
+        self.out = Linear(config.dim, config.dim)
+        if config.has_value_embedding(layer):
+            self.value_gate = Linear(VALUE_GATE_CHANNELS, config.n_kv_head)
+
+    def forward(
+        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], cache: CacheView | None
+    ) -> Tensor:
+        """x (B, T, C) normed; value_embedding (B, T, Hkv·D) → (B, T, C)."""
+        B, T, _ = x.shape
+        q = self.q(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
+        k = self.k(x).view(B, T, -1, self.head_dim)  # (B, T, Hkv, D)
+        v = self.v(x).view(B, T, -1, self.head_dim)
+        if value_embedding is not None:
+            gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, Hkv), in (0, 3)
+            v = v + gate.unsqueeze(-1) * value_embedding.view_as(v)
+        q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
+        # One factor on q stands for one on q and one on k: their product is what attention sees. The cached k stay
+        # unscaled, which is the same to the last bit of q·k only up to rounding, and half the work.
+        q = q * self.qk_scale**2
+        mask = None
+        if cache is not None:
+            k, v, mask = cache.extend(self.layer, k, v, self.window)
+        y = attend(q, k, v, window=self.window, mask=mask)
+        projected: Tensor = self.out(y.reshape(B, T, -1))
+        return projected
+
+
+class MLP(nn.Module):
+    """Two linears with relu² between them."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.up = Linear(config.dim, config.mlp_ratio * config.dim)
+        self.down = Linear(config.mlp_ratio * config.dim, config.dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
+        y: Tensor = self.down(F.relu(self.up(x)).square())
+        return y
+
+
+class Block(nn.Module):
+    """Attention and MLP, each on the normed residual stream."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attn = Attention(config, layer)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], cache: CacheView | None
+    ) -> Tensor:
+        """x (B, T, C) → (B, T, C)."""
+        x = x + self.attn(norm(x), value_embedding, rotary, cache)
+        x = x + self.mlp(norm(x))
+        return x
+
+
+class GPT(nn.Module):
+    """The whole model. Parameter names and shapes are those of `GPTConfig.layout`."""
+
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: GPTConfig, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.config, self.dtype = config, dtype
+        depth, rows = config.depth, config.padded_vocab_size
+        if config.residual_lambdas:
+            self.resid_lambdas = nn.Parameter(torch.empty(depth))
+            self.x0_lambdas = nn.Parameter(torch.empty(depth))
+        if config.smear:
+            self.smear_lambda = nn.Parameter(torch.empty(1))
+        if config.backout:
+            self.backout_lambda = nn.Parameter(torch.empty(1))
+        self.wte = nn.Embedding(rows, config.dim)
+        self.blocks = nn.ModuleList(Block(config, i) for i in range(depth))
+        self.value_embeds = nn.ModuleDict(
+            {
+                str(i): nn.Embedding(rows, config.n_kv_head * config.head_dim)
+                for i in range(depth)
+                if config.has_value_embedding(i)
+            }
+        )
+        if config.smear:
+            self.smear_gate = Linear(SMEAR_CHANNELS, 1)
+        if not config.tied:
+            self.head = Linear(config.dim, rows)
+        cos, sin = rotary_tables(config.rotary_margin * config.sequence_len, config.head_dim, config.rotary_base)
+        self.register_buffer("rotary_cos", cos.to(dtype), persistent=False)
+        self.register_buffer("rotary_sin", sin.to(dtype), persistent=False)
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Draw every weight, by the recipe's choice of the current or the classic scheme (REFERENCE figures)."""
+        current = self.config.init == "current"
+        share = torch.linspace(0, 1, self.config.depth)
+        for name, weight in self.named_parameters():
+            match name.split(".")[-2:]:
+                case ["resid_lambdas"]:
+                    weight.copy_(1.15 - 0.10 * share)
+                case ["x0_lambdas"]:
+                    weight.copy_(0.20 - 0.15 * share)
+                case ["backout_lambda"]:
+                    nn.init.constant_(weight, 0.2)
+                case ["smear_lambda"] | ["out" | "down", _]:
+                    nn.init.zeros_(weight)
+                case ["smear_gate" | "value_gate", _]:
+                    nn.init.uniform_(weight, 0.0, 0.02)
+                case ["wte", _]:
+                    nn.init.normal_(weight, std=0.8 if current else 1.0)
+                case ["head", _]:
+                    nn.init.normal_(weight, std=0.001 if current else 0.0)
+                case ["up", _]:
+                    _draw(weight, current=current, dim=self.config.dim, scale=0.4)
+                case _:  # q, k, v and the value embeddings
+                    _draw(weight, current=current, dim=self.config.dim)
+
+    def hidden(self, ids: Tensor, cache: CacheView | None = None) -> Tensor:
+        """ids (B, T) int64 → the residual stream after the last norm, (B, T, C) in the compute dtype."""
+        config = self.config
+        _, T = ids.shape
+        if cache is None:
+            cos, sin = self.rotary_cos[None, :T], self.rotary_sin[None, :T]
+        else:
+            cos, sin = self.rotary_cos[cache.positions], self.rotary_sin[cache.positions]
+        rotary = (cos.unsqueeze(2), sin.unsqueeze(2))  # (B or 1, T, 1, D/2)
+        x = norm(self.wte(ids).to(self.dtype))  # (B, T, C)
+        if config.smear:
+            x = self._smear(x, cache)
+        x0, middle = x, x
+        for i, block in enumerate(self.blocks):
+            if config.residual_lambdas:
+                x = self.resid_lambdas[i].to(x.dtype) * x + self.x0_lambdas[i].to(x.dtype) * x0
+            value = self.value_embeds[str(i)](ids).to(x.dtype) if config.has_value_embedding(i) else None
+            x = block(x, value, rotary, cache)
+            if i == config.depth // 2:
+                middle = x
+        if config.backout:
+            x = x - self.backout_lambda.to(x.dtype) * middle
+        return norm(x)
+
+    def _smear(self, x: Tensor, cache: CacheView | None) -> Tensor:
+        """x[t] += λ·σ(W·x[t][:24])·x[t−1]: a pure function of the previous id, so that a cache needs no other state."""
+        if cache is None:
+            previous = F.pad(x[:, :-1], (0, 0, 1, 0))
+        else:
+            known = (cache.previous_ids >= 0).to(x.dtype)[:, None]  # (B, 1)
+            first = norm(self.wte(cache.previous_ids.clamp(min=0)).to(x.dtype)) * known  # (B, C)
+            previous = torch.cat((first.unsqueeze(1), x[:, :-1]), dim=1)
+        gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+        return x + gate * previous
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden (…, C) → (…, V) float32: softcapped, the padding rows of the vocabulary left out."""
+        weight = self.wte.weight if self.config.tied else self.head.weight
+        out = F.linear(hidden, weight.to(hidden.dtype))[..., : self.config.vocab_size].float()
+        cap = self.config.logit_softcap
+        return cap * torch.tanh(out / cap) if cap else out
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean") -> Tensor:
+        """ids (B, T) → logits (B, T, V); with targets (B, T), -1 where there is none, the loss in nats a token.
+
+        reduction: "mean" and "sum" over the targets, or "none" for (B, T) with 0 where there is no target.
+        """
+        logits = self.logits(self.hidden(ids))
+        if targets is None:
+            return logits
+        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction=reduction)
+        return loss.view_as(targets) if reduction == "none" else loss
+
+
+def build(config: GPTConfig, runtime: Runtime) -> GPT:
+    """A freshly initialised model on the runtime's device."""
+    return GPT(config, runtime.dtype).to(runtime.device)
+
+
+def _draw(weight: Tensor, *, current: bool, dim: int, scale: float = 1.0) -> None:
+    """Uniform of deviation 1/√dim (current), or N(0, 1/√fan_in · min(1, √(fan_out/fan_in))) (classic)."""
+    if current:
+        bound = scale * math.sqrt(3) / math.sqrt(dim)
+        nn.init.uniform_(weight, -bound, bound)
+    else:
+        fan_out, fan_in = weight.shape
+        nn.init.normal_(weight, std=min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in))

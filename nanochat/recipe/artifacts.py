@@ -1,0 +1,76 @@
+"""Artifacts that no stage of the recipe makes: `path:` folders and `store:` keys, and what they record of themselves.
+
+In: a reference. Out: the folder, the kinds of artifact it can serve as, and values of the configs it was made with.
+Reads small files only; weights are never opened.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nanochat.home import store_dir
+from nanochat.registry import Registry
+
+CHECKPOINT_FILE = "meta.json"
+TOKENIZER_FILE = "tokenizer.json"
+RECORD_FILE = "record.json"
+KEY_CHARACTERS = 8
+"""How much of a key stands in the name of a folder of the store, and the least that names one."""
+
+
+class NotRecorded(Exception):
+    """The artifact does not say what is asked of it."""
+
+
+def artifact_in(folder: Path) -> Path:
+    """The artifact of a folder: itself, or where the record of a finished stage says that it lies."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+        return folder / str(record["artifact"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return folder
+
+
+def stored(key: str) -> Path | None:
+    """The artifact of the finished stage with that key (or its first characters) in the store; None: there is none."""
+    if len(key) < KEY_CHARACTERS:
+        return None
+    for folder in sorted(store_dir().glob(f"*-{key[:KEY_CHARACTERS]}*")):
+        try:
+            record = json.loads((folder / RECORD_FILE).read_bytes())
+            if str(record["key"]).startswith(key):
+                return folder / str(record["artifact"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
+
+
+def kinds_in(folder: Path) -> list[str]:
+    """What the folder can be used as; a checkpoint carries its tokenizer."""
+    found = []
+    if (folder / CHECKPOINT_FILE).is_file():
+        found.append("checkpoint")
+    if (folder / TOKENIZER_FILE).is_file():
+        found.append("tokenizer")
+    return found
+
+
+def recorded(folder: Path, words: Sequence[str], registry: Registry) -> Any:
+    """What an artifact records: `model` (its config), `model.dim`, `vocab_size` of its tokenizer. NotRecorded."""
+    name, *rest = words
+    try:
+        if name == "vocab_size":
+            from nanochat.text.tokenizer import Tokenizer
+
+            found: Any = Tokenizer.load(folder).vocab_size
+        else:
+            meta = json.loads((folder / CHECKPOINT_FILE).read_bytes())
+            found = meta[name]
+            if name == "model":
+                found = registry.config_class("model", found["use"])(**found["config"])
+        for word in rest:
+            found = getattr(found, word)
+    except Exception as fault:  # files that others made, configs of other versions
+        raise NotRecorded(f"{folder} does not say its {'.'.join(words)}") from fault
+    return found

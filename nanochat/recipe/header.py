@@ -1,0 +1,25 @@
+"""The top level of a recipe: what is neither a stage nor hardware, as a config class like any other."""
+
+from typing import Any
+
+from nanochat.config import components, config, option
+
+
+@config
+class Plugins:
+    """[plugins]."""
+
+    require: list[str] = option([], execution=True, doc='distributions that must be there: "nanochat-plugins>=0.1"')
+    block: list[str] = option([], execution=True, doc="plugins or distributions that are not loaded")
+
+
+@config
+class Header:
+    """The keys before the first table, [plugins] and [trackers.NAME]."""
+
+    name: str = option("", execution=True, doc="what runs of the recipe are called; the file's name without it")
+    seed: int = option(42, minimum=0, doc="of every random number")
+    plugins: Plugins = option(Plugins())
+    trackers: dict[str, Any] = components(
+        "tracker", optional=True, doc="where figures are sent, beside the run's folder"
+    )

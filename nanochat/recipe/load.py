@@ -1,0 +1,154 @@
+"""A recipe file to a resolved recipe: every pass in its order, every problem in one error.
+
+    files read and merged (source) → --set (override) → from (reference) → tables against config classes (schema)
+    → stages connected (graph) → values filled (derive) → groups, fingerprints → Recipe (assemble)
+
+In: a path and overrides. Out: a Recipe, or an InputError with all that is wrong. No torch, no network.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from nanochat.config import Artifact
+from nanochat.errors import Diagnostic, InputError, Location, wrong_input
+from nanochat.hardware import Machine, probe_machine
+from nanochat.recipe.assemble import fingerprints, resolved_recipe
+from nanochat.recipe.derive import Resolver
+from nanochat.recipe.graph import connect
+from nanochat.recipe.groups import check_groups
+from nanochat.recipe.header import Header
+from nanochat.recipe.lock import check_lock
+from nanochat.recipe.notation import is_bare
+from nanochat.recipe.override import parse_overrides
+from nanochat.recipe.problems import Problems
+from nanochat.recipe.reference import follow_references
+from nanochat.recipe.requirements import check_requirements
+from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.recipe.schema import LONGEST_NAME, Schema
+from nanochat.recipe.source import FORMAT, Source, read_source
+from nanochat.recipe.tree import Leaf, Table, find, merge
+from nanochat.registry import Registry, load_registry
+
+
+def load_recipe(
+    path: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    registry: Registry | None = None,
+    machine: Machine | None = None,
+) -> Recipe:
+    """Read, check and fill in a recipe. InputError with every diagnostic, in file order.
+
+    registry: what `use` names are looked up in (what the recipe blocks is blocked in it); without it, all that is
+    installed.
+    machine: what "auto" hardware is derived from; without it, this machine.
+    """
+    try:
+        return _load(Path(path), overrides, registry, machine or probe_machine())
+    except RecursionError:
+        raise wrong_input("E106", f"{path} is nested too deep") from None
+
+
+def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machine: Machine) -> Recipe:
+    source = read_source(path)
+    tree = merge(source.tree, parse_overrides(overrides, base=Path.cwd()))
+    problems = Problems()
+    problems.file_order([text.name for text in source.files.values()])
+    _check_format(tree, source, problems)
+    tree = follow_references(tree, problems)
+    block = _blocked(tree)
+    if registry is None:
+        registry = load_registry(block=block)
+    else:
+        registry.block(block)
+    draft = Schema(registry, problems).recipe(tree, name=_file_name(path))
+    connect(draft, problems)
+    resolver = Resolver(draft, registry, machine, problems)
+    resolver.fill()
+    check_groups(draft, resolver, problems)
+    prints = fingerprints(draft, problems)
+    header = draft.header.built
+    warnings: list[Diagnostic] = []
+    if isinstance(header, Header):
+        _check_name(header.name, tree, problems)
+        check_requirements(header.plugins.require, find(tree, ("plugins", "require")), registry, problems)
+    check_lock(tree.items.get("lock"), registry, problems, warnings)
+    problems.raise_any()
+    assert isinstance(header, Header)
+    files = {str(file): text.content for file, text in source.files.items()}
+    recipe = resolved_recipe(draft, header, path=path.absolute(), files=files, prints=prints)
+    return attrs.evolve(recipe, warnings=[*warnings, *_ask_observers(recipe, registry)])
+
+
+def _check_format(tree: Table, source: Source, problems: Problems) -> None:
+    if "format" not in tree.items:
+        first = next(iter(source.files.values()))
+        line = first.text.split("\n", 1)[0].removesuffix("\r")
+        place = Location(path=first.name, line=1, column=1, text=line)
+        message = f"the recipe does not say `format = {FORMAT}`, the version of its language"
+        problems.add("E105", message, at=place, subject="format", help=f"begin it with: format = {FORMAT}")
+
+
+def _check_name(name: str, tree: Table, problems: Problems) -> None:
+    if is_bare(name) and len(name) <= LONGEST_NAME and not name.startswith("-"):
+        return
+    node = tree.items.get("name")
+    message = "a recipe's name becomes a folder's: letters, digits, `_` and `-`, "
+    at = node.place if isinstance(node, Leaf) else None
+    problems.add("E104", f"{message}at most {LONGEST_NAME}", at=at, subject="name")
+
+
+def _file_name(path: Path) -> str:
+    """What a recipe is called that has no name: its file's, with what a folder's name cannot hold replaced."""
+    name = "".join(c if is_bare(c) else "-" for c in path.stem).strip("-")[:LONGEST_NAME]
+    return name or "recipe"
+
+
+def _blocked(tree: Table) -> list[str]:
+    """[plugins] block, needed before the schema can be read; its type is checked there."""
+    node = find(tree, ("plugins", "block"))
+    found = node.value if isinstance(node, Leaf) and isinstance(node.value, list) else []
+    return [name for name in found if isinstance(name, str)]
+
+
+def _ask_observers(recipe: Recipe, registry: Registry) -> list[Diagnostic]:
+    """Every plugin's `validate_recipe`. What one finds stops the run; its own fault is a warning."""
+    found: list[Diagnostic] = []
+    faults: list[Diagnostic] = []
+    for plugin, answer in registry.observe("validate_recipe", recipe=recipe):
+        if isinstance(answer, Exception):
+            message = f"plugin `{plugin}` failed in validate_recipe: {type(answer).__name__}: {answer}"
+            faults.append(Diagnostic(code="E202", message=message, severity="warning"))
+        elif isinstance(answer, Iterable) and not isinstance(answer, str):
+            found += [Diagnostic(code="E115", message=f"plugin `{plugin}`: {message}") for message in answer]
+    if found:
+        raise InputError(found)
+    return faults
+
+
+def locate(stage: Stage, folders: Mapping[str, Path]) -> Any:
+    """The stage's config with every artifact's folder known. `folders`: reference ("stage:tok") → folder."""
+    return _located(stage.config, folders)
+
+
+def _located(value: Any, folders: Mapping[str, Path]) -> Any:
+    if isinstance(value, Artifact):
+        return attrs.evolve(value, path=folders.get(value.reference, value.path))
+    if isinstance(value, dict):
+        return {name: _located(item, folders) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_located(item, folders) for item in value)
+    if attrs.has(type(value)):
+        changed = {}
+        for field in attrs.fields(type(value)):
+            if not field.init:
+                continue
+            before = getattr(value, field.name)
+            after = _located(before, folders)
+            if after is not before and after != before:
+                changed[field.alias or field.name] = after
+        return attrs.evolve(value, **changed) if changed else value
+    return value

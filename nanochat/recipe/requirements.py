@@ -1,0 +1,53 @@
+"""[plugins] require: distributions that must be installed, each perhaps with a range of versions (PEP 508)."""
+
+import re
+from collections.abc import Sequence
+
+from nanochat.recipe.notation import shown
+from nanochat.recipe.problems import Problems
+from nanochat.recipe.tree import Leaf, Node
+from nanochat.registry import PluginStatus, Registry
+
+
+def check_requirements(required: Sequence[str], node: Node | None, registry: Registry, problems: Problems) -> None:
+    """E204 for every distribution that is missing, broken, blocked or of the wrong version."""
+    at = node.place if isinstance(node, Leaf) else None
+    for requirement in required:
+        fault, remedy = _fault(requirement, registry)
+        if fault:
+            problems.add("E204", fault, at=at, subject=requirement, help=remedy)
+
+
+def _fault(text: str, registry: Registry) -> tuple[str, str]:
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.version import InvalidVersion
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        return f"{shown(text)} is no requirement", 'written like "nanochat-plugins>=0.1"'
+    plugin = installed(requirement.name, registry)
+    install = f"install it: pip install '{text}'"
+    if plugin is None:
+        return f"the recipe requires the plugin distribution {text}, which is not installed", install
+    if plugin.status != "ok":
+        return f"the recipe requires {text}, but its plugin `{plugin.name}` is {plugin.status}: {plugin.reason}", ""
+    try:
+        fits = requirement.specifier.contains(plugin.version, prereleases=True)
+    except InvalidVersion:
+        fits = not requirement.specifier
+    if not fits:
+        return f"the recipe requires {text}; {plugin.version or 'a version without number'} is installed", install
+    return "", ""
+
+
+def installed(name: str, registry: Registry) -> PluginStatus | None:
+    """The plugin of that distribution (or of that name); a working one before a broken one."""
+    wanted = _normal(name)
+    found = [p for p in registry.plugins if wanted in (_normal(p.distribution), _normal(p.name))]
+    return next((p for p in found if p.status == "ok"), found[0] if found else None)
+
+
+def _normal(name: str) -> str:
+    """PEP 503: case and separators do not count."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,328 @@
+"""The tree read against the config classes that the registry names: which key is what, and which keys are nobody's.
+
+In: a tree without references, the registry. Out: drafts, each key in its cell, component or link, and the problems:
+unknown keys, missing tables, unknown plugins, values where tables belong. Types and ranges of values are checked when
+they are filled in, by `nanochat.recipe.derive`.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Any
+
+import attrs
+
+from nanochat.config import Rules, rules_of
+from nanochat.errors import InputError, Location
+from nanochat.hardware import Hardware
+from nanochat.recipe.draft import Cell, Draft, Field, Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.header import Header
+from nanochat.recipe.notation import described, is_bare, key_text, shown_key
+from nanochat.recipe.problems import Problems
+from nanochat.recipe.resolved import KeyPath
+from nanochat.recipe.strict import config_in
+from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge
+from nanochat.registry import Registry
+
+OUTSIDE_HEADER = ("format", "stages", "hardware", "lock")
+LONGEST_NAME = 64
+
+
+@attrs.frozen(kw_only=True)
+class Declared:
+    """A field of a config class, as the recipe sees it."""
+
+    name: str
+    kind: Any
+    rules: Rules
+    default: Any
+
+
+@cache
+def declared_fields(cls: type) -> Mapping[str, Declared]:
+    """A config class's fields by key. Raises whatever its annotations raise."""
+    attrs.resolve_types(cls)
+    found = {}
+    for attribute in attrs.fields(cls):
+        if not attribute.init:
+            continue
+        default = attribute.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            default = default.factory()
+        name = attribute.alias or attribute.name
+        kind = Any if attribute.type is None else attribute.type
+        found[name] = Declared(name=name, kind=kind, rules=rules_of(attribute), default=_of_kind(kind, default))
+    return found
+
+
+def _of_kind(kind: Any, default: Any) -> Any:
+    """A default as a written value would be stored: an integer is a float where floats are wanted."""
+    return float(default) if kind is float and type(default) is int else default
+
+
+class Schema:
+    """Reads tables; every problem goes to one list."""
+
+    def __init__(self, registry: Registry, problems: Problems) -> None:
+        self._registry, self._problems = registry, problems
+
+    def recipe(self, tree: Table, *, name: str) -> RecipeDraft:
+        """The draft of a whole recipe; `name` is what it is called where it does not say."""
+        items = dict(tree.items)
+        stages, hardware = items.pop("stages", None), items.pop("hardware", None)
+        for ignored in ("format", "lock"):
+            items.pop(ignored, None)
+        header = Draft(path=(), cls=Header, location=None)
+        self._fill(header, items, also=OUTSIDE_HEADER)
+        cell = header.fields["name"]
+        assert isinstance(cell, Cell)
+        cell.default = name
+        common = self._table_or_none(hardware, ("hardware",), "a table")
+        recipe = RecipeDraft(header=header, hardware=self._hardware(common, ("hardware",)), stages={})
+        table = self._table_or_none(stages, ("stages",), "a table of stages")
+        if table is None or not table.items:
+            if stages is None or table is not None:
+                self._problems.add(
+                    "E105", "the recipe has no stages", at=None, help="a stage is a table: [stages.base]"
+                )
+            return recipe
+        for stage_name, node in table.items.items():
+            stage = self._stage(node, stage_name, common)
+            if stage is not None:
+                recipe.stages[stage_name] = stage
+        return recipe
+
+    # Stages and hardware
+
+    def _stage(self, node: Node, name: str, common: Table | None) -> StageDraft | None:
+        path = ("stages", name)
+        table = self._table_or_none(node, path, "a table with `use`")
+        if table is None:
+            return None
+        items = dict(table.items)
+        hardware = self._table_or_none(items.pop("hardware", None), (*path, "hardware"), "a table")
+        part = self._component(attrs.evolve(table, items=items), path, "stage", None, also=("hardware",))
+        merged = merge(common, hardware) if common and hardware else hardware or common
+        drafted = self._hardware(merged, (*path, "hardware"))
+        if part is None:
+            return None
+        stage = StageDraft(
+            name=name,
+            use=part.use,
+            use_leaf=part.use_leaf,
+            revision=part.revision,
+            distribution=part.distribution,
+            produces=str(getattr(part.config.cls, "produces", "")),
+            numeric=bool(getattr(part.config.cls, "numeric", False)),
+            location=table.location,
+            config=part.config,
+            hardware=drafted,
+        )
+        for draft in [*stage.config.drafts(), *stage.hardware.drafts()]:
+            draft.stage = stage
+        stage.config.part = None
+        return stage
+
+    def _hardware(self, table: Table | None, path: KeyPath) -> Draft:
+        draft = Draft(path=path, cls=Hardware, location=table.location if table else None)
+        self._fill(draft, dict(table.items) if table else {})
+        return draft
+
+    # Tables
+
+    def _fill(self, draft: Draft, items: Mapping[str, Node], *, also: Iterable[str] = ()) -> None:
+        """Give each key of a table to its field; report keys that are nobody's and fields that lack theirs."""
+        fields = self._fields(draft)
+        for name in items:
+            if name not in fields and not draft.failed:
+                self._unknown(draft, name, items[name], [*fields, *also])
+        for name, declared in fields.items():
+            draft.fields[name] = self._field(draft, declared, items.get(name))
+
+    def _fields(self, draft: Draft) -> Mapping[str, Declared]:
+        try:
+            return declared_fields(draft.cls)
+        except Exception as fault:  # a plugin's annotations
+            reason = f"the config class {draft.cls.__qualname__} is broken: {type(fault).__name__}: {fault}"
+            self._problems.add("E202", reason, at=draft.location)
+            draft.failed = True
+            return {}
+
+    def _unknown(self, draft: Draft, name: str, node: Node, valid: Iterable[str]) -> None:
+        draft.failed = True
+        place = node.key if isinstance(node, Leaf) else node.location
+        where = key_text(draft.path) if draft.path else "the recipe"
+        valid = sorted(valid)
+        label = self._problems.suggestion(name, valid)
+        self._problems.add(
+            "E102",
+            f"unknown key `{shown_key(name)}` in {where}",
+            at=place,
+            subject=name,
+            label=label,
+            help="" if label else f"known here: {', '.join(valid) or 'no keys'}",
+        )
+
+    def _field(self, draft: Draft, declared: Declared, node: Node | None) -> Field:
+        path = (*draft.path, declared.name)
+        rules = declared.rules
+        if rules.role == "component":
+            return self._one(draft, declared, path, node)
+        if rules.role == "components":
+            return self._many(draft, declared, path, node)
+        if rules.role == "artifact":
+            return self._link(draft, declared, path, node)
+        nested = config_in(declared.kind)
+        if nested is not None and (isinstance(node, Table) or attrs.has(type(declared.default))):
+            return self._nested(draft, declared, nested, path, node)
+        leaf = self._leaf(node, path) if isinstance(node, Table) else node
+        return Cell(path=path, kind=declared.kind, rules=rules, default=declared.default, leaf=leaf, owner=draft)
+
+    def _leaf(self, table: Table, path: KeyPath) -> Leaf:
+        """A table where an option stands: its value is a plain table."""
+        assert table.location is not None, key_text(path)
+        written = table.location
+        return Leaf(value=as_plain(table), location=written, key=written, base=table.base)
+
+    def _nested(self, draft: Draft, declared: Declared, cls: type, path: KeyPath, node: Node | None) -> Draft:
+        """A config class as an option's type: a table whose defaults come from the option's default instance."""
+        table = self._table_or_none(node, path, "a table")
+        nested = Draft(path=path, cls=cls, location=(table or draft).location, part=draft.part)
+        nested.failed = node is not None and table is None
+        self._fill(nested, table.items if table else {})
+        if isinstance(declared.default, cls):
+            for name, field in nested.fields.items():
+                if isinstance(field, Cell):
+                    field.default = _of_kind(field.kind, getattr(declared.default, name))
+        return nested
+
+    # Components and artifacts
+
+    def _one(self, draft: Draft, declared: Declared, path: KeyPath, node: Node | None) -> Part | None:
+        if node is None:
+            if not declared.rules.optional:
+                self._missing(draft, declared, f"a table [{key_text(path)}] with `use`")
+            return None
+        part = self._component(node, path, declared.rules.kind, declared.rules.slot)
+        draft.failed |= part is None
+        return part
+
+    def _many(self, draft: Draft, declared: Declared, path: KeyPath, node: Node | None) -> dict[str, Part]:
+        kind = declared.rules.kind
+        table = self._table_or_none(node, path, f"a table of named {kind}s")
+        if table is None or not table.items:
+            if not declared.rules.optional and (node is None or table is not None):
+                self._missing(draft, declared, f"at least one table [{key_text(path)}.NAME] with `use`")
+            draft.failed |= node is not None and table is None
+            return {}
+        found: dict[str, Part] = {}
+        # By name, not by place: the order of keys in a file decides no result.
+        for name in sorted(table.items):
+            part = self._component(table.items[name], (*path, name), kind, declared.rules.slot)
+            draft.failed |= part is None
+            if part is not None:
+                found[name] = part
+        return found
+
+    def _component(
+        self, node: Node, path: KeyPath, kind: str, slot: type | None, *, also: Iterable[str] = ()
+    ) -> Part | None:
+        table = self._table_or_none(node, path, f"a table with `use`, the name of a {kind}")
+        if table is None or not self._good_name(path[-1], kind, table.location):
+            return None
+        items = dict(table.items)
+        use = items.pop("use", None)
+        if not isinstance(use, Leaf) or not isinstance(use.value, str):
+            self._bad_use(use, path, kind, table.location)
+            return None
+        try:
+            entry = self._registry.entry(kind, use.value)
+            cls = self._registry.config_class(kind, use.value)
+        except InputError as fault:
+            self._problems.add_all(fault, at=use.place)
+            return None
+        draft = Draft(path=path, cls=cls, location=table.location)
+        part = Part(
+            path=path,
+            kind=kind,
+            name=path[-1],
+            use=use.value,
+            use_leaf=use,
+            revision=entry.revision,
+            distribution=entry.distribution,
+            location=table.location,
+            config=draft,
+        )
+        draft.part = part
+        taken: Mapping[str, Declared] = {}
+        if slot is not None:
+            part.slot = Draft(path=path, cls=slot, location=table.location, part=part)
+            taken = self._fields(part.slot)
+            self._fill(part.slot, {name: items.pop(name) for name in taken if name in items})
+        self._fill(draft, items, also=["use", *taken, *also])
+        return part
+
+    def _good_name(self, name: str, kind: str, at: Location | None) -> bool:
+        if is_bare(name) and len(name) <= LONGEST_NAME and not name.startswith("-"):
+            return True
+        self._problems.add(
+            "E104",
+            f"{shown_key(name)} cannot be the name of a {kind}",
+            at=at,
+            subject=name,
+            label=f"letters, digits, `_` and `-`, at most {LONGEST_NAME}",
+        )
+        return False
+
+    def _bad_use(self, use: Node | None, path: KeyPath, kind: str, at: Location | None) -> None:
+        known = ", ".join(self._registry.names(kind)) or "none is installed"
+        where = key_text(path)
+        if use is None:
+            message = f"{where} lacks `use`, the name of a {kind}"
+            self._problems.add("E105", message, at=at, subject="use", help=f"known: {known}")
+        else:
+            self._no_string(use, (*path, "use"), label=f"the name of a {kind}: {known}")
+
+    def _no_string(self, node: Node, path: KeyPath, *, label: str) -> None:
+        """Report what stands where only a written string can."""
+        if isinstance(node, Leaf) and isinstance(node.value, Later):
+            if node.value.target:
+                message = f"{key_text(node.value.target)} names no value that is written in the recipe"
+                self._problems.add("E110", message, at=node.place)
+            return
+        found, place = (described(node.value), node.place) if isinstance(node, Leaf) else ("a table", node.location)
+        message = f"{key_text(path)} is {found}, not a string"
+        self._problems.add("E103", message, at=place, subject=path[-1], label=label)
+
+    def _link(self, draft: Draft, declared: Declared, path: KeyPath, node: Node | None) -> Link:
+        link = Link(path=path, kind=declared.rules.kind, leaf=None, reference=None)
+        if node is None:
+            if not declared.rules.optional:
+                self._missing(draft, declared, f'`{declared.name}`, a {link.kind}: "stage:NAME" or "path:…"')
+            return link
+        if isinstance(node, Leaf) and isinstance(node.value, str):
+            link.leaf, link.reference = node, node.value
+            return link
+        draft.failed = True
+        label = f'a {link.kind}: "stage:NAME", "path:…" or "store:KEY"'
+        self._no_string(node, path, label=label)
+        return link
+
+    # What is said of tables
+
+    def _table_or_none(self, node: Node | None, path: KeyPath, wanted: str) -> Table | None:
+        if node is None or isinstance(node, Table):
+            return node
+        if isinstance(node.value, Later):
+            if node.value.target:
+                message = f"{key_text(node.value.target)} names no table, and {key_text(path)} is one"
+                self._problems.add("E110", message, at=node.place)
+        else:
+            message = f"{key_text(path)} is {described(node.value)}, not {wanted}"
+            self._problems.add("E103", message, at=node.place, subject=path[-1])
+        return None
+
+    def _missing(self, draft: Draft, declared: Declared, what: str) -> None:
+        draft.failed = True
+        doc = f" ({declared.rules.doc})" if declared.rules.doc else ""
+        where = key_text(draft.path)
+        self._problems.add("E105", f"{where} lacks {what}{doc}", at=draft.location, subject=declared.name)

@@ -1,0 +1,331 @@
+"""The registry: every component by kind and name, from every installed plugin, each isolated from the others.
+
+In: the entry points of group `nanochat.v1` and loose files in a folder. Out: entries, config classes, builders. The
+only file that calls pluggy's manager. It imports plugin modules (strings and hooks), never their implementations:
+those are imported when `config_class` or `builder` asks for them, so that listing and planning stay free of torch.
+"""
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import attrs
+import pluggy
+
+from nanochat import hooks
+from nanochat.config import METADATA, Rules
+from nanochat.errors import Diagnostic, InputError, wrong_input
+from nanochat.hooks import GROUP, KINDS, PROJECT
+
+LOOSE_FILES = "NANOCHAT_PLUGINS_DIR"
+"""Environment variable: a folder whose .py files are plugins too."""
+_API_GROUP = re.compile(r"nanochat\.v\d+$")
+_OBJECT_REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+
+
+@attrs.frozen(kw_only=True)
+class Entry:
+    """One registered component."""
+
+    kind: str
+    name: str
+    build: str
+    config: str | None
+    revision: int
+    plugin: str
+    distribution: str
+
+
+@attrs.define(kw_only=True)
+class PluginStatus:
+    """What is known of one installed plugin."""
+
+    name: str
+    distribution: str
+    version: str
+    status: str = "ok"
+    """ok · broken · blocked · other API"""
+    reason: str = ""
+    components: list[Entry] = attrs.field(factory=list)
+    registered_as: str = attrs.field(default="", repr=False)
+    """Its name in pluggy's manager."""
+
+
+class _Door:
+    """The registrar given to one hook of one plugin: collects entries of one kind, checks what it is given."""
+
+    def __init__(self, kind: str, plugin: PluginStatus) -> None:
+        self.kind, self.plugin = kind, plugin
+
+    def add(self, name: str, *, build: str, config: str | None = None, revision: int = 1) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"{self.kind}: a component's name is a string, not {name!r}")
+        if any(entry.kind == self.kind and entry.name == name for entry in self.plugin.components):
+            raise ValueError(f"{self.kind} {name!r} is registered twice")
+        for what, value in (("build", build), ("config", config)):
+            if value is not None and not (isinstance(value, str) and _OBJECT_REFERENCE.match(value)):
+                raise TypeError(f'{self.kind} {name!r}: {what} must be a string "module:attribute", not {value!r}')
+        if isinstance(revision, bool) or not isinstance(revision, int) or revision < 1:
+            raise TypeError(f"{self.kind} {name!r}: revision must be an integer of at least 1, not {revision!r}")
+        self.plugin.components.append(
+            Entry(
+                kind=self.kind,
+                name=name,
+                build=build,
+                config=config,
+                revision=revision,
+                plugin=self.plugin.name,
+                distribution=self.plugin.distribution,
+            )
+        )
+
+
+class Registry:
+    """All components, by kind and name."""
+
+    def __init__(self) -> None:
+        self.plugins: list[PluginStatus] = []
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hooks)
+        self._claims: dict[tuple[str, str], list[Entry]] = {}
+
+    # Filling
+
+    def register(self, plugin: object, *, name: str, distribution: str = "", version: str = "") -> PluginStatus:
+        """Register one plugin object. A fault in it marks it broken; the others are unaffected."""
+        status = PluginStatus(name=name, distribution=distribution or name, version=version)
+        self.plugins.append(status)
+        # Two distributions may call their entry points alike; pluggy wants names that differ.
+        inner = name if not self._manager.has_plugin(name) else f"{status.distribution}:{name}"
+        try:
+            self._manager.register(plugin, name=inner)
+            self._manager.check_pending()  # a hook that there is not, misspelt or of a later version
+            for kind in KINDS:
+                hook = getattr(plugin, f"register_{kind}s", None)
+                if hook is not None:
+                    hook(_Door(kind, status))
+        except (Exception, SystemExit) as fault:
+            if self._manager.get_plugin(inner) is plugin:
+                self._manager.unregister(name=inner)
+            self._mark_broken(status, fault)
+            return status
+        status.registered_as = inner
+        for entry in status.components:
+            self._claims.setdefault((entry.kind, entry.name), []).append(entry)
+        return status
+
+    def load_installed(self, *, block: Iterable[str] = ()) -> None:
+        """Register every installed plugin: entry points first, then the loose files."""
+        blocked = set(block)
+        for point in sorted(_entry_points(), key=lambda p: (p.group, p.name)):
+            distribution = point.dist.name if point.dist else point.value
+            status = PluginStatus(
+                name=point.name, distribution=distribution, version=point.dist.version if point.dist else ""
+            )
+            if blocked & {point.name, distribution}:
+                self._list_as(status, "blocked", "by the recipe")
+            elif point.group != GROUP:
+                self._list_as(status, "other API", f"it is made for {point.group}; this nanochat has {GROUP}")
+            else:
+                self._load(point.load, status)
+        folder = os.environ.get(LOOSE_FILES)
+        for path in sorted(Path(folder).glob("*.py")) if folder else []:
+            status = PluginStatus(name=path.stem, distribution=str(path), version="")
+            if path.stem in blocked:
+                self._list_as(status, "blocked", "by the recipe")
+            else:
+                self._load(functools.partial(_import_file, path), status)
+
+    def block(self, names: Iterable[str]) -> None:
+        """Forget the components and observers of plugins, by plugin or distribution name."""
+        blocked = set(names)
+        for status in self.plugins:
+            if status.status == "ok" and blocked & {status.name, status.distribution}:
+                self._manager.unregister(name=status.registered_as)
+                self._list_as(status, "blocked", "by the recipe", listed=True)
+                gone = {id(entry) for entry in status.components}
+                kept = {key: [e for e in entries if id(e) not in gone] for key, entries in self._claims.items()}
+                self._claims = {key: entries for key, entries in kept.items() if entries}
+                status.components = []
+
+    def _list_as(self, status: PluginStatus, state: str, reason: str, *, listed: bool = False) -> None:
+        status.status, status.reason = state, reason
+        if not listed:
+            self.plugins.append(status)
+
+    def _load(self, load: Callable[[], object], status: PluginStatus) -> None:
+        try:
+            plugin = load()
+        except (Exception, SystemExit) as fault:
+            self.plugins.append(status)
+            self._mark_broken(status, fault)
+        else:
+            self.register(plugin, name=status.name, distribution=status.distribution, version=status.version)
+
+    def _mark_broken(self, status: PluginStatus, fault: BaseException) -> None:
+        status.status = "broken"
+        status.reason = f"{type(fault).__name__}: {fault}"
+        status.components = []
+
+    # Asking
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The component of that kind and name. InputError where there is none, or two plugins claim it."""
+        claims = self._claims.get((kind, name), [])
+        if len(claims) > 1:
+            owners = " and ".join(f"`{e.distribution}`" for e in claims)
+            raise wrong_input(
+                "E203",
+                f"{kind} `{name}` is claimed by {owners}",
+                help='block one of them: [plugins] block = ["…"]',
+            )
+        if claims:
+            return claims[0]
+        broken = [p for p in self.plugins if p.status == "broken"]
+        notes = "".join(f"; plugin `{p.name}` is broken: {p.reason}" for p in broken)
+        raise InputError(
+            Diagnostic(
+                code="E201",
+                message=f"there is no {kind} called `{name}`{notes}",
+                label=self.suggestion(kind, name),
+                help=f"`nanochat plugins` lists what is installed; known: {', '.join(self.names(kind)) or 'none'}",
+            )
+        )
+
+    def collisions(self) -> list[tuple[str, str, list[str]]]:
+        """Kind, name and distributions of what several plugins claim."""
+        return [
+            (kind, name, [entry.distribution for entry in entries])
+            for (kind, name), entries in self._claims.items()
+            if len(entries) > 1
+        ]
+
+    def suggestion(self, kind: str, name: str) -> str:
+        """«did you mean …?» for a name that is not there, or nothing."""
+        close = difflib.get_close_matches(name, self.names(kind), n=3)
+        return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+
+    def names(self, kind: str) -> list[str]:
+        """All names of a kind, sorted."""
+        return sorted(name for claimed, name in self._claims if claimed == kind)
+
+    def config_class(self, kind: str, name: str) -> type:
+        """The component's config class; one made from the builder's keywords where it declares none."""
+        entry = self.entry(kind, name)
+        if entry.config is not None:
+            found = self._resolve(entry, entry.config)
+            if not attrs.has(found):
+                raise self._broken(entry, f"{entry.config} is no attrs class")
+            return cast(type, found)
+        build = self._resolve(entry, entry.build)
+        try:
+            return _config_from_keywords(build, name)
+        except Exception as fault:  # annotations that name nothing, no callable
+            raise self._broken(entry, f"{entry.build}: {type(fault).__name__}: {fault}") from fault
+
+    def builder(self, kind: str, name: str) -> Callable[..., Any]:
+        """What makes the component. Without a config class, it is called with the config's fields as keywords."""
+        entry = self.entry(kind, name)
+        build: Callable[..., Any] = self._resolve(entry, entry.build)
+        if entry.config is not None:
+            return build
+        return lambda config, *rest: build(*rest, **attrs.asdict(config, recurse=False))
+
+    def object(self, kind: str, name: str) -> Any:
+        """The object that `build` names, for kinds that are looked at and not called (derivations)."""
+        entry = self.entry(kind, name)
+        return self._resolve(entry, entry.build)
+
+    def observe(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """Call an observer of every plugin. Returns (plugin, result or the exception it raised)."""
+        results: list[tuple[str, Any]] = []
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            wanted = {name: arguments[name] for name in implementation.argnames}
+            try:
+                results.append((implementation.plugin_name, implementation.function(**wanted)))
+            except Exception as fault:  # an observer's fault never changes a result
+                results.append((implementation.plugin_name, fault))
+        return results
+
+    def _resolve(self, entry: Entry, reference: str) -> Any:
+        module_name, _, attribute = reference.partition(":")
+        try:
+            found: Any = importlib.import_module(module_name)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (Exception, SystemExit) as fault:
+            raise self._broken(entry, f"{reference}: {type(fault).__name__}: {fault}") from fault
+        return found
+
+    def _broken(self, entry: Entry, reason: str) -> InputError:
+        return wrong_input(
+            "E202",
+            f"{entry.kind} `{entry.name}` of `{entry.distribution}` is broken: {reason}",
+            help="the plugin's author can mend this; `nanochat plugins` shows its state",
+        )
+
+
+def load_registry(*, block: Iterable[str] = ()) -> Registry:
+    """A registry of everything installed."""
+    registry = Registry()
+    registry.load_installed(block=block)
+    return registry
+
+
+def _entry_points() -> list[importlib.metadata.EntryPoint]:
+    """Ours, and those that name another version of the API in their group."""
+    found = importlib.metadata.entry_points()
+    return [point for group in found.groups if _API_GROUP.match(group) for point in found.select(group=group)]
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"nanochat_loose_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache  # one class for one builder: configs of two registries can be compared
+def _config_from_keywords(build: Callable[..., Any], name: str) -> type:
+    """A config class out of a builder's keywords: their annotations (or their defaults' types) and defaults."""
+    fields: dict[str, Any] = {}
+    signature = inspect.signature(build, eval_str=True)
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            continue
+        default = attrs.NOTHING if parameter.default is parameter.empty else parameter.default
+        hint = parameter.annotation
+        if hint is parameter.empty:
+            hint = Any if default in (attrs.NOTHING, None) else type(default)
+        fields[parameter.name] = attrs.field(default=default, type=hint, metadata={METADATA: Rules()})
+    return attrs.make_class(f"{name}_config", fields, frozen=True, kw_only=True)
+
+
+def describe(registry: Registry) -> list[Mapping[str, Any]]:
+    """The plugins as plain data, for `nanochat plugins --json` and for a run's provenance."""
+    return [
+        {
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": plugin.status,
+            "reason": plugin.reason,
+            "components": [
+                {"kind": entry.kind, "name": entry.name, "revision": entry.revision} for entry in plugin.components
+            ],
+        }
+        for plugin in registry.plugins
+    ]

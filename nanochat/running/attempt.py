@@ -1,0 +1,175 @@
+"""One attempt at a stage: its worker processes, from start to end.
+
+In: a command line and a lease. Out: how the attempt ended, as the workers wrote it down. The processes run in a
+session of their own, so that a terminal's Ctrl-C reaches the runner alone, which passes it on: once to stop in order,
+twice to kill.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import psutil
+
+from nanochat.errors import NanochatError, stage_failure
+from nanochat.running.handover import Handover
+from nanochat.running.json_file import read_lines
+from nanochat.running.lease import Lease
+from nanochat.running.progress import Display
+from nanochat.running.provenance import now
+from nanochat.running.stop import StopRequests, die_with
+from nanochat.running.store import LOG
+
+_LOOK_SECONDS = 0.1
+_SHOWN_LOG_LINES = 12
+_AGENT_LINE = re.compile(r"^[IWE]\d{4} .* torch/distributed/", re.MULTILINE)
+
+
+@attrs.frozen(kw_only=True)
+class Ending:
+    """How an attempt ended."""
+
+    state: Literal["done", "stopped", "failed"]
+    result: Mapping[str, Any] = attrs.field(factory=dict)
+    """done: what the stage made."""
+    place: str = ""
+    """stopped: where."""
+    error: NanochatError | None = None
+
+
+@attrs.define(kw_only=True)
+class Attempt:
+    """An attempt under way."""
+
+    stage: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    lease: Lease
+    events: Path
+    """The run's events.jsonl: the notes of the workers appear there."""
+    display: Display
+    requests: StopRequests
+
+    def run(self) -> Ending:
+        """Start the processes, show their progress, pass requests to stop on, wait for the end."""
+        log = self.lease.folder / LOG
+        log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            output.write(f"=== {now()} {' '.join(self.command)}\n".encode())
+            output.flush()
+            process = self._start(output.fileno())
+        self.display.begin(self.stage)  # after the fork: it may start a thread
+        try:
+            self._follow(process)
+        finally:
+            kill_tree(process)
+            self.display.end()
+        return self._ending(process.returncode, log, log_start)
+
+    def _start(self, output: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.command,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=[self.lease.descriptor],
+            preexec_fn=partial(die_with, os.getpid()),
+        )
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        handover, seen, passed_on = Handover(self.lease.folder), self.events.stat().st_size, 0
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_LOOK_SECONDS)
+            seen = self._show_notes(seen)
+            progress = handover.progress()
+            if progress is not None:
+                self.display.update(progress)
+            if process.returncode is not None:
+                return
+            if self.requests.count > passed_on:
+                passed_on = self.requests.count
+                self._pass_on(process, passed_on)
+
+    def _pass_on(self, process: subprocess.Popen[bytes], count: int) -> None:
+        if count == 1:
+            self.display.say(f"stopping {self.stage} after this step; once more stops it at once")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        else:
+            kill_tree(process)
+
+    def _show_notes(self, start: int) -> int:
+        size = self.events.stat().st_size
+        for line in read_lines(self.events, start=start) if size > start else ():
+            if line.get("event") == "note" and line.get("stage") == self.stage:
+                self.display.say(f"{self.stage}: {line['text']}")
+        return size
+
+    def _ending(self, exit_code: int, log: Path, log_start: int) -> Ending:
+        handover = Handover(self.lease.folder)
+        error, result, stopped = handover.error(), handover.result(), handover.stopped()
+        death = Death.read(exit_code, log, log_start)
+        if error is not None:
+            # A rank that is killed says nothing; the others fail in unforeseen ways because it is gone.
+            consequence = death.signal and error.diagnostics[0].code == "E403"
+            return Ending(state="failed", error=death.error(self.stage) if consequence else error)
+        if result is not None:
+            return Ending(state="done", result=result)
+        if stopped is not None:
+            place = f"at step {stopped['done']} of {stopped['total']}" if stopped["total"] else "before its first step"
+            return Ending(state="stopped", place=place)
+        if self.requests.asked:
+            # Killed by the second request, or so early that no handler stood.
+            return Ending(state="stopped", place="at once, going back to its last checkpoint")
+        return Ending(state="failed", error=death.error(self.stage))
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all below it: torchrun's ranks are in sessions of their own, out of killpg's reach."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+    process.kill()
+    process.wait()
+
+
+@attrs.frozen(kw_only=True)
+class Death:
+    """How processes ended that left no word: by which signal, or exit code, and after which lines in their log."""
+
+    exit_code: int
+    signal: str
+    """SIGKILL, SIGSEGV, …, of a rank as torchrun tells it, or of the process itself; empty where there was none."""
+    last_lines: Sequence[str]
+
+    @classmethod
+    def read(cls, exit_code: int, log: Path, start: int) -> "Death":
+        """From an attempt's part of the log."""
+        with log.open("rb") as file:
+            file.seek(start)
+            text = file.read().decode(errors="replace")
+        # SIGTERM is what torchrun's agent sends to the ranks that are left.
+        killed = re.search(r"Signal \d+ \((SIG(?!TERM)[A-Z]+)\)", text)
+        name = killed[1] if killed else signal.Signals(-exit_code).name if exit_code < 0 else ""
+        own = _AGENT_LINE.split(text)[0]  # torchrun's account of the end is long, and says no more than the signal
+        return cls(exit_code=exit_code, signal=name, last_lines=own.splitlines()[1:][-_SHOWN_LOG_LINES:])
+
+    def error(self, stage: str) -> NanochatError:
+        """The error that says so."""
+        cause = f"was killed by {self.signal}" if self.signal else f"ended with exit code {self.exit_code}"
+        if self.signal == "SIGKILL":
+            cause += "; where nobody did so, the system was out of memory"
+        lines = "".join(f"\n  | {line}" for line in self.last_lines)
+        return stage_failure("E403", f"stage `{stage}` failed: its process {cause}{lines}")

@@ -1,0 +1,128 @@
+"""The work of one worker process: a stage of a locked recipe, from its inputs to its result.
+
+In: a run folder, a stage's name, its folder in the store. Out: result.json, or stopped.json with `Stopped`, or an
+exception. The recipe is read from the run's lock, where every value stands already: nothing is derived anew on another
+machine.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from nanochat.errors import NanochatError, Stopped, stage_failure
+from nanochat.recipe.load import load_recipe, locate
+from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.registry import Registry, load_registry
+from nanochat.running.handover import Handover
+from nanochat.running.reporter import FileReporter, SilentReporter
+from nanochat.running.run_folder import EVENTS, LOCK
+from nanochat.running.stop import StopRequests
+from nanochat.running.store import checkpoint_steps
+from nanochat.running.tracker import Audience
+from nanochat.runtime import Runtime, distributed_runtime
+from nanochat.stages.context import Record, StageContext
+
+_MEMORY_SETTINGS = ("device_batch_size", "batch_rows")
+"""Execution fields that bound a stage's memory without changing its result."""
+
+
+def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
+    """Run the stage in this process."""
+    recipe = load_recipe(run / LOCK)
+    registry = load_registry(block=recipe.block)
+    stage = recipe.stages[name]
+    config = locate(stage, Handover(folder).inputs())
+    audience = Audience(name, recipe.trackers, registry)
+    hardware = stage.hardware
+    with distributed_runtime(device=hardware.device, dtype=hardware.dtype, seed=recipe.seed) as runtime:
+        runtime.seed_everything()
+        if not runtime.is_main:
+            _run(stage, config, folder, runtime, registry, SilentReporter(), requests)
+            return
+        reporter = FileReporter(name, folder, run / EVENTS, audience)
+        if not checkpoint_steps(folder):
+            reporter.truncate_metrics(-1)
+        audience.start(_description(run, recipe, stage, folder))
+        try:
+            record = _run(stage, config, folder, runtime, registry, reporter, requests)
+        except BaseException as ending:
+            audience.finish({"state": "stopped" if isinstance(ending, Stopped) else "failed"})
+            if isinstance(ending, Stopped):
+                Handover(folder).write_stopped(reporter.done, reporter.total)
+            raise
+        result = _result(record, runtime)
+        audience.finish({"state": "done", "figures": result["figures"]})
+        Handover(folder).write_result(result)
+
+
+def _run(
+    stage: Stage,
+    config: Any,
+    folder: Path,
+    runtime: Runtime,
+    registry: Registry,
+    reporter: FileReporter | SilentReporter,
+    requests: StopRequests,
+) -> Record:
+    context = StageContext(
+        stage=stage.name,
+        folder=folder,
+        runtime=runtime,
+        registry=registry,
+        reporter=reporter,
+        # The ranks agree in here, so all of them must ask equally often, at the same points of their loops.
+        should_stop=lambda: runtime.any(requests.asked),
+    )
+    try:
+        record = registry.builder("stage", stage.use)(config, context)
+    except (MemoryError, RuntimeError) as fault:
+        if is_out_of_memory(fault):
+            raise out_of_memory(stage, fault) from fault
+        raise
+    if not isinstance(record, Record):
+        raise stage_failure("E403", f"stage plugin `{stage.use}` returned {type(record).__name__}, not a Record")
+    return record
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether an allocation failed: Python's, CUDA's, or torch's CPU allocator, which raises a bare RuntimeError."""
+    return isinstance(fault, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(fault)
+
+
+def out_of_memory(stage: Stage, fault: BaseException) -> NanochatError:
+    """What was asked for, and the setting to lower."""
+    asked = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    held = [name for name in _MEMORY_SETTINGS if hasattr(stage.config, name)]
+    advice = "; ".join(
+        f"lower it: --set stages.{stage.name}.{name}={max(1, getattr(stage.config, name) // 2)} "
+        f"(now {getattr(stage.config, name)}; the result stays the same)"
+        for name in held
+    )
+    return stage_failure(
+        "E502",
+        f"stage `{stage.name}` ran out of memory: {asked}",
+        help=advice or "give the stage less data at once, or a machine with more memory",
+    )
+
+
+def _description(run: Path, recipe: Recipe, stage: Stage, folder: Path) -> dict[str, Any]:
+    return {"run": run.name, "recipe": recipe.name, "stage": stage.name, "use": stage.use, "folder": str(folder)}
+
+
+def _result(record: Record, runtime: Runtime) -> dict[str, Any]:
+    figures: Mapping[str, Any] = {name: attrs.asdict(figure) for name, figure in record.figures.items()}
+    for figure in figures.values():
+        for part, value in figure.items():
+            if value is not None and not math.isfinite(value):
+                figure[part] = None  # JSON has no NaN
+    return {
+        "artifact": record.artifact,
+        "figures": figures,
+        "world_size": runtime.world_size,
+        "device": str(runtime.device.type),
+        "dtype": str(runtime.dtype).removeprefix("torch."),
+    }

@@ -1,0 +1,102 @@
+"""The right to work in a folder, held by one process at a time.
+
+An flock on the file `lease`, so that a crash frees it. The descriptor is handed on to the processes that are started
+to do the work: as long as one of them lives, nobody else gets in, even if the runner was killed. Who holds it stands
+in the file.
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+
+from nanochat.errors import InputError, wrong_input
+from nanochat.running.json_file import canonical, read_json
+
+FILE = "lease"
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """A held lease."""
+
+    folder: Path
+    descriptor: int
+    """To be inherited by what works in the folder."""
+
+
+@contextmanager
+def lease(folder: Path, *, what: str) -> Iterator[Lease]:
+    """Hold the folder's lease. InputError E402, which says who has it, where it is taken.
+
+    `what` names the folder to a person.
+    """
+    descriptor = _acquire(folder, what)
+    try:
+        os.ftruncate(descriptor, 0)
+        holder = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": datetime.now(UTC).isoformat("T", "seconds"),
+        }
+        os.pwrite(descriptor, (canonical(holder) + "\n").encode(), 0)
+        yield Lease(folder=folder, descriptor=descriptor)
+    finally:
+        # Unlocking frees the lease even if a stray grandchild still has the descriptor.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether someone works in the folder at this moment."""
+    try:
+        descriptor = os.open(folder / FILE, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquire(folder: Path, what: str) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise _busy(folder, what) from None
+        if _is_still_there(folder / FILE, descriptor):
+            return descriptor
+        os.close(descriptor)  # the folder was moved aside between open and flock
+
+
+def _is_still_there(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _busy(folder: Path, what: str) -> InputError:
+    holder = read_json(folder / FILE) or {}
+    who = (
+        f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+        if "pid" in holder
+        else "another process"
+    )
+    return wrong_input(
+        "E402",
+        f"{what} is being run by {who}",
+        help="wait until it is done, or stop that process; then the same command goes on",
+    )

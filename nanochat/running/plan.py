@@ -1,0 +1,251 @@
+"""The plan: what a run of a recipe would do to each stage, and why.
+
+In: a resolved recipe, the store, the machine. Out: one planned stage each: reuse · resume · run · blocked, with
+reasons. Planning reads a few small files; it touches no network, imports no torch and changes nothing.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from nanochat.hardware import Machine, missing
+from nanochat.home import runs_dir
+from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.running.json_file import read_json
+from nanochat.running.keys import input_keys, run_digest, stage_keys
+from nanochat.running.store import CONFIG, StageFolder, Store
+
+Action = Literal["reuse", "resume", "run", "blocked"]
+_SHOWN_CHANGES = 4
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """One difference to the newest other result of the same stage name."""
+
+    field: str
+    """Path below the stage: `model.depth`."""
+    old: str
+    new: str
+    origin: str = ""
+    """Where the new value stands."""
+
+    def __str__(self) -> str:
+        change = f"{self.field} {self.old} → {self.new}" if self.old or self.new else f"{self.field} changed"
+        return f"{change} ({self.origin})" if self.origin else change
+
+
+@attrs.frozen(kw_only=True)
+class PlannedStage:
+    """What would happen to one stage."""
+
+    stage: Stage
+    key: str
+    folder: StageFolder
+    action: Action
+    why: str
+    changes: tuple[Change, ...] = ()
+    fresh: bool = False
+    """An old result is to be set aside first."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name in the recipe."""
+        return self.stage.name
+
+    @property
+    def to_do(self) -> bool:
+        """Whether there is work."""
+        return self.action in ("run", "resume")
+
+    def description(self) -> dict[str, Any]:
+        """As plain data, for plan.json and `nanochat plan --json`."""
+        return {
+            "stage": self.name,
+            "use": self.stage.use,
+            "produces": self.stage.produces,
+            "key": self.key,
+            "folder": str(self.folder.path),
+            "action": self.action,
+            "why": self.why,
+            "changes": [attrs.asdict(change) for change in self.changes],
+        }
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """The planned stages of a recipe, inputs before what uses them."""
+
+    recipe: Recipe
+    run_folder: Path
+    stages: tuple[PlannedStage, ...]
+
+    @property
+    def to_do(self) -> list[PlannedStage]:
+        """The stages with work."""
+        return [stage for stage in self.stages if stage.to_do]
+
+    @property
+    def blocked(self) -> list[PlannedStage]:
+        """The stages that cannot run on this machine."""
+        return [stage for stage in self.stages if stage.action == "blocked"]
+
+    def description(self) -> dict[str, Any]:
+        """As plain data, for plan.json and `nanochat plan --json`."""
+        return {
+            "recipe": self.recipe.name,
+            "path": str(self.recipe.path),
+            "run": str(self.run_folder),
+            "stages": [stage.description() for stage in self.stages],
+        }
+
+
+def make_plan(recipe: Recipe, machine: Machine, store: Store, *, fresh: Collection[str] = ()) -> Plan:
+    """Decide for every stage. `fresh`: stages to redo though a result is there; what follows them is redone too."""
+    planner = _Planner(recipe=recipe, keys=stage_keys(recipe), machine=machine, store=store, fresh=fresh)
+    for stage in recipe.stages.values():
+        planner.planned[stage.name] = planner.plan(stage)
+    run_folder = runs_dir() / f"{recipe.name}-{run_digest(planner.keys)[:8]}"
+    return Plan(recipe=recipe, run_folder=run_folder, stages=tuple(planner.planned.values()))
+
+
+@attrs.define(kw_only=True)
+class _Planner:
+    """What is known while stages are planned, inputs before what uses them."""
+
+    recipe: Recipe
+    keys: Mapping[str, str]
+    machine: Machine
+    store: Store
+    fresh: Collection[str]
+    planned: dict[str, PlannedStage] = attrs.field(factory=dict)
+
+    def plan(self, stage: Stage) -> PlannedStage:
+        """Decide for one stage."""
+        key = self.keys[stage.name]
+        folder = self.store.folder(stage.name, key)
+        inputs = [self.planned[name] for name in dict.fromkeys(stage.inputs.values())]
+        afresh = self._afresh(stage, inputs)
+        changes: tuple[Change, ...] = ()
+        action: Action = "run"
+        if folder.state == "done" and not afresh:
+            action, why = "reuse", "finished " + str((folder.record or {}).get("finished", ""))[:16].replace("T", " ")
+        elif lacking := self._lacking(stage, inputs):
+            action, why = "blocked", lacking
+        elif afresh:
+            why = afresh
+        elif folder.state == "partial":
+            action, why = "resume", f"stopped; its newest checkpoint is of step {folder.last_checkpoint}"
+        else:
+            other = newest_other(stage, key, self.recipe, self.store)
+            changes = tuple(changes_since(other, stage, self.recipe, self.keys)) if other else ()
+            why = _why_run(changes, other)
+        return PlannedStage(
+            stage=stage,
+            key=key,
+            folder=folder,
+            action=action,
+            why=why,
+            changes=changes,
+            fresh=bool(afresh) and action == "run",
+        )
+
+    def _afresh(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
+        """Why the stage is redone whatever there is, or an empty string."""
+        if stage.name in self.fresh:
+            return "asked for by --fresh"
+        redone = [planned.name for planned in inputs if planned.fresh]
+        return f"{' and '.join(redone)} is made afresh" if redone else ""
+
+    def _lacking(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
+        """Why the stage cannot run, or an empty string."""
+        waiting = [planned.name for planned in inputs if planned.action == "blocked"]
+        for_inputs = f"needs {' and '.join(waiting)}, which is blocked" if waiting else ""
+        return missing(stage.hardware, self.machine) or for_inputs
+
+
+def _why_run(changes: tuple[Change, ...], other: StageFolder | None) -> str:
+    if not changes:
+        return "no result yet"
+    shown = "; ".join(str(change) for change in changes[:_SHOWN_CHANGES])
+    more = f"; and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
+    assert other is not None
+    return f"{shown}{more}; since {other.path.name}"
+
+
+def newest_other(stage: Stage, key: str, recipe: Recipe, store: Store) -> StageFolder | None:
+    """The newest result, finished or not, of a recipe and stage of these names and with another key."""
+    for folder in store:
+        described = read_json(folder.path / CONFIG) or {}
+        named_alike = described.get("stage") == stage.name and described.get("recipe") == recipe.name
+        if named_alike and folder.key != key:
+            return folder
+    return None
+
+
+def description_of(stage: Stage, recipe: Recipe, keys: Mapping[str, str]) -> dict[str, Any]:
+    """What a stage's config.json holds: all that its key was made from, and its names."""
+    return {
+        "recipe": recipe.name,
+        "stage": stage.name,
+        **stage.identity(seed=recipe.seed),
+        "inputs": input_keys(stage, keys),
+        "produces": stage.produces,
+    }
+
+
+def changes_since(other: StageFolder, stage: Stage, recipe: Recipe, keys: Mapping[str, str]) -> Iterator[Change]:
+    """Field by field, what differs from another result."""
+    old, new = read_json(other.path / CONFIG) or {}, description_of(stage, recipe, keys)
+    for field in ("use", "revision", "seed"):
+        if old.get(field) != new[field]:
+            yield Change(field=field, old=str(old.get(field)), new=str(new[field]))
+    for table in ("values", "components", "data", "inputs"):
+        before, after = old.get(table) or {}, new[table]
+        for field in [*after, *(name for name in before if name not in after)]:
+            said_by_use = table == "components" and f"{field}.use" in {**old.get("values", {}), **new["values"]}
+            if said_by_use and _use(before.get(field)) != _use(after.get(field)):
+                continue
+            if before.get(field) != after.get(field):
+                yield _change(table, field, before, after, stage)
+
+
+def _change(table: str, field: str, before: Mapping[str, Any], after: Mapping[str, Any], stage: Stage) -> Change:
+    if table == "inputs":
+        return Change(field=field, old="", new="", origin=_input_name(stage, field))
+    if table == "data":
+        return Change(field=field, old="", new="", origin="its data")
+    if table == "components":
+        return Change(field=field, old=_component(before.get(field)), new=_component(after.get(field)))
+    leaf = stage.values.get(("stages", stage.name, *field.split(".")))
+    # A value equal to its default is left out of an identity.
+    default = f"the default {_text(leaf.value)}" if leaf is not None and leaf.default else "the default"
+    return Change(
+        field=field,
+        old=_text(before[field]) if field in before else "the default",
+        new=_text(after[field]) if field in after else default if leaf is not None else "nothing",
+        origin=str(leaf.origin) if leaf is not None else "",
+    )
+
+
+def _input_name(stage: Stage, field: str) -> str:
+    leaf = stage.values.get(("stages", stage.name, *field.split(".")))
+    return str(leaf.value) if leaf is not None else ""
+
+
+def _use(component: Any) -> str:
+    return str(component[1]) if component else ""
+
+
+def _component(found: Any) -> str:
+    if found is None:
+        return "nothing"
+    _, use, revision = found
+    return f"{use} (revision {revision})"
+
+
+def _text(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 40 else text[:37] + "…"

@@ -1,0 +1,95 @@
+"""Where a run came from: code, packages, machine, person, time; for whoever asks later how a result was made.
+
+In: the surroundings, looked at once when a run starts work. Out: plain data. Nothing here can stop a run: what cannot
+be found out is left out. Environment variables are not recorded: they hold secrets.
+"""
+
+import getpass
+import importlib.metadata
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+import nanochat
+from nanochat.hardware import Machine
+from nanochat.registry import Registry, describe
+
+_GIT_SECONDS = 10
+
+
+def now() -> str:
+    """The time as records have it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat("T", "seconds")
+
+
+def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[dict[str, Any], bytes]:
+    """The content of env.json, and the uncommitted changes of the source tree as a patch."""
+    git, patch = _git(recipe_path)
+    observed = {
+        plugin: f"failed: {found}" if isinstance(found, Exception) else found
+        for plugin, found in registry.observe("collect_provenance")
+    }
+    return {
+        "time": now(),
+        "argv": sys.argv,
+        "cwd": str(Path.cwd()),
+        "user": _user(),
+        "host": socket.gethostname(),
+        "python": sys.version,
+        "platform": platform.platform(),
+        "nanochat": nanochat.__version__,
+        "git": git,
+        "machine": attrs.asdict(machine),
+        "packages": packages(),
+        "plugins": [dict(plugin) for plugin in describe(registry)],
+        "observed": observed,
+    }, patch
+
+
+def packages() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    return {name: found[name] for name in sorted(found, key=lambda n: str(n).lower()) if name}
+
+
+def _git(recipe_path: Path) -> tuple[dict[str, Any], bytes]:
+    """Commit and state of the tree that nanochat runs from, else of the one that the recipe lies in."""
+    source = Path(nanochat.__file__).parent.parent
+    for folder in (source, recipe_path.parent):
+        top = _ask_git(folder, "rev-parse", "--show-toplevel")
+        # An installed package may lie inside an unrelated repository.
+        if top is None or (folder == source and Path(top.decode().strip()) != source.resolve()):
+            continue
+        commit = _ask_git(folder, "rev-parse", "HEAD")
+        patch = _ask_git(folder, "diff", "HEAD") or b""
+        untracked = _ask_git(folder, "ls-files", "--others", "--exclude-standard") or b""
+        return {
+            "folder": top.decode().strip(),
+            "commit": commit.decode().strip() if commit else None,
+            "dirty": bool(patch.strip() or untracked.strip()),
+            "untracked": untracked.decode(errors="replace").splitlines(),
+        }, patch
+    return {}, b""
+
+
+def _ask_git(folder: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=_GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return ""

@@ -1,0 +1,78 @@
+"""The folder of one run: what was asked for, what was planned, where it came from, and what happened.
+
+    runs/NAME-ID/   sources/ · recipe.lock.toml · plan.json · env.json · dirty.patch · events.jsonl · report.md
+
+In: a plan. Out: files. One recipe with one set of stage keys has one run folder, so that a second invocation goes on
+in it. The results themselves are in the store.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from nanochat.hardware import Machine
+from nanochat.recipe.lock import lock_text
+from nanochat.registry import Registry
+from nanochat.running import provenance
+from nanochat.running.json_file import append_line, read_json, write_bytes, write_json, write_text
+from nanochat.running.plan import Plan
+
+LOCK = "recipe.lock.toml"
+PLAN = "plan.json"
+ENVIRONMENT = "env.json"
+EVENTS = "events.jsonl"
+REPORT = "report.md"
+PATCH = "dirty.patch"
+SOURCES = "sources"
+
+
+@attrs.frozen
+class RunFolder:
+    """A run's folder."""
+
+    path: Path
+
+    def open(self, plan: Plan, machine: Machine, registry: Registry) -> None:
+        """Write down what this invocation is about to do. The lock is what the workers read."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write_sources(plan)
+        write_text(self.path / LOCK, lock_text(plan.recipe))
+        environment, patch = provenance.collect(plan.recipe.path, machine, registry)
+        write_json(self.path / ENVIRONMENT, environment)
+        if patch:
+            write_bytes(self.path / PATCH, patch)
+        else:
+            (self.path / PATCH).unlink(missing_ok=True)
+        write_json(self.path / PLAN, plan.description())
+        self.event("run_started", argv=environment["argv"], commit=environment["git"].get("commit"))
+
+    def event(self, event: str, **facts: Any) -> None:
+        """Append to events.jsonl."""
+        append_line(self.path / EVENTS, {"time": provenance.now(), "event": event, **facts})
+
+    @property
+    def plan(self) -> dict[str, Any]:
+        """plan.json; empty where there is none."""
+        return read_json(self.path / PLAN) or {}
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """env.json; empty where there is none."""
+        return read_json(self.path / ENVIRONMENT) or {}
+
+    @property
+    def report(self) -> Path:
+        """Where the report is, or will be."""
+        return self.path / REPORT
+
+    def _write_sources(self, plan: Plan) -> None:
+        folder = self.path / SOURCES
+        folder.mkdir(exist_ok=True)
+        taken: set[str] = set()
+        for path, content in plan.recipe.files.items():
+            name = Path(path).name
+            while name in taken:  # files of one name in several folders
+                name = f"_{name}"
+            taken.add(name)
+            write_bytes(folder / name, content)

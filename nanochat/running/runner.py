@@ -1,0 +1,291 @@
+"""The runner: walks the plan of a recipe, stage by stage, each in processes of its own.
+
+In: a recipe's path and what the command line adds. Out: records in the store, a report, an exit code. It never imports
+torch. The recipe is checked whole, the disk tried and the hardware compared before the first stage starts.
+"""
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from nanochat.errors import (
+    EXIT_DONE,
+    EXIT_STOPPED,
+    Diagnostic,
+    InputError,
+    NanochatError,
+    StageError,
+    wrong_input,
+)
+from nanochat.hardware import probe_machine
+from nanochat.recipe.artifacts import artifact_in
+from nanochat.recipe.load import load_recipe
+from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.registry import Registry, load_registry
+from nanochat.running import report
+from nanochat.running.attempt import Attempt, Ending
+from nanochat.running.handover import Handover
+from nanochat.running.home import check_home, disk_failure, is_disk_fault
+from nanochat.running.keys import artifacts
+from nanochat.running.launcher import Launcher
+from nanochat.running.lease import Lease, lease
+from nanochat.running.plan import Plan, PlannedStage, description_of, make_plan
+from nanochat.running.progress import Display, duration, make_display
+from nanochat.running.provenance import now
+from nanochat.running.run_folder import EVENTS, RunFolder
+from nanochat.running.stop import StopRequests
+from nanochat.running.store import LOG, Store
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    recipe: Path
+    overrides: Sequence[str] = ()
+    until: str | None = None
+    """The last stage to run."""
+    start: str | None = None
+    """The first stage to run; the ones before it must be finished."""
+    fresh: Sequence[str] = ()
+    """Stages to redo, with what follows them, though they are finished."""
+    dry_run: bool = False
+
+
+def run_recipe(request: Request, display: Display | None = None) -> int:
+    """Do what is left to do. Returns an exit code; NanochatError for what is wrong or fails."""
+    display = display or make_display()
+    machine, store = probe_machine(), Store()
+    recipe = load_recipe(request.recipe, overrides=request.overrides, machine=machine)
+    registry = load_registry(block=recipe.block)
+    for warning in recipe.warnings:
+        display.say(warning.render())
+    for name in (*request.fresh, request.until, request.start):
+        _check_stage(recipe, name)
+    plan = make_plan(recipe, machine, store, fresh=request.fresh)
+    stages = _selected(plan, request)
+    if request.dry_run:
+        _show_dry_run(plan, stages, registry, display)
+        return EXIT_DONE
+    _refuse_blocked(stages)
+    run = RunFolder(plan.run_folder)
+    if not any(stage.to_do for stage in stages) and run.report.exists():
+        display.say(f"nothing to do: every stage asked for is finished. Report: {run.report}")
+        return EXIT_DONE
+    launchers = {stage.name: _launcher(stage.stage, registry) for stage in stages if stage.to_do}
+    check_home()
+    try:
+        with lease(run.path, what=f"the run {run.path.name}"):
+            run.open(plan, machine, registry)
+            walk = Walk(plan=plan, run=run, store=store, registry=registry, launchers=launchers, display=display)
+            return walk.go([stage for stage in stages if stage.to_do], request)
+    except OSError as fault:
+        if is_disk_fault(fault):
+            raise disk_failure(run.path, fault) from fault
+        raise
+
+
+@attrs.define(kw_only=True)
+class Walk:
+    """A run under way."""
+
+    plan: Plan
+    run: RunFolder
+    store: Store
+    registry: Registry
+    launchers: Mapping[str, Launcher]
+    display: Display
+    requests: StopRequests = attrs.field(factory=StopRequests)
+
+    def go(self, stages: Sequence[PlannedStage], request: Request) -> int:
+        """Run the stages one after the other, then report."""
+        started = time.monotonic()
+        self.requests.listen()
+        try:
+            for planned in stages:
+                ending = self._run_stage(planned)
+                if ending.state == "stopped":
+                    return self._stopped(planned, ending, request)
+                if ending.state == "failed":
+                    raise self._failed(planned, ending)
+        finally:
+            self.requests.restore()
+        self.run.event("run_finished", seconds=round(time.monotonic() - started, 1))
+        self._say_end(started)
+        return EXIT_DONE
+
+    def _run_stage(self, planned: PlannedStage) -> Ending:
+        folder, what = planned.folder, f"stage `{planned.name}`"
+        if planned.fresh and folder.path.exists():
+            with lease(folder.path, what=what):
+                self.store.set_aside(folder)
+        with lease(folder.path, what=what) as held:
+            if folder.record is not None:
+                self.display.say(f"{planned.name}: was finished meanwhile, {folder.path.name}")
+                return Ending(state="done")
+            if self.requests.asked:
+                return Ending(state="stopped", place="before it began")
+            self._prepare(planned)
+            started, clock = now(), time.monotonic()
+            ending = self._attempt(planned, held)
+            seconds = round(time.monotonic() - clock, 1)
+            self.run.event(f"stage_{ending.state}", stage=planned.name, key=planned.key, seconds=seconds)
+            if ending.state == "done":
+                self._record(planned, ending, started)
+        return ending
+
+    def _prepare(self, planned: PlannedStage) -> None:
+        """Make the folder ready, say what begins."""
+        folder = planned.folder
+        folder.open(description_of(planned.stage, self.plan.recipe, self._keys))
+        handover = Handover(folder.path)
+        handover.clear()
+        handover.write_inputs(self._inputs(planned.stage))
+        self._observe("before_stage", stage=planned.name, folder=str(folder.path))
+        self.display.say(f"{planned.name}: {planned.action} ({planned.why})")
+        self.run.event("stage_started", stage=planned.name, folder=str(folder.path), action=planned.action)
+
+    def _attempt(self, planned: PlannedStage, held: Lease) -> Ending:
+        launcher = self.launchers[planned.name]
+        return Attempt(
+            stage=planned.name,
+            command=launcher.command(worker_command(self.run.path, planned)),
+            environment=launcher.environment(),
+            lease=held,
+            events=self.run.path / EVENTS,
+            display=self.display,
+            requests=self.requests,
+        ).run()
+
+    def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
+        """Declare the stage done: the last thing that is written of it."""
+        seconds = report.stage_seconds(self.run.path, planned.name, planned.key)
+        record = {
+            "stage": planned.name,
+            "use": planned.stage.use,
+            "produces": planned.stage.produces,
+            **ending.result,
+            "run": self.run.path.name,
+            "started": started,
+            "finished": now(),
+            "seconds": round(seconds, 1),
+        }
+        planned.folder.write_record(record)
+        self.store.drop_set_aside(planned.folder)
+        self._observe("after_stage", stage=planned.name, record=record)
+        self.display.say(f"{planned.name}: done in {duration(seconds)}{_headline(record)}")
+
+    def _inputs(self, stage: Stage) -> dict[str, Path]:
+        folders = {planned.name: planned.folder for planned in self.plan.stages}
+        found: dict[str, Path] = {}
+        for _, artifact in artifacts(stage.config):
+            kind, _, rest = artifact.reference.partition(":")
+            if kind == "stage":
+                found[artifact.reference] = folders[stage.inputs[artifact.reference]].artifact
+            elif kind == "store":
+                found[artifact.reference] = self.store.by_key(rest).artifact
+            else:
+                found[artifact.reference] = artifact_in(artifact.path or Path(rest).expanduser().absolute())
+        return found
+
+    def _observe(self, hook: str, **arguments: Any) -> None:
+        for plugin, outcome in self.registry.observe(hook, **arguments):
+            if isinstance(outcome, Exception):
+                fault = f"{type(outcome).__name__}: {outcome}"
+                self.run.event("observer_failed", plugin=plugin, hook=hook, fault=fault)
+                self.display.say(f"warning: {hook} of plugin `{plugin}` failed and is passed over: {fault}")
+
+    def _stopped(self, planned: PlannedStage, ending: Ending, request: Request) -> int:
+        without = ", without --fresh," if request.fresh else ""
+        self.display.say(f"stopped {planned.name} {ending.place}; the same command{without} goes on")
+        return EXIT_STOPPED
+
+    def _failed(self, planned: PlannedStage, ending: Ending) -> NanochatError:
+        """The workers' own error, with the place of the log."""
+        assert ending.error is not None
+        first, *rest = ending.error.diagnostics
+        log = f"the log: {planned.folder.path / LOG}"
+        first = attrs.evolve(first, help=f"{first.help}\n  = note: {log}" if first.help else log)
+        kind = StageError if isinstance(ending.error, StageError) else InputError
+        return kind([first, *rest])
+
+    def _say_end(self, started: float) -> None:
+        report.write_report(self.run)
+        finished = report.finished_stages(self.run)
+        accuracy = report.accuracy_section(finished)
+        if accuracy:
+            self.display.say(f"\n{accuracy}")
+        self.display.say(f"\ndone in {duration(time.monotonic() - started)}. Report: {self.run.report}")
+        if any(stage.record["produces"] == "checkpoint" for stage in finished):
+            self.display.say('talk to it: nanochat chat -p "…"')
+
+    @property
+    def _keys(self) -> dict[str, str]:
+        return {planned.name: planned.key for planned in self.plan.stages}
+
+
+def worker_command(run: Path, planned: PlannedStage) -> list[str]:
+    """A complete command line for one worker process. -P: a file of the user's folder never shadows a module."""
+    module = [sys.executable, "-P", "-u", "-m", "nanochat.running.worker"]
+    return [*module, "--run-folder", str(run), "--stage", planned.name, "--folder", str(planned.folder.path)]
+
+
+def _launcher(stage: Stage, registry: Registry) -> Launcher:
+    made: Launcher = registry.object("launcher", stage.hardware.launcher)(stage.hardware)
+    return made
+
+
+def _check_stage(recipe: Recipe, name: str | None) -> None:
+    if name is not None and name not in recipe.stages:
+        raise wrong_input(
+            "E407", f"the recipe has no stage `{name}`", help=f"its stages are {', '.join(recipe.stages)}"
+        )
+
+
+def _selected(plan: Plan, request: Request) -> list[PlannedStage]:
+    """The stages between --from and --until, in the plan's order."""
+    names = [stage.name for stage in plan.stages]
+    first = names.index(request.start) if request.start else 0
+    last = names.index(request.until) if request.until else len(names) - 1
+    unfinished = [stage.name for stage in plan.stages[:first] if stage.action != "reuse"]
+    if unfinished:
+        raise wrong_input(
+            "E407",
+            f"--from {request.start}: {', '.join(unfinished)} comes before it and is not finished",
+            help="run without --from: finished stages are not run again",
+        )
+    return list(plan.stages[first : last + 1])
+
+
+def _refuse_blocked(stages: Sequence[PlannedStage]) -> None:
+    blocked = [stage for stage in stages if stage.action == "blocked"]
+    if blocked:
+        raise InputError(
+            Diagnostic(
+                code="E404",
+                message=f"stage `{stage.name}` is blocked: {stage.why}",
+                location=stage.stage.location,
+                help="run it on a machine that has it, or change [hardware]: --set hardware.device=cpu",
+            )
+            for stage in blocked
+        )
+
+
+def _show_dry_run(plan: Plan, stages: Sequence[PlannedStage], registry: Registry, display: Display) -> None:
+    for planned in stages:
+        display.say(f"{planned.name}: {planned.action} ({planned.why})")
+        if planned.to_do:
+            launcher = _launcher(planned.stage, registry)
+            settings = [f"{name}={value}" for name, value in launcher.environment().items()]
+            command = [shlex.quote(word) for word in launcher.command(worker_command(plan.run_folder, planned))]
+            display.say("    " + " ".join([*settings, *command]))
+
+
+def _headline(record: Mapping[str, Any]) -> str:
+    shown = report.headline(record.get("figures", {}))
+    return f"; {shown}" if shown else ""

@@ -1,0 +1,138 @@
+"""The store: one folder for each stage result, found by the stage's key.
+
+    store/base-91be77d0/   config.json · metrics.jsonl · checkpoints/ · logs/ · lease · record.json
+
+In: keys. Out: folders and what state they are in. record.json is written last and durably: its presence means done.
+Not here: what a stage writes into its folder, and when it is run.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from nanochat.errors import wrong_input
+from nanochat.home import store_dir
+from nanochat.running.json_file import read_json, sync_folder, write_json
+
+RECORD = "record.json"
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+LOG = "logs/worker.log"
+METRICS = "metrics.jsonl"
+_OLD = ".old"
+_KEY_LENGTHS = (8, 16, 64)
+"""How much of a key stands in a folder's name; more only where two keys begin alike."""
+
+State = Literal["done", "partial", "absent"]
+
+
+@attrs.frozen(kw_only=True)
+class StageFolder:
+    """A stage's folder in the store. It may not exist yet."""
+
+    path: Path
+    key: str
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """What the finished stage left, or None: not finished, torn, or of another key."""
+        found = read_json(self.path / RECORD)
+        return found if found is not None and found.get("key") == self.key else None
+
+    @property
+    def state(self) -> State:
+        """done: it has its record. partial: it has a checkpoint to go on from. absent: everything else."""
+        if self.record is not None:
+            return "done"
+        return "partial" if self.last_checkpoint is not None else "absent"
+
+    @property
+    def last_checkpoint(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return max(checkpoint_steps(self.path), default=None)
+
+    @property
+    def artifact(self) -> Path:
+        """Where the finished stage's artifact lies."""
+        record = self.record
+        assert record is not None, f"{self.path} is not finished"
+        return self.path / str(record.get("artifact", "."))
+
+    def open(self, config: Mapping[str, Any]) -> None:
+        """Make the folder ready for work: its own description, an empty log folder."""
+        (self.path / LOG).parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path / CONFIG, {"key": self.key, **config})
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Declare the stage done. The last thing that is written."""
+        write_json(self.path / RECORD, {"key": self.key, **record})
+
+
+class Store:
+    """All stage folders below one root."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root or store_dir()
+
+    def folder(self, stage: str, key: str) -> StageFolder:
+        """The folder of a key: one that exists, under whatever stage's name, or the one to make for this stage."""
+        for length in _KEY_LENGTHS:
+            found = sorted(self.root.glob(f"*-{key[:length]}"))
+            if not found:
+                return StageFolder(path=self.root / f"{stage}-{key[:length]}", key=key)
+            for path in found:
+                if _key_of(path) in (key, None):
+                    return StageFolder(path=path, key=key)
+        raise AssertionError(f"no folder name is left for {key}")
+
+    def by_key(self, key: str) -> StageFolder:
+        """The finished folder of a `store:KEY` reference, by the key or its beginning. InputError E405."""
+        matching = [f for f in self if f.key.startswith(key) and f.record is not None]
+        if len(key) >= _KEY_LENGTHS[0] and len(matching) == 1:
+            return matching[0]
+        raise wrong_input(
+            "E405",
+            f"the store has {'no' if not matching else 'more than one'} finished result with the key `{key}`",
+            help="`nanochat runs` lists what there is; give at least 8 characters of the key",
+        )
+
+    def __iter__(self) -> Iterator[StageFolder]:
+        """Every folder that has a description, newest first."""
+        paths = [p for p in self.root.glob("*-*") if not p.name.startswith(".") and (p / CONFIG).is_file()]
+        for path in sorted(paths, key=lambda p: (p / CONFIG).stat().st_mtime, reverse=True):
+            key = _key_of(path)
+            if key is not None:
+                yield StageFolder(path=path, key=key)
+
+    def set_aside(self, folder: StageFolder) -> None:
+        """Move a folder out of the way of a fresh run. It is kept until the fresh result is there."""
+        if folder.path.exists():
+            old = self.root / _OLD
+            old.mkdir(exist_ok=True)
+            folder.path.rename(old / f"{folder.path.name}.{time.time_ns()}")
+            sync_folder(self.root)
+
+    def drop_set_aside(self, folder: StageFolder) -> None:
+        """Delete what was set aside for this folder."""
+        for path in (self.root / _OLD).glob(f"{folder.path.name}.*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a stage's folder, ascending. A checkpoint in the making has another name."""
+    names = [p.name for p in (folder / CHECKPOINTS).glob("step_*") if p.is_dir()]
+    return sorted(int(n.removeprefix("step_")) for n in names if n.removeprefix("step_").isdigit())
+
+
+def checkpoint_folder(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies in a stage's folder."""
+    return folder / CHECKPOINTS / f"step_{step:06d}"
+
+
+def _key_of(path: Path) -> str | None:
+    found = (read_json(path / CONFIG) or {}).get("key")
+    return found if isinstance(found, str) else None

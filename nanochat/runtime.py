@@ -1,0 +1,96 @@
+"""The runtime of one worker process: device, dtype, rank, world size, seed. Made once, passed on.
+
+Nothing in the project keeps device or dtype state at import time; what needs them takes a Runtime.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import attrs
+import numpy as np
+import torch
+import torch.distributed
+
+
+@attrs.frozen(kw_only=True)
+class Runtime:
+    """Where and how this process computes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """What activations and matrix products are computed in; parameters are kept in float32."""
+    seed: int = 42
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 alone writes files and figures."""
+        return self.rank == 0
+
+    def seed_everything(self) -> None:
+        """Seed Python, NumPy and torch alike on every rank: parameters are initialised equally everywhere."""
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)
+        torch.manual_seed(self.seed)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given; for timing."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over all ranks, on every rank."""
+        if self.world_size > 1:
+            values = values.clone()
+            torch.distributed.all_reduce(values)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says yes, known to every rank."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item() > 0)
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.world_size > 1:
+            torch.distributed.barrier()
+
+
+@contextmanager
+def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
+    """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts."""
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
+    if place.type == "cuda":
+        torch.cuda.set_device(place)
+    if world_size > 1:
+        torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    try:
+        yield Runtime(
+            device=place,
+            dtype=getattr(torch, dtype),
+            seed=seed,
+            rank=rank,
+            local_rank=local_rank,
+            world_size=world_size,
+        )
+    finally:
+        if world_size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def local_runtime(*, device: str = "cpu", dtype: str = "float32", seed: int = 42) -> Runtime:
+    """A runtime for one process, for inference and tests."""
+    return Runtime(device=torch.device(device), dtype=getattr(torch, dtype), seed=seed)
+
+
+def is_available(device: str) -> bool:
+    """Whether this torch can compute on "cpu", "cuda" or "mps" here; it may be built without a device that is there."""
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return found[device]

@@ -1,0 +1,68 @@
+"""What a stage is given, and what it hands back.
+
+A stage plugin's builder is `run(config, context) -> Record`: the config has its artifacts located and its components
+resolved; the context builds them, tells where to write, and carries figures and progress to whoever watches.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from nanochat.config import Component
+from nanochat.registry import Registry
+from nanochat.runtime import Runtime
+
+
+class Reporter(Protocol):
+    """Where a stage's figures go: metrics.jsonl, events.jsonl, the trackers and the observers."""
+
+    def metrics(self, step: int, figures: Mapping[str, float]) -> None:
+        """Figures of a step, kept for good."""
+
+    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """How far the stage is and what it shows now: `loss`, `tokens_per_second`, … Quick, called every step."""
+
+    def note(self, text: str) -> None:
+        """A line for the person who watches."""
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forget the figures of later steps: the stage goes on from this one."""
+
+
+@attrs.frozen(kw_only=True)
+class StageContext:
+    """A stage's surroundings in one worker process."""
+
+    stage: str
+    """The stage's own name in the recipe."""
+    folder: Path
+    """The stage's folder in the store: everything it makes goes below."""
+    runtime: Runtime
+    registry: Registry
+    reporter: Reporter
+    should_stop: Callable[[], bool]
+    """True once a person or the scheduler asked to stop: save, then raise `errors.Stopped`."""
+
+    def build(self, component: Component, *arguments: Any) -> Any:
+        """Build a resolved component: its plugin's builder, called with its config and the arguments."""
+        return self.registry.builder(component.kind, component.use)(component.config, *arguments)
+
+
+@attrs.frozen(kw_only=True)
+class Figure:
+    """A measured value, how many examples stand behind it, and its standard error where there is one."""
+
+    value: float
+    n: int = 0
+    standard_error: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What a finished stage leaves."""
+
+    artifact: str = "."
+    """Path of what others may ask for (the tokenizer, the checkpoint), relative to the stage's folder."""
+    figures: Mapping[str, Figure] = attrs.field(factory=dict)

@@ -1,0 +1,122 @@
+"""The rules behind "auto" that belong to no single model: hardware, and how batch, steps and rates follow from depth.
+
+One dial, depth: d12 is the reference at which the rates were tuned, and every other depth is scaled from it. Pure
+functions of other values of the recipe; no torch.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import attrs
+
+from nanochat.config import Derivation
+from nanochat.hardware import Machine, default_device, default_dtype
+from nanochat.model import gpt_config
+from nanochat.model.gpt_config import GPTConfig, matrix_parameters
+
+REFERENCE_DEPTH = 12
+REFERENCE_DIM = 768
+REFERENCE_BATCH = 2**19
+"""Tokens of a step at the reference depth."""
+BATCH_EXPONENT = 0.383
+"""arXiv 2505.13738: the best batch grows with this power of the training tokens."""
+REFERENCE_WEIGHT_DECAY = 0.28
+
+
+def _nproc(device: str, machine: Machine) -> int:
+    return max(1, machine.cuda_devices) if device == "cuda" else 1
+
+
+def _scaling_parameters(model: Any) -> tuple[int, int]:
+    """N of the scaling rules, of the model and of the same configuration at the reference depth."""
+    if not isinstance(model, GPTConfig):
+        raise ValueError(f"the scaling rules know `gpt`, not a {type(model).__qualname__}")
+    dim = gpt_config.DIM.compute(REFERENCE_DEPTH, model.aspect_ratio, model.head_dim)
+    n_head = gpt_config.N_HEAD.compute(dim, model.head_dim)
+    n_kv_head = gpt_config.N_KV_HEAD.compute(n_head)
+    reference = attrs.evolve(cast(Any, model), depth=REFERENCE_DEPTH, dim=dim, n_head=n_head, n_kv_head=n_kv_head)
+    return matrix_parameters(model.layout()), matrix_parameters(reference.layout())
+
+
+def total_batch_size(model: Any) -> int:
+    """B = 2^round(log2(2^19·(D/D12)^0.383)) tokens. D = tokens_per_param × N at both depths, so their ratio is N's."""
+    n, n12 = _scaling_parameters(model)
+    return int(2 ** round(math.log2(REFERENCE_BATCH * (n / n12) ** BATCH_EXPONENT)))
+
+
+def steps(tokens_per_param: float, model: Any, total_batch_size: int) -> int:
+    """D / B, where D = tokens_per_param × N tokens; at least one."""
+    n, _ = _scaling_parameters(model)
+    return max(1, round(tokens_per_param * n / total_batch_size))
+
+
+def lr_factor(scale_lr: Sequence[str], total_batch_size: int | None, dim: int | None) -> float:
+    """The product of what the group asks for: √(B/2^19) for the batch, (dim/768)^-½ for the width."""
+    factor = 1.0
+    if "batch" in scale_lr:
+        if total_batch_size is None:
+            raise ValueError("the stage has no total_batch_size")
+        factor *= math.sqrt(total_batch_size / REFERENCE_BATCH)
+    if "width" in scale_lr:
+        if dim is None:
+            raise ValueError("the model has no `dim`, or does not say it")
+        factor *= (dim / REFERENCE_DIM) ** -0.5
+    return factor
+
+
+def muon_weight_decay(
+    tokens_per_param: float | None, model: Any, total_batch_size: int | None, steps: int | None
+) -> float:
+    """.28·√(B/2^19)·D12/D (arXiv 2405.13698); D is what is trained on, steps × B. 0 where a stage has no horizon."""
+    if tokens_per_param is None or total_batch_size is None or steps is None:
+        return 0.0
+    _, n12 = _scaling_parameters(model)
+    batch = math.sqrt(total_batch_size / REFERENCE_BATCH)
+    return REFERENCE_WEIGHT_DECAY * batch * tokens_per_param * n12 / (steps * total_batch_size)
+
+
+DEVICE = Derivation(
+    inputs={"machine": "machine"}, compute=default_device, sentence="the fastest kind of device of this machine"
+)
+DTYPE = Derivation(
+    inputs={"device": "device"}, compute=default_dtype, sentence="bfloat16 on cuda, float32 on everything else"
+)
+NPROC_PER_NODE = Derivation(
+    inputs={"device": "device", "machine": "machine"},
+    compute=_nproc,
+    sentence="one process for each CUDA device, one on everything else",
+)
+TOTAL_BATCH_SIZE = Derivation(
+    inputs={"model": "stage.model"},
+    compute=total_batch_size,
+    sentence="2^19 tokens at depth 12, growing with the training tokens to the power 0.383, to a power of 2",
+)
+STEPS = Derivation(
+    inputs={
+        "tokens_per_param": "stage.tokens_per_param",
+        "model": "stage.model",
+        "total_batch_size": "stage.total_batch_size",
+    },
+    compute=steps,
+    sentence="tokens_per_param × matmul parameters / total_batch_size",
+)
+LR_FACTOR = Derivation(
+    inputs={
+        "scale_lr": "slot.scale_lr",
+        "total_batch_size": "stage.total_batch_size?",
+        "dim": "stage.model.dim?",
+    },
+    compute=lr_factor,
+    sentence="√(total_batch_size / 2^19) for batch, (dim / 768)^-½ for width, as scale_lr asks",
+)
+MUON_WEIGHT_DECAY = Derivation(
+    inputs={
+        "tokens_per_param": "stage.tokens_per_param?",
+        "model": "stage.model",
+        "total_batch_size": "stage.total_batch_size?",
+        "steps": "stage.steps?",
+    },
+    compute=muon_weight_decay,
+    sentence="0.28 · √(total_batch_size / 2^19) · (tokens at depth 12) / (tokens of this run)",
+)

@@ -1,0 +1,38 @@
+"""Running a stage's evaluations: those that are due at a step, or all that are left for the end."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from nanochat.config import Component
+from nanochat.stages.context import Figure, StageContext
+from nanochat.stages.subject import Subject
+
+
+def due(evals: Mapping[str, Component], step: int) -> dict[str, Component]:
+    """The evaluations whose interval a step completes."""
+    return {name: e for name, e in evals.items() if e.slot.every is not None and step % e.slot.every == 0}
+
+
+def run_evals(evals: Mapping[str, Component], subject: Subject, context: StageContext) -> dict[str, Figure]:
+    """Figures by "EVAL.FIGURE"; each example's result in examples/EVAL-RANK.jsonl. The model is left in eval mode."""
+    figures: dict[str, Figure] = {}
+    subject.model.eval()
+    for name, component in evals.items():
+        path = context.folder / "examples" / f"{name}-{context.runtime.rank}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", encoding="utf-8") as file:
+
+            def keep(example: Mapping[str, Any], file: Any = file) -> None:
+                file.write(json.dumps(example, ensure_ascii=False) + "\n")
+
+            found = context.build(component, attrs.evolve(subject, keep_example=keep))
+        figures |= {f"{name}.{figure}": value for figure, value in found.items()}
+    return figures
+
+
+def values(figures: Mapping[str, Figure]) -> dict[str, float]:
+    """The plain numbers, for a line of metrics."""
+    return {name: figure.value for name, figure in figures.items()}

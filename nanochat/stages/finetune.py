@@ -1,0 +1,62 @@
+"""The finetuning stage: a checkpoint goes on learning, from conversations. Serves midtraining and SFT alike."""
+
+import torch
+
+from nanochat.data.finetune_loader import FinetuneLoader
+from nanochat.runtime import Runtime
+from nanochat.stages.context import Record, StageContext
+from nanochat.stages.finetune_config import FinetuneConfig
+from nanochat.stages.subject import Subject
+from nanochat.stages.training_stage import TrainingStage, rows_of_a_rank
+from nanochat.training.checkpoint import load_checkpoint
+
+
+def run(config: FinetuneConfig, context: StageContext) -> Record:
+    """Load the model, build the mixture, train, evaluate."""
+    runtime = context.runtime
+    loaded = load_checkpoint(config.init.folder(), runtime, context.registry)
+    model = loaded.model
+    for transform in config.transforms.values():
+        model = context.build(transform, model, runtime)
+    sequence_len = loaded.meta["model"]["config"]["sequence_len"]
+    loader = FinetuneLoader(
+        {name: (context.build(task), task.slot.epochs, task.slot.max_examples) for name, task in config.data.items()},
+        loaded.tokenizer,
+        rows=rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size),
+        sequence_len=sequence_len,
+        loss_on=config.loss_on,
+        buffer=config.packing_buffer,
+        lanes=config.lanes,
+        seed=runtime.seed,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+    )
+    steps = config.steps
+    subject = Subject(
+        model=model,
+        tokenizer=loaded.tokenizer,
+        runtime=runtime,
+        build=context.build,
+        tools=[context.build(tool) for tool in config.tools.values()],
+        should_stop=context.should_stop,
+    )
+    stage = TrainingStage(
+        context=context,
+        config=config,
+        model=model,
+        described_model=loaded.meta["model"],
+        tokenizer=loaded.tokenizer,
+        tools=config.tools,
+        loader=loader,
+        subject=subject,
+        steps=steps,
+        fraction=(lambda step: step / steps) if steps is not None else (lambda _: mean_progress(loader, runtime)),
+        lr_factor=config.lr_factor,
+    )
+    return stage.execute()
+
+
+def mean_progress(loader: FinetuneLoader, runtime: Runtime) -> float:
+    """The share of the first pass that all ranks together have consumed; every rank gets the same answer."""
+    share = torch.tensor(loader.progress, dtype=torch.float64, device=runtime.device)
+    return float(runtime.sum(share)) / runtime.world_size

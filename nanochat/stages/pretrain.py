@@ -1,0 +1,51 @@
+"""The pretraining stage: a model from scratch, on a mixture of sources."""
+
+from nanochat.data.pretrain_loader import PretrainLoader
+from nanochat.stages.context import Record, StageContext
+from nanochat.stages.pretrain_config import PretrainConfig
+from nanochat.stages.subject import Subject
+from nanochat.stages.training_stage import TrainingStage, rows_of_a_rank
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.training import checkpoint
+
+
+def run(config: PretrainConfig, context: StageContext) -> Record:
+    """Build model and loader, train, evaluate."""
+    runtime = context.runtime
+    tokenizer = Tokenizer.load(config.tokenizer.folder())
+    model = context.build(config.model, runtime)
+    for transform in config.transforms.values():
+        model = context.build(transform, model, runtime)
+    sequence_len = config.model.config.sequence_len
+    sources = {name: context.build(source) for name, source in config.data.items()}
+    loader = PretrainLoader(
+        {name: (source, config.data[name].slot.weight) for name, source in sources.items()},
+        tokenizer,
+        rows=rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size),
+        sequence_len=sequence_len,
+        packing=config.packing,
+        buffer=config.packing_buffer,
+        lanes=config.lanes,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+    )
+    subject = Subject(
+        model=model,
+        tokenizer=tokenizer,
+        runtime=runtime,
+        build=context.build,
+        sources=sources,
+        should_stop=context.should_stop,
+    )
+    stage = TrainingStage(
+        context=context,
+        config=config,
+        model=model,
+        described_model=checkpoint.describe(config.model),
+        tokenizer=tokenizer,
+        loader=loader,
+        subject=subject,
+        steps=config.steps,
+        fraction=lambda step: step / config.steps,
+    )
+    return stage.execute()

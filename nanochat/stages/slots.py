@@ -1,0 +1,34 @@
+"""The keys of a component's table beside the component's own: weights of data, patterns of groups, intervals."""
+
+from nanochat.config import config, option
+
+
+@config
+class SourceSlot:
+    """[stages.X.data.NAME] of a pretraining stage."""
+
+    weight: float = option(1.0, minimum=0.0, doc="share of the tokens, relative to the other sources")
+
+
+@config
+class TaskSlot:
+    """[stages.X.data.NAME] of a finetuning stage."""
+
+    epochs: int = option(1, minimum=1, doc="how often each example occurs in one pass of the mixture")
+    max_examples: int | None = option(None, minimum=1, doc="use only this many of the task's examples")
+
+
+@config
+class GroupSlot:
+    """[stages.X.optim.NAME]: which parameters, and how their learning rate follows the model's and batch's size."""
+
+    match: str | list[str] = option(doc="glob patterns of parameter names; each parameter is in exactly one group")
+    scale_lr: list[str] = option([], choices=("batch", "width"), doc="batch: × √(B/2^19); width: × (dim/768)^-½")
+    lr_factor: float = option(derive="optim.lr_factor", minimum=0.0, doc="what lr is multiplied by")
+
+
+@config
+class EvalSlot:
+    """[stages.X.evals.NAME]."""
+
+    every: int | None = option(None, minimum=1, doc="steps between evaluations; without it, once at the end")

@@ -1,0 +1,34 @@
+"""The contract of an evaluation: `evaluate(config, subject) -> Mapping[str, Figure]`.
+
+The subject is everything about the model that an evaluation may need. An evaluation switches the model to eval mode
+itself, leaves its weights alone, and gives the same figures for any batch size.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from nanochat.data.source import Source
+from nanochat.inference.tool import Tool
+from nanochat.runtime import Runtime
+from nanochat.text.tokenizer import Tokenizer
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """A model under evaluation."""
+
+    model: Any
+    """The module its plugin built: model(ids, targets, reduction), hidden, logits, config.sequence_len."""
+    tokenizer: Tokenizer
+    runtime: Runtime
+    build: Callable[..., Any]
+    """Builds a resolved component that the evaluation's config holds: `subject.build(config.task)`."""
+    sources: Mapping[str, Source] = attrs.field(factory=dict)
+    """The stage's own sources, where it has them: their validation splits are there to be measured on."""
+    tools: Sequence[Tool] = ()
+    keep_example: Callable[[Mapping[str, Any]], None] = lambda _: None
+    """Keeps one example's result (plain data) beside the figures, for the report and for comparisons."""
+    progress: Callable[[int, int, Mapping[str, float]], None] = lambda *_: None
+    should_stop: Callable[[], bool] = lambda: False

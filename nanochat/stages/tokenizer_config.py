@@ -1,0 +1,20 @@
+"""Configuration of the tokenizer stage."""
+
+from typing import Any, ClassVar
+
+from nanochat.config import components, config, option
+from nanochat.stages.slots import SourceSlot
+from nanochat.text.special import SPLIT_PATTERN
+
+
+@config
+class TokenizerConfig:
+    """Train a byte-pair encoding on text."""
+
+    produces: ClassVar[str] = "tokenizer"
+
+    vocab_size: int = option(32_768, minimum=265, doc="ids: 256 bytes, the merges, and 9 specials")
+    max_chars: int = option(2_000_000_000, minimum=1, doc="characters to train on")
+    max_document_chars: int = option(10_000, minimum=1, doc="characters taken from one document")
+    pattern: str = option(SPLIT_PATTERN, doc="the regular expression that cuts text before merging")
+    data: dict[str, Any] = components("source", slot=SourceSlot, doc="the text")

@@ -1,0 +1,196 @@
+"""What pretraining and finetuning have in common around the loop: groups, resume, evaluations, checkpoints, record.
+
+In: a stage's config and a model, loader and tokenizer that the stage made. Out: its record. The two stages differ only
+in what they put in.
+"""
+
+import json
+import resource
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from nanochat.config import Component
+from nanochat.data.loader import Batch, LoaderState, joined
+from nanochat.errors import stage_failure
+from nanochat.stages import evaluation
+from nanochat.stages.context import Figure, Record, StageContext
+from nanochat.stages.subject import Subject
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.training import checkpoint, groups, schedule
+from nanochat.training.loop import TrainingRun, train
+from nanochat.training.optimizer import Optimizer
+
+
+class ResumableLoader(Protocol):
+    """A loader whose place can be saved."""
+
+    def next_batch(self) -> Batch: ...
+    def state(self) -> LoaderState: ...
+    def load_state(self, state: LoaderState) -> None: ...
+    def counts(self) -> Mapping[str, int]: ...
+
+
+@attrs.define(kw_only=True)
+class TrainingStage:
+    """One training stage under way."""
+
+    context: StageContext
+    config: Any
+    """A PretrainConfig or FinetuneConfig: the keys that both have are read here."""
+    model: nn.Module
+    described_model: Mapping[str, Any]
+    """The model as `checkpoint.describe` gives it, kept in every checkpoint."""
+    tokenizer: Tokenizer
+    tools: Mapping[str, Component] = attrs.field(factory=dict)
+    loader: ResumableLoader
+    subject: Subject
+    steps: int | None
+    fraction: Callable[[int], float]
+    lr_factor: float = 1.0
+    optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
+    run: TrainingRun = attrs.field(init=False)
+
+    def execute(self) -> Record:
+        """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
+        context, config = self.context, self.config
+        self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
+        self.run = TrainingRun(
+            model=torch.compile(self.model) if config.compile else self.model,
+            optimizers=self.optimizers,
+            loader=self.loader,
+            runtime=context.runtime,
+            schedule=config.schedule,
+            steps=self.steps,
+            fraction=self.fraction,
+            device_batch_size=config.device_batch_size,
+            grad_clip=config.grad_clip,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+            checkpoint_seconds=60 * config.checkpoint_minutes,
+            metrics=context.reporter.metrics,
+            progress=context.reporter.progress,
+            evaluate=self.evaluate_due,
+            save=self.save,
+            should_stop=context.should_stop,
+        )
+        self.resume()
+        train(self.run)
+        figures = evaluation.run_evals(config.evals, self.subject, context)
+        context.reporter.metrics(self.run.step, evaluation.values(figures))
+        return Record(
+            artifact=f"checkpoints/step_{self.run.step:06d}",
+            figures=figures
+            | {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
+            | {
+                "steps": Figure(value=float(self.run.step)),
+                "tokens": Figure(value=float(self.run.tokens)),
+                "parameters": Figure(value=float(sum(p.numel() for p in self.model.parameters()))),
+                "peak_memory_bytes": Figure(value=float(peak_memory_bytes(context))),
+            },
+        )
+
+    def evaluate_due(self, step: int) -> Mapping[str, float]:
+        """Figures of the evaluations whose interval this step completes; the last step's come with the record."""
+        wanted = evaluation.due(self.config.evals, step)
+        if not wanted or self.run.finished:
+            return {}
+        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context))
+
+    def save(self) -> None:
+        """Write a checkpoint of the run as it stands, unless this step has one."""
+        if self.run.saved_step == self.run.step:
+            return
+        runtime, run = self.context.runtime, self.run
+        writer = checkpoint.CheckpointWriter(self.context.folder / "checkpoints", run.step, runtime)
+        place = self.loader.state()
+        writer.json(f"loader-{runtime.rank}", place.cursors)
+        writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))
+        if runtime.is_main:
+            tensors, values = checkpoint.optimizer_tensors(self.optimizers)
+            writer.tensors("model", self.model.state_dict())
+            writer.tensors("optim", tensors)
+            writer.tensors("random", checkpoint.random_states(runtime))
+            writer.json("state", {"step": run.step, "tokens": run.tokens, "optimizers": values})
+            writer.json("meta", self.meta())
+            self.tokenizer.save(writer.folder)
+        writer.commit()
+
+    def meta(self) -> dict[str, Any]:
+        """What a reader of the checkpoint needs to build the model again."""
+        return {
+            "format": checkpoint.FORMAT,
+            "stage": self.context.stage,
+            "step": self.run.step,
+            "tokens": self.run.tokens,
+            "model": self.described_model,
+            "tools": [checkpoint.describe(tool) for tool in self.tools.values()],
+            "tokenizer": self.tokenizer.digest,
+        }
+
+    def resume(self) -> None:
+        """Go on from the newest valid checkpoint of this stage, if there is one."""
+        context, runtime = self.context, self.context.runtime
+        found = checkpoint.newest_valid(context.folder / "checkpoints", runtime, context.reporter.note)
+        if found is None:
+            return
+        state = json.loads((found / "state.json").read_text())
+        device = str(runtime.device)
+        self.model.load_state_dict(load_file(found / "model.safetensors", device=device))
+        tensors = load_file(found / "optim.safetensors", device=device)
+        checkpoint.restore_optimizers(self.optimizers, tensors, state["optimizers"])
+        checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
+        self.loader.load_state(read_loader_state(found))
+        self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
+        context.reporter.truncate_metrics(self.run.step)
+        context.reporter.note(f"goes on from step {self.run.step}")
+
+
+def read_loader_state(found: Path) -> LoaderState:
+    """The places of all ranks that wrote a checkpoint, in one."""
+    states = []
+    for path in sorted(found.glob("loader-*.json")):
+        tensors = load_file(path.with_suffix(".safetensors"))
+        buffers = {name: tensor.numpy() for name, tensor in tensors.items()}
+        states.append(LoaderState(cursors=json.loads(path.read_text()), buffers=buffers))
+    return joined(states)
+
+
+def build_optimizers(
+    optim: Mapping[str, Component], model: nn.Module, context: StageContext, lr_factor: float
+) -> dict[str, Optimizer]:
+    """One optimizer a group, each with the parameters its patterns match; learning rates scaled as the slots say."""
+    parameters = dict(model.named_parameters())
+    assignment = groups.assign(parameters, {name: group.slot.match for name, group in optim.items()})
+    assert not (assignment.unmatched or assignment.doubled or assignment.empty), "the recipe engine checks the groups"
+    optimizers: dict[str, Optimizer] = {}
+    for name, group in optim.items():
+        members = {member: parameters[member] for member in assignment.groups[name]}
+        optimizers[name] = context.build(group, members, context.runtime)
+        schedule.remember_peaks([optimizers[name]], lr_factor * group.slot.lr_factor)
+    return optimizers
+
+
+def rows_of_a_rank(total_batch_size: int, sequence_len: int, world_size: int) -> int:
+    """Rows that one rank makes for a step. StageError where the numbers do not divide."""
+    if total_batch_size % (sequence_len * world_size):
+        raise stage_failure(
+            "E115",
+            f"total_batch_size {total_batch_size} is no multiple of {sequence_len} tokens × {world_size} processes",
+            help=f"use a multiple of {sequence_len * world_size}",
+        )
+    return total_batch_size // sequence_len // world_size
+
+
+def peak_memory_bytes(context: StageContext) -> int:
+    """The most memory this process has held: on the GPU where it computes there, else resident."""
+    if context.runtime.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(context.runtime.device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

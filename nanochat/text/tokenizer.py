@@ -1,0 +1,147 @@
+"""The tokenizer: text to ids and back, over a vocabulary that is trained here.
+
+In: text and ids. Out: ids and text. Ids are the 256 bytes, the merges in the order in which they were made, and the
+specials. `encode` never gives a special: text that spells one is ordinary text, and only `text/conversation.py` puts
+specials in. Not here: the vocabulary's file (`vocabulary_file.py`), incremental decoding (`decoder.py`).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from nanochat._rustbpe import Encoder, Trainer
+from nanochat.errors import wrong_input
+from nanochat.text.special import BOS, SPECIAL_TOKENS, SPLIT_PATTERN
+from nanochat.text.vocabulary_file import Vocabulary, broken_vocabulary, read_vocabulary
+
+BYTE_TOKENS = 256
+MINIMUM_VOCABULARY = BYTE_TOKENS + len(SPECIAL_TOKENS)
+
+
+class Tokenizer:
+    """A vocabulary in use. Never changes once made; safe to share between threads."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        """ValueError where the vocabulary's pattern or tokens cannot be used."""
+        if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary.specials]:
+            raise ValueError(f"there is no {missing[0]} among the specials")
+        self._vocabulary = vocabulary
+        self._encoder = Encoder(vocabulary.pattern, vocabulary.tokens)
+        first_special = len(vocabulary.tokens)
+        self._specials = {token: first_special + place for place, token in enumerate(vocabulary.specials)}
+        self._bytes = (*vocabulary.tokens, *(token.encode() for token in vocabulary.specials))
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        vocab_size: int,
+        pattern: str = SPLIT_PATTERN,
+        progress: Callable[[int], object] | None = None,
+    ) -> Self:
+        """Learn a vocabulary of exactly `vocab_size` ids from texts, which are read once, in batches.
+
+        `progress` is called with the merges made so far; what it raises ends the training. Raises InputError: E104
+        for a pattern that is none or that loses text, E305 for a size that is too small or that the texts cannot
+        fill, E302 for no text.
+        """
+        if vocab_size < MINIMUM_VOCABULARY:
+            raise wrong_input(
+                "E305",
+                f"vocab_size is {vocab_size}, and {BYTE_TOKENS} bytes and {len(SPECIAL_TOKENS)} specials are in every "
+                f"vocabulary",
+                help=f"use at least {MINIMUM_VOCABULARY}; 2,048 to 65,536 are usual",
+            )
+        merges = vocab_size - MINIMUM_VOCABULARY
+        tokens = _counted(texts, pattern).train(merges, progress)
+        possible = len(tokens) - BYTE_TOKENS
+        if possible < merges:
+            raise wrong_input(
+                "E305",
+                f"vocab_size is {vocab_size}, which takes {merges} merges, and the text allows only {possible}",
+                help=f"lower vocab_size to at most {possible + MINIMUM_VOCABULARY}, or give more text",
+            )
+        return cls(Vocabulary(pattern=pattern, tokens=tuple(tokens), specials=SPECIAL_TOKENS))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read folder/tokenizer.json. InputError E307 where it is missing, damaged or of another format."""
+        vocabulary = read_vocabulary(folder)
+        try:
+            return cls(vocabulary)
+        except (ValueError, TypeError) as error:
+            raise broken_vocabulary(folder, f"holds no usable vocabulary: {error}") from error
+
+    def save(self, folder: Path) -> None:
+        """Write folder/tokenizer.json, whole or not at all."""
+        self._vocabulary.write(folder)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, specials included."""
+        return len(self._bytes)
+
+    @property
+    def bos_id(self) -> int:
+        """The id of <|bos|>, which begins every document."""
+        return self._specials[BOS]
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256, in hex, of the vocabulary file's content."""
+        return self._vocabulary.digest
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, never a special's. UnicodeEncodeError where the text holds half of a surrogate pair."""
+        return self._encoder.encode(text)
+
+    def encode_batch(self, texts: Sequence[str], *, threads: int | None = None) -> list[list[int]]:
+        """As `encode` on each text, on so many threads; None: one a processor."""
+        return self._encoder.encode_batch(texts, threads)
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """The bytes of ids; a special's are its name. ValueError for an id that the vocabulary does not have."""
+        size = len(self._bytes)
+        if ids and (min(ids) < 0 or max(ids) >= size):
+            raise ValueError(f"ids from {min(ids)} to {max(ids)}, where the vocabulary has 0 to {size - 1}")
+        return b"".join([self._bytes[number] for number in ids])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids; bytes that are no UTF-8 (half of a character, say) become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def token_bytes(self) -> list[int]:
+        """How many bytes of text each id stands for; 0 for specials."""
+        return [len(token) for token in self._vocabulary.tokens] + [0] * len(self._specials)
+
+    def special_id(self, token: str) -> int:
+        """The id of a special. KeyError where there is none of this name."""
+        return self._specials[token]
+
+    def is_special(self, id: int) -> bool:
+        """Whether an id is a special's."""
+        return len(self._vocabulary.tokens) <= id < len(self._bytes)
+
+
+def _counted(texts: Iterable[str], pattern: str) -> Trainer:
+    """A trainer that has read the texts."""
+    try:
+        trainer = Trainer(pattern)
+    except ValueError as error:
+        raise wrong_input("E104", str(error), help="change `pattern`, or leave it out for GPT-4's") from error
+    trainer.feed(texts)
+    if trainer.bytes_left_out:
+        raise wrong_input(
+            "E104",
+            f"the split pattern does not match {trainer.bytes_left_out:,} bytes of the text, which would be lost",
+            help=r"let the pattern end with `|[\s\S]`, so that it matches whatever is left",
+        )
+    if not trainer.distinct_pieces:
+        raise wrong_input(
+            "E302",
+            "there is no text to train a tokenizer on",
+            help="check the sources under `data`: their paths, their text column, and max_chars",
+        )
+    return trainer

@@ -1,0 +1,231 @@
+"""Checkpoints: everything a model, and a run that goes on, needs, in one folder that is whole or absent.
+
+    step_000400/  meta.json · tokenizer.json · model.safetensors          the model, enough to talk to it
+                  optim.safetensors · loader-RANK.safetensors · state.json  the run, enough to go on
+                  MANIFEST.json                                           size and sha256 of each of these
+
+Written beside its place, synced, then renamed. No pickle anywhere. A checkpoint whose files do not have the sizes and
+digests of its manifest is refused by name.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from nanochat.config import Component
+from nanochat.errors import NanochatError, stage_failure
+from nanochat.inference.tool import Tool
+from nanochat.registry import Registry
+from nanochat.runtime import Runtime
+from nanochat.text.tokenizer import Tokenizer
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+KEEP = 2
+"""Checkpoints of a stage kept on disk: the newest, and the one before it in case the newest is damaged."""
+
+
+@attrs.frozen(kw_only=True)
+class Loaded:
+    """A model ready to be used."""
+
+    model: Any
+    """The module that the model's plugin built, on the runtime's device."""
+    tokenizer: Tokenizer
+    tools: Sequence[Tool]
+    meta: Mapping[str, Any]
+
+
+def describe(component: Component) -> dict[str, Any]:
+    """A component as plain data, enough to build it again: its plugin's name and its config's values."""
+    return {"use": component.use, "config": attrs.asdict(component.config)}
+
+
+def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Component:
+    """The component that `describe` wrote down."""
+    config = registry.config_class(kind, described["use"])(**described["config"])
+    entry = registry.entry(kind, described["use"])
+    return Component(kind=kind, name=described["use"], use=described["use"], revision=entry.revision, config=config)
+
+
+# Writing
+
+
+class CheckpointWriter:
+    """One checkpoint in the making: files first, then `commit`, which makes them a checkpoint."""
+
+    def __init__(self, folder: Path, step: int, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.final = folder / f"step_{step:06d}"
+        self.folder = folder / f".writing_{step:06d}"
+        if runtime.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(".writing_*"):
+                shutil.rmtree(stale)
+            self.folder.mkdir()
+        runtime.barrier()
+
+    def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write NAME.safetensors."""
+        path = self.folder / f"{name}.safetensors"
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        _sync(path)
+
+    def json(self, name: str, value: Any) -> None:
+        """Write NAME.json."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(value, indent=1, sort_keys=True))
+        _sync(path)
+
+    def commit(self) -> Path:
+        """Hash, write the manifest, rename into place, prune older ones. Every rank calls it."""
+        self.runtime.barrier()
+        if self.runtime.is_main:
+            files = sorted(path for path in self.folder.iterdir() if path.name != MANIFEST)
+            entries = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
+            manifest = {"format": FORMAT, "world_size": self.runtime.world_size, "files": entries}
+            (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            _sync(self.folder / MANIFEST)
+            _sync(self.folder)
+            if self.final.exists():
+                shutil.rmtree(self.final)
+            self.folder.rename(self.final)
+            _sync(self.final.parent)
+            for old in checkpoints(self.final.parent)[:-KEEP]:
+                shutil.rmtree(old)
+        self.runtime.barrier()
+        return self.final
+
+
+# Reading
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints below a stage's `checkpoints` folder, oldest first."""
+    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
+
+
+def verify(checkpoint: Path) -> None:
+    """Compare every file with the manifest. StageError E406 that names the first one that differs."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_text())["files"]
+        for name, expected in files.items():
+            path = checkpoint / name
+            if path.stat().st_size != expected["bytes"]:
+                raise ValueError(f"{name} has {path.stat().st_size} bytes, its manifest says {expected['bytes']}")
+            if _digest(path) != expected["sha256"]:
+                raise ValueError(f"{name} is not what was written: its digest differs from the manifest's")
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise stage_failure(
+            "E406",
+            f"the checkpoint {checkpoint} is broken: {fault}",
+            help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
+        ) from fault
+
+
+def newest_valid(folder: Path, runtime: Runtime, note: Any) -> Path | None:
+    """The newest checkpoint that verifies; rank 0 decides. Broken ones are set aside under a name that says so."""
+    chosen: list[str | None] = [None]
+    if runtime.is_main:
+        for candidate in reversed(checkpoints(folder)):
+            try:
+                verify(candidate)
+            except NanochatError as fault:
+                note(fault.diagnostics[0].message + "; set aside, going back to the one before it")
+                candidate.rename(candidate.with_name(f"broken_{candidate.name}"))
+            else:
+                chosen[0] = str(candidate)
+                break
+    if runtime.world_size > 1:
+        torch.distributed.broadcast_object_list(chosen)
+    return Path(chosen[0]) if chosen[0] else None
+
+
+def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> Loaded:
+    """Build the model, tokenizer and tools that a checkpoint holds. StageError E406 where it is broken."""
+    verify(checkpoint)
+    meta = json.loads((checkpoint / "meta.json").read_text())
+    component = rebuild("model", meta["model"], registry)
+    model = registry.builder("model", component.use)(component.config, runtime)
+    model.load_state_dict(load_file(checkpoint / "model.safetensors", device=str(runtime.device)))
+    tools = []
+    for described in meta["tools"]:
+        tool = rebuild("tool", described, registry)
+        tools.append(registry.builder("tool", tool.use)(tool.config))
+    return Loaded(model=model, tokenizer=Tokenizer.load(checkpoint), tools=tools, meta=meta)
+
+
+# State of torch's objects as named tensors and plain values
+
+
+def optimizer_tensors(optimizers: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Optimizers' states split into tensors ("group/parameter/name") and JSON-able values."""
+    tensors: dict[str, torch.Tensor] = {}
+    values: dict[str, Any] = {}
+    for group, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        plain: dict[str, dict[str, Any]] = {}
+        for index, slots in state["state"].items():
+            for slot, value in slots.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{group}/{index}/{slot}"] = value
+                else:
+                    plain.setdefault(str(index), {})[slot] = value
+        values[group] = {"plain": plain, "param_groups": state["param_groups"]}
+    return tensors, values
+
+
+def restore_optimizers(
+    optimizers: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]
+) -> None:
+    """Undo `optimizer_tensors`."""
+    for group, optimizer in optimizers.items():
+        saved = values[group]
+        state: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in saved["plain"].items()}
+        for name, tensor in tensors.items():
+            owner, index, slot = name.rsplit("/", 2)
+            if owner == group:
+                state.setdefault(int(index), {})[slot] = tensor
+        optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+
+
+def random_states(runtime: Runtime) -> dict[str, torch.Tensor]:
+    """torch's random number generators, as byte tensors."""
+    states = {"random/cpu": torch.get_rng_state()}
+    if runtime.device.type == "cuda":
+        states["random/cuda"] = torch.cuda.get_rng_state(runtime.device)
+    return states
+
+
+def restore_random_states(states: Mapping[str, torch.Tensor], runtime: Runtime) -> None:
+    """Undo `random_states`."""
+    torch.set_rng_state(states["random/cpu"])
+    if "random/cuda" in states and runtime.device.type == "cuda":
+        torch.cuda.set_rng_state(states["random/cuda"], runtime.device)
+
+
+def as_tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
+    """NumPy arrays as tensors over the same memory."""
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

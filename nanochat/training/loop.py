@@ -1,0 +1,153 @@
+"""The training loop, read top-down in `train`; pretraining and finetuning share it by what they put into a TrainingRun.
+
+In: a model, its optimizers, a loader and callbacks for what surrounds a step. Out: the model trained in place, a
+checkpoint in its folder. It decides nothing that a recipe declares.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import attrs
+import torch
+from torch import Tensor, nn
+
+from nanochat.data.loader import Batch
+from nanochat.errors import Stopped, stage_failure
+from nanochat.runtime import Runtime
+from nanochat.training import schedule
+from nanochat.training.optimizer import Optimizer
+from nanochat.training.schedule_config import ScheduleConfig
+
+SMOOTHING = 0.9
+"""Decay of the loss that the progress shows: about the last ten steps."""
+
+
+class Loader(Protocol):
+    """What the loop needs of a loader."""
+
+    def next_batch(self) -> Batch:
+        """This rank's rows of the next step."""
+
+
+@attrs.define(kw_only=True)
+class TrainingRun:
+    """A run in progress: its parts, its settings, and where it stands."""
+
+    model: Any
+    """The module, compiled or not: called as model(ids, targets, reduction="sum")."""
+    optimizers: Mapping[str, Optimizer]
+    loader: Loader
+    runtime: Runtime
+    schedule: ScheduleConfig
+    steps: int | None
+    """None: until `fraction` reaches 1."""
+    fraction: Callable[[int], float]
+    """Step → share of the run that is done, 0 … 1."""
+    device_batch_size: int
+    grad_clip: float = 0.0
+    log_every: int = 10
+    checkpoint_every: int | None = None
+    checkpoint_seconds: float = 600.0
+    metrics: Callable[[int, Mapping[str, float]], None]
+    progress: Callable[[int, int, Mapping[str, float]], None]
+    evaluate: Callable[[int], Mapping[str, float]]
+    """Step → figures of the evaluations that are due then; usually none."""
+    save: Callable[[], None]
+    should_stop: Callable[[], bool]
+    step: int = 0
+    """Steps done."""
+    tokens: int = 0
+    """Tokens computed by all ranks, padding included."""
+    saved_step: int = -1
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        return self.step >= self.steps if self.steps is not None else self.fraction(self.step) >= 1.0
+
+
+def train(run: TrainingRun) -> None:
+    """Train until the run is finished; raise Stopped, with everything saved, when asked to stop."""
+    run.model.train()
+    smoothed, saved_at, logged_at, logged_tokens = math.nan, time.monotonic(), time.monotonic(), run.tokens
+    while not run.finished:
+        fraction = run.fraction(run.step)
+        lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, fraction)
+
+        batch = run.loader.next_batch()
+        loss = accumulate_gradients(run, batch)
+        if not math.isfinite(loss):
+            raise stage_failure(
+                "E501",
+                f"the loss is {loss} at step {run.step}; no weight was updated by it",
+                help="lower the learning rates, or set grad_clip = 1.0; the last checkpoint is intact",
+            )
+        norm = clip_gradients(run.model, run.grad_clip) if run.grad_clip else None
+        for optimizer in run.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+        run.step += 1
+        run.tokens += batch.inputs.numel() * run.runtime.world_size
+        smoothed = loss if math.isnan(smoothed) else SMOOTHING * smoothed + (1 - SMOOTHING) * loss
+        if run.step % run.log_every == 0 or run.finished:
+            now = time.monotonic()
+            rate = (run.tokens - logged_tokens) / (now - logged_at)
+            logged_at, logged_tokens = now, run.tokens
+            figures = {"loss": loss, "lr_multiplier": lr, "tokens": float(run.tokens), "tokens_per_second": rate}
+            run.metrics(run.step, figures if norm is None else figures | {"gradient_norm": norm})
+        run.progress(run.step, expected_steps(run), {"loss": smoothed, "tokens": float(run.tokens)})
+
+        evaluated = run.evaluate(run.step)
+        if evaluated:
+            run.metrics(run.step, evaluated)
+            run.model.train()
+            logged_at, logged_tokens = time.monotonic(), run.tokens
+        stop = run.should_stop()
+        overdue = run.runtime.any(time.monotonic() - saved_at >= run.checkpoint_seconds)
+        due = run.checkpoint_every is not None and run.step % run.checkpoint_every == 0
+        if stop or overdue or due or run.finished:
+            run.save()
+            run.saved_step, saved_at = run.step, time.monotonic()
+        if stop and not run.finished:
+            raise Stopped
+
+
+def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
+    """Forward and backward over a step's rows, `device_batch_size` at a time; gradients averaged over ranks.
+
+    Returns the mean loss over all ranks, in nats a target. The mean is over targets, not over micro-batches, so that
+    neither masks nor the device batch size change it.
+    """
+    device, world_size = run.runtime.device, run.runtime.world_size
+    n_targets = run.runtime.sum((batch.targets >= 0).sum().to(device))
+    scale = 1.0 / n_targets.clamp(min=1)
+    total = torch.zeros((), device=device)
+    for inputs, targets in micro_batches(batch, run.device_batch_size):
+        loss: Tensor = run.model(inputs.to(device), targets.to(device), reduction="sum") * scale
+        loss.backward()
+        total += loss.detach()
+    if world_size > 1:
+        for parameter in run.model.parameters():
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad)
+    return float(run.runtime.sum(total))
+
+
+def micro_batches(batch: Batch, rows: int) -> list[tuple[Tensor, Tensor]]:
+    """The rows of a batch in pieces of at most `rows`."""
+    return list(zip(batch.inputs.split(rows), batch.targets.split(rows), strict=True))
+
+
+def clip_gradients(model: nn.Module, largest: float) -> float:
+    """Scale all gradients so that their joint norm is at most `largest`; returns the norm before."""
+    return float(nn.utils.clip_grad_norm_(model.parameters(), largest))
+
+
+def expected_steps(run: TrainingRun) -> int:
+    """The run's length in steps; estimated from the share that is done where the data decides it."""
+    if run.steps is not None:
+        return run.steps
+    return max(run.step, round(run.step / max(run.fraction(run.step), 1e-9)))

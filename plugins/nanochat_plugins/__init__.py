@@ -1,0 +1,64 @@
+"""The first-party plugins: what this distribution registers, one hook for each kind of component.
+
+Strings only: importing this module imports none of them. Keep each hook's list in alphabetical order.
+"""
+
+from nanochat.hooks import Registrar, hookimpl
+
+
+@hookimpl
+def register_launchers(registry: Registrar) -> None:
+    """What starts a stage's worker processes."""
+    package, config = "nanochat_plugins.launchers", "nanochat.hardware:Hardware"
+    registry.add("local", build=f"{package}.local:build", config=config)
+    registry.add("torchrun", build=f"{package}.torchrun:build", config=config)
+
+
+@hookimpl
+def register_optimizers(registry: Registrar) -> None:
+    """Optimizers, each for one group of parameters."""
+    package = "nanochat_plugins.optimizers"
+    registry.add("adamw", build=f"{package}.adamw:build", config=f"{package}.adamw_config:AdamWConfig")
+    registry.add("muon", build=f"{package}.muon:build", config=f"{package}.muon_config:MuonConfig")
+
+
+@hookimpl
+def register_sources(registry: Registrar) -> None:
+    """Documents to pretrain on."""
+    package = "nanochat_plugins.sources"
+    registry.add("climbmix", build=f"{package}.climbmix:ClimbMix", config=f"{package}.climbmix_config:ClimbMixConfig")
+    registry.add("files", build=f"{package}.files:Files", config=f"{package}.files_config:FilesConfig")
+    registry.add("pydocs", build=f"{package}.pydocs:PyDocs", config=f"{package}.pydocs:PyDocsConfig")
+    registry.add("stories", build=f"{package}.stories:Stories", config=f"{package}.stories:StoriesConfig")
+
+
+@hookimpl
+def register_tasks(registry: Registrar) -> None:
+    """Conversations to finetune on and to score."""
+    package = "nanochat_plugins.tasks"
+    registry.add(
+        "arithmetic", build=f"{package}.arithmetic:Arithmetic", config=f"{package}.arithmetic:ArithmeticConfig"
+    )
+    registry.add(
+        "custom_json", build=f"{package}.custom_json:CustomJSON", config=f"{package}.custom_json:CustomJSONConfig"
+    )
+    registry.add(
+        "simple_spelling",
+        build=f"{package}.simple_spelling:SimpleSpelling",
+        config=f"{package}.words:SpellingConfig",
+    )
+    registry.add("spelling_bee", build=f"{package}.spelling_bee:SpellingBee", config=f"{package}.words:SpellingConfig")
+
+
+@hookimpl
+def register_evals(registry: Registrar) -> None:
+    """Measurements of a checkpoint."""
+    package = "nanochat_plugins.evals"
+    registry.add("bpb", build=f"{package}.bpb:evaluate", config=f"{package}.bpb_config:BpbConfig")
+    registry.add("task", build=f"{package}.task:evaluate", config=f"{package}.task_config:TaskConfig")
+
+
+@hookimpl
+def register_tools(registry: Registrar) -> None:
+    """What a model can call while it answers."""
+    registry.add("calculator", build="nanochat_plugins.tools.calculator:Calculator")

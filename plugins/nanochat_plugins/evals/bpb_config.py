@@ -1,0 +1,11 @@
+"""Configuration of `bpb`."""
+
+from nanochat.config import config, option
+
+
+@config
+class BpbConfig:
+    """Bits per byte on the validation split of the stage's sources."""
+
+    tokens: int = option(80 * 2**19, minimum=1, doc="how many, shared equally by the sources")
+    rows: int = option(32, minimum=1, execution=True, doc="rows computed at once")

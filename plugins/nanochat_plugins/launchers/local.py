@@ -1,0 +1,29 @@
+"""The launcher `local`: the worker itself, one process, nothing between it and the runner."""
+
+from collections.abc import Sequence
+
+from nanochat.errors import wrong_input
+from nanochat.hardware import Hardware
+from nanochat.running.launcher import thread_settings
+
+
+class Local:
+    """Starts one process on this machine."""
+
+    def command(self, worker: Sequence[str]) -> list[str]:
+        return list(worker)
+
+    def environment(self) -> dict[str, str]:
+        return thread_settings(1)
+
+
+def build(hardware: Hardware) -> Local:
+    """InputError E115 where more than one process is wanted."""
+    processes = hardware.nodes * hardware.nproc_per_node
+    if processes != 1:
+        raise wrong_input(
+            "E115",
+            f'launcher "local" starts one process; the hardware table asks for {processes}',
+            help='set launcher = "torchrun", or nproc_per_node = 1 and nodes = 1',
+        )
+    return Local()

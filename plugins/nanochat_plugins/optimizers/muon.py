@@ -1,0 +1,124 @@
+"""Muon: momentum whose matrices are orthogonalised before they are applied.
+
+In: a group's parameters, all of them matrices. Out: an optimizer that stacks matrices of one shape and updates each
+stack at once: Nesterov momentum → row equilibration → orthogonalisation → renormalisation → variance reduction →
+cautious decay. Not for embeddings, heads and vectors.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nanochat.errors import wrong_input
+from nanochat.runtime import Runtime
+from nanochat_plugins.optimizers.muon_config import MuonConfig
+
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""(a, b, c) of X ← aX + (bA + cA²)X, A = XXᵀ, for five steps (arXiv 2505.16932, safety 2e-2, cushion 2)."""
+
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+
+
+class Muon(torch.optim.Optimizer):
+    """One param group a shape; the state of a stack stands under its first parameter."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], config: MuonConfig, dtype: torch.dtype) -> None:
+        stacks: dict[torch.Size, list[nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            if parameter.ndim != 2:
+                raise wrong_input(
+                    "E115",
+                    f"muon was given `{name}` of shape {tuple(parameter.shape)}, which is no matrix",
+                    help="match it by a group that uses adamw",
+                )
+            stacks.setdefault(parameter.shape, []).append(parameter)
+        self.config, self.dtype = config, dtype
+        groups = [{"params": stack} for stack in stacks.values()]
+        super().__init__(groups, {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every stack. A parameter without a gradient counts as one of zeros."""
+        assert closure is None, "muon evaluates no closure"
+        for group in self.param_groups:
+            self._step_stack(group)
+
+    def _step_stack(self, group: dict[str, Any]) -> None:
+        parameters: list[nn.Parameter] = group["params"]
+        config = self.config
+        gradients = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])  # (N, m, n)
+        weights = torch.stack([p.data for p in parameters])
+        rows, columns = gradients.shape[-2:]
+        state = self.state[parameters[0]]
+        if not state:
+            state["momentum"] = torch.zeros_like(gradients)
+            if config.variance_reduction:
+                state["second_moment"] = torch.zeros_like(
+                    gradients[..., :1] if rows >= columns else gradients[..., :1, :]
+                )
+        momentum = state["momentum"].lerp_(gradients, 1 - group["momentum"])
+        update = gradients.lerp_(momentum, group["momentum"]) if config.nesterov else momentum.clone()
+        update = self._orthogonal(update)
+        if config.variance_reduction:
+            update = reduce_variance(update, state["second_moment"], config.beta2)
+        lr = group["lr"] * max(1.0, rows / columns) ** 0.5
+        decayed = weights * (update * weights >= 0) if config.cautious else weights
+        weights.sub_(update + group["weight_decay"] * decayed, alpha=lr)
+        torch._foreach_copy_([p.data for p in parameters], list(weights.unbind(0)))
+
+    def _orthogonal(self, update: Tensor) -> Tensor:
+        config = self.config
+        if config.row_equilibration:
+            update = equilibrate_rows(update)
+        coefficients = POLAR_EXPRESS if config.orthogonalization == "polar_express" else NEWTON_SCHULZ
+        safety, floor = (1.01, 1e-6) if config.orthogonalization == "polar_express" else (1.0, 1e-7)
+        norm = update.norm(dim=(-2, -1), keepdim=True)
+        update = orthogonalize((update / (norm * safety + floor)).to(self.dtype), coefficients[: config.iterations])
+        update = update.float()
+        if config.renormalization:
+            target = min(update.shape[-2:]) ** 0.5
+            update = update * (target / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6))
+        return update
+
+
+def equilibrate_rows(x: Tensor) -> Tensor:
+    """Rescale every row of x (N, m, n) to the root mean square of its matrix's row norms (arXiv 2603.28254)."""
+    norms = x.norm(dim=-1, keepdim=True)  # (N, m, 1)
+    target = norms.square().mean(dim=-2, keepdim=True).sqrt()  # (N, 1, 1)
+    scale: Tensor = target / norms.clamp_min(1e-6)
+    return x * scale
+
+
+def orthogonalize(x: Tensor, coefficients: tuple[tuple[float, float, float], ...]) -> Tensor:
+    """The iteration X ← aX + (bA + cA²)X on x (N, m, n), of spectral norm at most 1; A on the shorter side."""
+    tall = x.size(-2) > x.size(-1)
+    x = x.mT if tall else x
+    for a, b, c in coefficients:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    orthogonal: Tensor = x.mT if tall else x
+    return orthogonal
+
+
+def reduce_variance(x: Tensor, second_moment: Tensor, beta2: float) -> Tensor:
+    """Divide rows (columns if wide) by the root of their mean square's moving average; the matrix keeps its norm."""
+    across = -1 if x.size(-2) >= x.size(-1) else -2
+    mean_square = x.square().mean(dim=across, keepdim=True)
+    second_moment.lerp_(mean_square, 1 - beta2)
+    scaled = x * second_moment.clamp_min(1e-10).rsqrt()
+    before, after = (y.norm(dim=(-2, -1), keepdim=True) for y in (x, scaled))
+    reduced: Tensor = scaled * (before / after.clamp_min(1e-10))
+    return reduced
+
+
+def build(config: MuonConfig, parameters: Mapping[str, nn.Parameter], runtime: Runtime) -> Muon:
+    """Muon over a group of matrices; orthogonalised in bfloat16 where the run computes in it, else in float32."""
+    return Muon(parameters, config, torch.bfloat16 if runtime.dtype == torch.bfloat16 else torch.float32)

@@ -1,0 +1,30 @@
+"""sha256 digests of files, remembered by path, size and modification time, so that planning reads no file twice.
+
+In: a path. Out: its digest. What is remembered lies below the data folder; where that cannot be written, nothing is.
+"""
+
+import contextlib
+import hashlib
+import json
+from pathlib import Path
+
+from nanochat.home import data_dir
+from nanochat.running.json_file import read_json, write_bytes
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file's content. OSError where it cannot be read."""
+    status = path.stat()
+    where = str(path.absolute())
+    facts = {"path": where, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    name = hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    place = data_dir() / "digests" / f"{name}.json"
+    known = read_json(place)
+    if known is not None and all(known.get(key) == value for key, value in facts.items()):
+        return str(known["sha256"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(place, json.dumps({**facts, "sha256": digest}).encode("utf-8", "surrogateescape"))
+    return digest

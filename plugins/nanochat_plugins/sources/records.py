@@ -1,0 +1,131 @@
+"""The records of one data file: .parquet, .jsonl or .txt, plain or compressed.
+
+In: a path, a column's name, a separator. Out: one `Record` for each row, line or piece: its text, or why it has none.
+InputError E303 where the column is not there, E304 where the file is damaged: both name the file, and the line where
+there are lines. Memory stays at one row group, one line or one document.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nanochat.errors import InputError, wrong_input
+from nanochat_plugins.sources.files_config import COMPRESSIONS
+
+BLOCK = 1 << 20  # bytes read at once
+ROWS = 1_024  # rows of a parquet file decoded at once
+NULL, EMPTY, NOT_UTF8 = "null", "empty", "not UTF-8"
+
+
+@attrs.frozen
+class Record:
+    """A document, or what was found in its place."""
+
+    text: str | None
+    fault: str = ""
+    """null · empty · not UTF-8"""
+
+
+def records(path: Path, *, column: str, separator: str) -> Iterator[Record]:
+    """The records of a file, in order."""
+    compression = COMPRESSIONS.get(path.suffix)
+    form = path.with_suffix("").suffix if compression else path.suffix
+    try:
+        if form == ".parquet":
+            yield from _parquet(path, compression, column)
+            return
+        with pa.input_stream(str(path), compression=compression, buffer_size=BLOCK) as opened:
+            # pyarrow's stream has all that a BufferedReader asks of a raw file.
+            stream = cast(BinaryIO, io.BufferedReader(opened, BLOCK))
+            yield from _lines(path, stream, column) if form == ".jsonl" else _pieces(stream, separator.encode())
+    except (OSError, pa.ArrowException) as fault:
+        raise _damaged(path, str(fault)) from fault
+
+
+def _parquet(path: Path, compression: str | None, column: str) -> Iterator[Record]:
+    place: Any = str(path)
+    if compression:  # parquet is read from its end
+        with pa.input_stream(place, compression=compression) as opened:
+            place = pa.BufferReader(opened.read())
+    with pq.ParquetFile(place) as file:
+        schema = file.schema_arrow
+        if column not in schema.names:
+            raise _no_column(str(path), column, "columns", schema.names)
+        kind = schema.field(column).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not _is_text(kind):
+            raise wrong_input("E303", f"{path}: column `{column}` holds {kind}, not text", help="set `column`")
+        for batch in file.iter_batches(ROWS, columns=[column]):
+            # As bytes: a parquet file may claim to hold strings that are no UTF-8.
+            for value in batch.column(0).cast(kind).cast(pa.large_binary()):
+                yield _record(value.as_py())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in tests) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _lines(path: Path, stream: BinaryIO, column: str) -> Iterator[Record]:
+    for number, line in enumerate(stream, 1):
+        if line.isspace():
+            continue
+        where = f"{path}:{number}"
+        try:
+            found = json.loads(line.decode())
+        except UnicodeDecodeError:
+            yield Record(None, NOT_UTF8)
+            continue
+        except (ValueError, RecursionError) as fault:
+            raise _damaged(where, f"no JSON ({fault})") from fault
+        if not isinstance(found, dict):
+            raise _damaged(where, f"a JSON object is wanted, this is {type(found).__name__}")
+        if column not in found:
+            raise _no_column(where, column, "fields", list(found))
+        value = found[column]
+        if value is not None and not isinstance(value, str):
+            raise wrong_input("E303", f"{where}: field `{column}` holds {type(value).__name__}, not text")
+        yield _record(value)
+
+
+def _pieces(stream: BinaryIO, separator: bytes) -> Iterator[Record]:
+    """Documents of a text file. Blank lines about them are not theirs; where nothing else is, there is no record."""
+    separator = separator.replace(b"\r\n", b"\n")
+    rest = b"" if separator else stream.read().replace(b"\r\n", b"\n")
+    while block := stream.read(BLOCK):
+        if block.endswith(b"\r"):  # do not part \r\n
+            block += stream.read(1)
+        *whole, rest = (rest + block.replace(b"\r\n", b"\n")).split(separator)
+        yield from (_record(piece) for piece in (piece.strip(b"\n") for piece in whole) if piece)
+    rest = rest.strip(b"\n")
+    if rest:
+        yield _record(rest)
+
+
+def _record(value: str | bytes | None) -> Record:
+    if value is None:
+        return Record(None, NULL)
+    try:
+        if isinstance(value, bytes):
+            value = value.decode()
+        else:
+            value.encode()  # JSON can spell half a surrogate pair
+    except UnicodeError:
+        return Record(None, NOT_UTF8)
+    return Record(value) if value.strip() else Record(None, EMPTY)
+
+
+def _damaged(where: Path | str, reason: str) -> InputError:
+    return wrong_input("E304", f"{where} cannot be read: {reason}", help="mend it, or take it out of the `path`")
+
+
+def _no_column(where: str, column: str, what: str, names: list[str]) -> InputError:
+    shown = ", ".join(f"`{name}`" for name in names) or "none"
+    return wrong_input("E303", f"{where} has no `{column}`; its {what}: {shown}", help="set `column` to one of them")

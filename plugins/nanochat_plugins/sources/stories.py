@@ -1,0 +1,50 @@
+"""The source `stories`: short texts about everyday things in simple sentences, made up from a seed.
+
+In: a size and a seed. Out: that many documents, split for validation by their text. Document i depends on the seed
+and i alone. Not here: how a document is made up; that is `nanochat_plugins.sources.story_writer`.
+"""
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from nanochat.config import config, option
+from nanochat.data.source import Shard, Split
+from nanochat_plugins.sources.held_out import split_of
+from nanochat_plugins.sources.story_writer import write
+
+MEAN_BYTES = 280
+
+
+@config
+class StoriesConfig:
+    """Generated documents."""
+
+    size: int = option(12_000, minimum=1, doc="documents, those for validation included")
+    seed: int = option(0, minimum=0)
+    validation_share: float = option(
+        0.03, minimum=0.0, maximum=0.5, doc="share of the documents held out, by their text"
+    )
+
+
+class Stories:
+    """The documents of a seed, one shard a split."""
+
+    def __init__(self, config: StoriesConfig) -> None:
+        self._config = config
+
+    def shards(self, split: Split) -> Sequence[Shard]:
+        share = self._config.validation_share if split == "validation" else 1 - self._config.validation_share
+        origin = f"stories {self._config} {split}"
+        digest = hashlib.sha256(origin.encode()).hexdigest()
+        return [Shard(name=split, size_bytes=round(MEAN_BYTES * self._config.size * share), digest=digest)]
+
+    def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
+        texts = (write(random.Random(f"{self._config.seed}/{number}")) for number in range(self._config.size))
+        return islice(
+            (text for text in texts if split_of(text, self._config.validation_share) == shard.name), start, None
+        )
+
+    def skipped(self) -> Mapping[str, int]:
+        return {}

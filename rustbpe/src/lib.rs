@@ -1,0 +1,12 @@
+//! Byte-pair encoding for nanochat: training a vocabulary on text, and encoding text with it.
+//!
+//! In: text and a split pattern. Out: tokens, as bytes in the order of their ids, and the ids of text. Special tokens
+//! and the vocabulary's file are not here: `nanochat/text/` has them.
+
+pub mod count;
+pub mod encode;
+pub mod split;
+pub mod train;
+
+#[cfg(feature = "extension-module")]
+mod python;

@@ -1,0 +1,37 @@
+"""How soon the commands that import no torch answer, beside the interpreter's own start in the same run.
+
+uv run pytest tests/benchmarks/test_startup.py --benchmark-enable --benchmark-only
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
+
+
+def start(benchmark: Any, *command: str) -> None:
+    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=10, warmup_rounds=1)
+
+
+def test_the_interpreter_alone(benchmark: Any) -> None:
+    start(benchmark, sys.executable, "-c", "pass")
+
+
+def test_help(benchmark: Any) -> None:
+    start(benchmark, str(BIN / "nanochat"), "--help")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_plan(benchmark: Any, recipe: str) -> None:
+    start(benchmark, str(BIN / "nanochat"), "plan", str(ROOT / f"recipes/{recipe}.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_show_with_origins(benchmark: Any, recipe: str) -> None:
+    start(benchmark, str(BIN / "nanochat"), "show", "--origin", str(ROOT / f"recipes/{recipe}.toml"))

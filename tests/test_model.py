@@ -1,0 +1,171 @@
+"""The model against a float64 reference written from the equations, and its layout against the module."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from nanochat.model.attention import attend
+from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig, flops_per_token, matrix_parameters
+
+SWITCHES = ("value_embeddings", "residual_lambdas", "smear", "backout", "tied")
+
+
+def tiny(**changes: object) -> GPTConfig:
+    settings = {"depth": 3, "dim": 48, "head_dim": 12, "n_head": 4, "n_kv_head": 2, "vocab_size": 300}
+    return GPTConfig(**(settings | {"sequence_len": 160, "short_window": 0.1} | changes))  # type: ignore[arg-type]
+
+
+def randomised(config: GPTConfig) -> GPT:
+    """A model whose every parameter matters: what starts at zero gets small random values."""
+    torch.manual_seed(0)
+    model = GPT(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def rms(x: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + torch.finfo(torch.float32).eps).sqrt()
+
+
+def reference_logits(model: GPT, ids: list[int]) -> Tensor:
+    """One row, one position and one head at a time, in float64."""
+    c = model.config
+    w = {name: p.detach().double() for name, p in model.named_parameters()}
+    T = len(ids)
+    embedded = rms(w["wte.weight"][ids])
+    x = embedded.clone()
+    if c.smear:
+        for t in range(1, T):
+            gate = torch.sigmoid(w["smear_gate.weight"][0] @ embedded[t, :24])
+            x[t] = embedded[t] + w["smear_lambda"] * gate * embedded[t - 1]
+    x0, middle = x.clone(), x
+    for i, window in enumerate(c.windows()):
+        if c.residual_lambdas:
+            x = w["resid_lambdas"][i] * x + w["x0_lambdas"][i] * x0
+        h = rms(x)
+        q = (h @ w[f"blocks.{i}.attn.q.weight"].T).view(T, c.n_head, c.head_dim)
+        k = (h @ w[f"blocks.{i}.attn.k.weight"].T).view(T, c.n_kv_head, c.head_dim)
+        v = (h @ w[f"blocks.{i}.attn.v.weight"].T).view(T, c.n_kv_head, c.head_dim).clone()
+        if c.has_value_embedding(i):
+            gates = 3 * torch.sigmoid(h[:, :12] @ w[f"blocks.{i}.attn.value_gate.weight"].T)
+            v += gates[..., None] * w[f"value_embeds.{i}.weight"][ids].view_as(v)
+        q, k = (rms(turn(y, c.rotary_base)) * c.qk_scale for y in (q, k))
+        mixed = torch.zeros(T, c.n_head, c.head_dim, dtype=torch.float64)
+        for t in range(T):
+            for head in range(c.n_head):
+                shared = head // (c.n_head // c.n_kv_head)
+                seen = slice(max(0, t - window), t + 1)
+                scores = k[seen, shared] @ q[t, head] / math.sqrt(c.head_dim)
+                mixed[t, head] = scores.softmax(0) @ v[seen, shared]
+        x = x + mixed.reshape(T, -1) @ w[f"blocks.{i}.attn.out.weight"].T
+        up = (rms(x) @ w[f"blocks.{i}.mlp.up.weight"].T).clamp(min=0) ** 2
+        x = x + up @ w[f"blocks.{i}.mlp.down.weight"].T
+        if i == c.depth // 2:
+            middle = x
+    if c.backout:
+        x = x - w["backout_lambda"] * middle
+    head_weight = w["wte.weight"] if c.tied else w["head.weight"]
+    out = (rms(x) @ head_weight.T)[:, : c.vocab_size]
+    return c.logit_softcap * torch.tanh(out / c.logit_softcap) if c.logit_softcap else out
+
+
+def turn(x: Tensor, base: float) -> Tensor:
+    """Rotate pair (i, i + D/2) of position t by −t·base^(−2i/D), as a complex product."""
+    T, _, D = x.shape
+    pairs = torch.complex(x[..., : D // 2], x[..., D // 2 :])
+    angles = torch.tensor([[-t * base ** (-2 * i / D) for i in range(D // 2)] for t in range(T)], dtype=torch.float64)
+    turned = pairs * torch.polar(torch.ones_like(angles), angles)[:, None]
+    return torch.cat((turned.real, turned.imag), dim=-1)
+
+
+@pytest.mark.parametrize("off", [*SWITCHES[:4], "nothing", "tied on", "everything", "one kv head a head", "no softcap"])
+def test_logits_equal_a_float64_reference_with_each_switch_off(off: str) -> None:
+    changes: dict[str, object] = {
+        "nothing": {},
+        "tied on": {"tied": True},
+        "everything": dict.fromkeys(SWITCHES[:4], False) | {"qk_scale": 1.0, "window_pattern": "L"},
+        "one kv head a head": {"n_kv_head": 4},
+        "no softcap": {"logit_softcap": 0.0},
+    }.get(off, {off: False})
+    model = randomised(tiny(**changes))
+    # Longer than the short window of 128, so that the window's edge is crossed.
+    ids = torch.randint(0, 300, (150,), generator=torch.Generator().manual_seed(1)).tolist()
+    expected = reference_logits(model, ids)
+    found = model(torch.tensor([ids]))[0]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, atol=2e-4, rtol=1e-4)
+
+
+@given(
+    depth=st.integers(1, 5),
+    heads=st.sampled_from([(4, 1), (4, 2), (4, 4)]),
+    switches=st.fixed_dictionaries({name: st.booleans() for name in SWITCHES}),
+    init=st.sampled_from(["current", "classic"]),
+)
+@settings(max_examples=25, deadline=None)
+def test_the_layout_is_the_modules_own(
+    depth: int, heads: tuple[int, int], switches: dict[str, bool], init: str
+) -> None:
+    config = tiny(depth=depth, n_head=heads[0], n_kv_head=heads[1], init=init, **switches)
+    found = {name: tuple(p.shape) for name, p in GPT(config).named_parameters()}
+    assert found == config.layout()
+    assert list(found) == list(config.layout())
+
+
+def test_the_last_block_always_sees_the_whole_sequence() -> None:
+    assert tiny(depth=5, sequence_len=2048, short_window=0.25, window_pattern="SSSL").windows() == [
+        512,
+        512,
+        512,
+        2048,
+        2048,
+    ]
+
+
+def test_a_window_of_w_means_w_previous_keys_and_the_token_itself() -> None:
+    q = torch.zeros(1, 6, 1, 4)
+    v = torch.eye(6).view(1, 6, 1, 6)
+    seen = attend(q, torch.zeros(1, 6, 1, 4), v, window=2)[0, :, 0] > 0
+    assert seen.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 0],
+        [0, 0, 0, 1, 1, 1],
+    ]
+
+
+def test_a_fresh_current_model_predicts_the_uniform_distribution() -> None:
+    config = tiny()
+    ids = torch.randint(0, 300, (4, 64))
+    assert GPT(config)(ids, ids).item() == pytest.approx(math.log(300), abs=0.02)
+
+
+def test_masked_targets_do_not_count_in_the_loss() -> None:
+    model = randomised(tiny())
+    ids = torch.randint(0, 300, (2, 32))
+    targets = ids.clone()
+    targets[:, 10:] = -1
+    each = model(ids, targets, reduction="none")
+    assert each[:, 10:].abs().max() == 0
+    torch.testing.assert_close(model(ids, targets), each[:, :10].mean())
+    torch.testing.assert_close(model(ids, targets, reduction="sum"), each.sum())
+
+
+def test_counts_of_the_d20_and_d24_are_those_of_the_published_models() -> None:
+    classic = GPTConfig(
+        depth=20, dim=1280, n_head=10, n_kv_head=10, vocab_size=65_536, window_pattern="L", value_embeddings=False,
+        residual_lambdas=False, smear=False, backout=False,
+    )  # fmt: skip
+    # REFERENCE: "all parameters; d20 is 561M".
+    assert sum(math.prod(shape) for shape in classic.layout().values()) == 560_988_160
+    assert matrix_parameters(classic.layout()) == 12 * 20 * 1280**2 + 65_536 * 1280
+    assert flops_per_token(classic) == 6 * (12 * 20 * 1280**2 + 65_536 * 1280) + 20 * 12 * 1280 * 2048

@@ -1,0 +1,185 @@
+"""Muon against a float64 loop written from the equations; groups and schedules against hand-counted values."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nanochat.errors import InputError
+from nanochat.runtime import local_runtime
+from nanochat.training import schedule
+from nanochat.training.groups import assign
+from nanochat.training.schedule_config import ScheduleConfig
+from nanochat_plugins.optimizers import adamw, muon
+from nanochat_plugins.optimizers.adamw_config import AdamWConfig
+from nanochat_plugins.optimizers.muon_config import MuonConfig
+
+COEFFICIENTS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+class ReferenceMuon:
+    """One matrix, float64, singular values instead of matrix products where the iteration allows it."""
+
+    def __init__(self, weight: Tensor, config: MuonConfig) -> None:
+        self.weight, self.config = weight.double().clone(), config
+        self.momentum, self.second = torch.zeros_like(self.weight), None
+
+    def step(self, gradient: Tensor) -> None:
+        c, g = self.config, gradient.double()
+        self.momentum = c.momentum * self.momentum + (1 - c.momentum) * g
+        g = (1 - c.momentum) * g + c.momentum * self.momentum if c.nesterov else self.momentum
+        if c.row_equilibration:
+            norms = g.norm(dim=1, keepdim=True)
+            g = g * (g.norm() / math.sqrt(g.size(0)) / norms.clamp(min=1e-6))
+        if c.orthogonalization == "polar_express":
+            g, steps = g / (1.01 * g.norm() + 1e-6), COEFFICIENTS
+        else:
+            g, steps = g / (g.norm() + 1e-7), ((3.4445, -4.7750, 2.0315),) * 5
+        u, s, vh = torch.linalg.svd(g, full_matrices=False)
+        for a, b, d in steps:  # the iteration acts on each singular value: s ← a·s + b·s³ + d·s⁵
+            s = a * s + b * s**3 + d * s**5
+        g = u @ torch.diag(s) @ vh
+        if c.renormalization:
+            g = g * math.sqrt(min(g.shape)) / g.norm()
+        if c.variance_reduction:
+            across = 1 if g.size(0) >= g.size(1) else 0
+            mean = g.square().mean(dim=across, keepdim=True)
+            self.second = (torch.zeros_like(mean) if self.second is None else self.second) * c.beta2 + mean * (
+                1 - c.beta2
+            )
+            scaled = g / self.second.sqrt()
+            g = scaled * g.norm() / scaled.norm()
+        lr = c.lr * math.sqrt(max(1.0, g.size(0) / g.size(1)))
+        keep = (g * self.weight >= 0) if c.cautious else torch.ones_like(g)
+        self.weight = self.weight - lr * g - lr * c.weight_decay * self.weight * keep
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {},
+        {"nesterov": False},
+        {"row_equilibration": False},
+        {"renormalization": False},
+        {"variance_reduction": False},
+        {"cautious": False},
+        {"orthogonalization": "newton_schulz"},
+    ],
+    ids=str,
+)
+def test_muon_equals_a_float64_reference_with_each_switch(switch: dict[str, object]) -> None:
+    config = MuonConfig(lr=0.02, weight_decay=0.1, **switch)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(3)
+    shapes = [(24, 16), (16, 24), (24, 16), (20, 20)]
+    parameters = {f"w{i}": nn.Parameter(torch.randn(shape, generator=generator)) for i, shape in enumerate(shapes)}
+    references = [ReferenceMuon(p.detach(), config) for p in parameters.values()]
+    optimizer = muon.build(config, parameters, local_runtime())
+    for _ in range(4):
+        for parameter, reference in zip(parameters.values(), references, strict=True):
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+            reference.step(parameter.grad)
+        optimizer.step()
+    for parameter, reference in zip(parameters.values(), references, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), reference.weight, atol=2e-5, rtol=1e-4)
+
+
+def test_the_iteration_brings_every_singular_value_near_one() -> None:
+    x = torch.randn(3, 64, 48, generator=torch.Generator().manual_seed(0))
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True))
+    values = torch.linalg.svdvals(muon.orthogonalize(x, muon.POLAR_EXPRESS))
+    assert 0.8 < values.min() <= values.max() < 1.2
+
+
+def test_muon_resumes_from_its_state_bit_for_bit() -> None:
+    def trained(steps: int, parameters: dict[str, nn.Parameter], optimizer: muon.Muon, first: int = 0) -> None:
+        for step in range(first, steps):
+            generator = torch.Generator().manual_seed(step)
+            for parameter in parameters.values():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            optimizer.step()
+
+    def fresh() -> tuple[dict[str, nn.Parameter], muon.Muon]:
+        torch.manual_seed(0)
+        parameters = {"a": nn.Parameter(torch.randn(8, 8)), "b": nn.Parameter(torch.randn(8, 8))}
+        return parameters, muon.build(MuonConfig(weight_decay=0.0), parameters, local_runtime())
+
+    whole, optimizer = fresh()
+    trained(6, whole, optimizer)
+    half, optimizer = fresh()
+    trained(3, half, optimizer)
+    state, weights = optimizer.state_dict(), {n: p.detach().clone() for n, p in half.items()}
+    again, optimizer = fresh()
+    optimizer.load_state_dict(state)
+    with torch.no_grad():
+        for name, parameter in again.items():
+            parameter.copy_(weights[name])
+    trained(6, again, optimizer, first=3)
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_muon_names_the_parameter_that_is_no_matrix() -> None:
+    with pytest.raises(InputError, match="`bias` of shape \\(4,\\)"):
+        muon.build(MuonConfig(weight_decay=0.0), {"bias": nn.Parameter(torch.zeros(4))}, local_runtime())
+
+
+def test_adamw_follows_the_equations_of_the_paper() -> None:
+    config = AdamWConfig(lr=0.1, beta1=0.8, beta2=0.95, eps=1e-10, weight_decay=0.2)
+    start = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    parameter = nn.Parameter(start.clone())
+    optimizer = adamw.build(config, {"w": parameter}, local_runtime())
+    weight, m, v = start.double(), torch.zeros(5, 7).double(), torch.zeros(5, 7).double()
+    for t in range(1, 6):
+        gradient = torch.randn(5, 7, generator=torch.Generator().manual_seed(t))
+        parameter.grad = gradient
+        optimizer.step()
+        weight = weight * (1 - 0.1 * 0.2)
+        m, v = 0.8 * m + 0.2 * gradient.double(), 0.95 * v + 0.05 * gradient.double() ** 2
+        weight = weight - 0.1 * (m / (1 - 0.8**t)) / ((v / (1 - 0.95**t)).sqrt() + 1e-10)
+    torch.testing.assert_close(parameter.detach().double(), weight, atol=1e-6, rtol=1e-6)
+
+
+def test_parameters_are_shared_out_by_pattern_and_faults_are_named() -> None:
+    names = ["wte.weight", "blocks.0.attn.q.weight", "blocks.1.mlp.up.weight", "head.weight"]
+    sound = assign(names, {"matrices": "blocks.*", "rest": ["wte.*", "head.*"]})
+    assert sound.groups == {"matrices": names[1:3], "rest": [names[0], names[3]]}
+    assert not (sound.unmatched or sound.doubled or sound.empty)
+    faulty = assign(names, {"matrices": "blocks.*", "attention": "*attn*", "nothing": "bias"})
+    assert faulty.unmatched == ["wte.weight", "head.weight"]
+    assert faulty.doubled == {names[1]: ["matrices", "attention"]}
+    assert faulty.empty == ["attention", "nothing"]
+
+
+def test_the_learning_rate_warms_up_stays_and_declines() -> None:
+    s = ScheduleConfig(warmup_steps=4, warmdown_ratio=0.5, final_lr=0.1)
+    assert [schedule.lr_multiplier(s, step, step / 100) for step in (0, 1, 3)] == [0.25, 0.5, 1.0]
+    assert schedule.lr_multiplier(s, 50, 0.5) == 1.0
+    assert schedule.lr_multiplier(s, 75, 0.75) == pytest.approx(0.55)
+    assert schedule.lr_multiplier(s, 100, 1.0) == pytest.approx(0.1)
+
+
+def test_momentum_and_decay_follow_their_own_schedules() -> None:
+    s = ScheduleConfig(momentum_warmup_steps=400, warmdown_ratio=0.65)
+    assert schedule.momentum(s, 0, 0.0) == 0.85
+    assert schedule.momentum(s, 200, 0.02) == pytest.approx(0.91)
+    assert schedule.momentum(s, 1000, 0.3) == 0.97
+    assert schedule.momentum(s, 10_000, 1.0) == pytest.approx(0.90)
+    assert schedule.decay_multiplier(s, 0.5) == pytest.approx(0.5)
+    assert schedule.decay_multiplier(s, 1.0) == pytest.approx(0.0)
+
+
+def test_a_schedule_scales_the_values_a_group_was_built_with() -> None:
+    parameter = nn.Parameter(torch.zeros(4, 4))
+    optimizer = muon.build(MuonConfig(lr=0.02, weight_decay=0.2), {"w": parameter}, local_runtime())
+    schedule.remember_peaks([optimizer], lr_factor=0.5)
+    for step, fraction in ((0, 0.0), (900, 0.9)):  # applied twice: the scales do not compound
+        schedule.apply(ScheduleConfig(warmup_steps=0, warmdown_ratio=0.5, final_lr=0.0), [optimizer], step, fraction)
+    group = optimizer.param_groups[0]
+    assert group["lr"] == pytest.approx(0.02 * 0.5 * 0.2)
+    assert group["weight_decay"] == pytest.approx(0.2 * 0.5 * (1 + math.cos(0.9 * math.pi)))

@@ -1,0 +1,333 @@
+"""What a person sees when a recipe is wrong: code, place, what was found, what is valid."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from tiny_plugin import TINY, load, write
+
+from nanochat.cli.explanations import EXPLANATIONS
+from nanochat.errors import CODES, Diagnostic, InputError, Location
+from nanochat.recipe.load import load_recipe
+
+README = Path(__file__).parents[1] / "recipes" / "README.md"
+
+
+def refused(path: Path, *overrides: str) -> list[Diagnostic]:
+    with pytest.raises(InputError) as caught:
+        load(path, *overrides)
+    return list(caught.value.diagnostics)
+
+
+def places(found: list[Diagnostic]) -> list[tuple[str, str]]:
+    """Code and file:line:col of each, the file by its name alone."""
+    return [(d.code, str(d.location).rpartition("/")[2] if d.location else "") for d in found]
+
+
+def line_of(text: str, line: str) -> int:
+    return text.split("\n").index(line) + 1
+
+
+def test_an_error_shows_the_line_the_place_and_the_nearest_valid_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = TINY.replace("weight = 2", "weigth = 2")
+    (found,) = refused(write(tmp_path, text))
+    number = line_of(text, "weigth = 2")
+    assert found.render() == (
+        "error[E102]: unknown key `weigth` in stages.base.data.web\n"
+        f"  --> recipe.toml:{number}:1\n"
+        "   |\n"
+        f"{number} | weigth = 2\n"
+        "   | ^^^^^^ did you mean `weight`?"
+    )
+
+
+def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = (
+        TINY.replace("vocab_size = 512", "vocab_size = 2")
+        .replace('tokenizer = "stage:tok"', 'tokenizer = "stage:tokk"')
+        .replace("depth = 2", 'depth = "2"')
+        .replace('use = "sgd"', 'use = "sdg"')
+        .replace('use = "sums"', 'use = "sums"\nsizes = 3')
+    )
+    found = refused(write(tmp_path, text))
+    assert [d.code for d in found] == ["E104", "E110", "E103", "E201", "E102"]
+    lines = [d.location.line for d in found if d.location]
+    assert lines == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    "before, after, code, line, column, said",
+    [
+        ("steps = 5", "steps = 5.0", "E103", "steps = 5.0", 9, "did you mean 5?"),
+        ("steps = 5", 'steps = "5"', "E103", 'steps = "5"', 9, "without the quotes: 5"),
+        ("steps = 5", "steps = 0", "E104", "steps = 0", 9, "at least 1"),
+        ("steps = 5", "steps = {a = 1}", "E103", "steps = {a = 1}", 1, "a table"),
+        ("depth = 2", "head_dim = 32\nneck = 1", "E106", "head_dim = 64", 14, "cannot overwrite"),
+        ("depth = 2\n", "", "E105", "[stages.base.model]", 14, "`depth`, an integer (transformer blocks)"),
+        ("head_dim = 64", "head_dim = 63", "E115", "[stages.base.model]", 14, "must be even"),
+        ('use = "gpt"', 'use = "gtp"', "E201", 'use = "gtp"', 7, "`gpt`"),
+        ('use = "gpt"\n', "", "E105", "[stages.base.model]", 14, "`use`"),
+        ('use = "gpt"', "use = 1", "E103", "use = 1", 7, "not a string"),
+        ('tokenizer = "stage:tok"\n', "", "E105", "[stages.base]", 9, "a tokenizer"),
+        ('"stage:tok"', '"stage:sft"', "E111", 'tokenizer = "stage:sft"', 13, "makes a checkpoint"),
+        ('"stage:tok"', '"stage:tox"', "E110", 'tokenizer = "stage:tox"', 13, "did you mean `tok`?"),
+        ('"stage:tok"', '"tok"', "E110", 'tokenizer = "tok"', 13, 'did you mean "stage:tok"?'),
+        ('"stage:tok"', '"path:nowhere"', "E110", 'tokenizer = "path:nowhere"', 13, "there is nothing at"),
+        ('"stage:tok"', '"path:."', "E111", 'tokenizer = "path:."', 13, "no tokenizer"),
+        ('"stage:tok"', '"store:xyz"', "E110", 'tokenizer = "store:xyz"', 13, "hex digits"),
+        ('"stage:base"', '"stage:sft"', "E112", 'init = "stage:sft"', 8, "sft → sft"),
+        ('match = "*"', 'match = "blocks.*"', "E114", "[stages.base.optim.all]", 20, "`smear_lambda`"),
+        ('from = "stages.base.optim"', 'from = "stages.base.opt"', "E110", 'from = "stages.base.opt"', 8, "no table"),
+        ('from = "stages.base.optim"', "from = 3", "E110", "from = 3", 8, "not the integer 3"),
+        ('from = "stages.base.optim"', 'from = "stages.sft"', "E110", 'from = "stages.sft"', 8, "circle"),
+        ('name = "tiny"', 'name = "a/b"', "E104", 'name = "a/b"', 8, "letters, digits"),
+        ("format = 1", "format = 2", "E104", "format = 2", 10, "format 1, not 2"),
+        ("format = 1\n", "", "E105", 'name = "tiny"', 1, "format = 1"),
+        ("[stages.tok]", "[stages.'t k']", "E104", "[stages.'t k']", 9, "letters, digits"),
+        ("[hardware]", "[hardwear]", "E102", "[hardwear]", 2, "`hardware`"),
+        (
+            "[hardware]",
+            "[plugins]\nrequire = ['gone>=2']\n[hardware]",
+            "E204",
+            "require = ['gone>=2']",
+            11,
+            "pip install",
+        ),
+        (
+            "[hardware]",
+            "[plugins]\nrequire = ['acme-tiny>=9']\n[hardware]",
+            "E204",
+            "require = ['acme-tiny>=9']",
+            11,
+            "1.2",
+        ),
+        ("[hardware]", "[plugins]\nblock = ['acme-tiny']\n[hardware]", "E201", 'use = "words"', 7, "no source called"),
+    ],
+)
+def test_an_error_stands_where_it_is_mended(
+    tmp_path: Path, before: str, after: str, code: str, line: str, column: int, said: str
+) -> None:
+    text = TINY.replace(before, after, 1)
+    assert text != TINY
+    found = refused(write(tmp_path, text))[0]
+    assert found.code == code, found.render()
+    assert found.location is not None
+    assert (found.location.text, found.location.column) == (line, column), found.render()
+    assert said in found.render()
+
+
+def test_stages_in_a_circle_are_named_once(tmp_path: Path) -> None:
+    text = TINY.replace('"stage:base"', '"stage:more"')
+    text += '[stages.more]\nuse = "finetune"\ninit = "stage:sft"\n'
+    text += '[stages.more.data]\nfrom = "stages.sft.data"\n[stages.more.optim]\nfrom = "stages.sft.optim"\n'
+    (found,) = refused(write(tmp_path, text))
+    assert (found.code, "sft → more → sft" in found.message) == ("E112", True)
+
+
+def test_values_derived_from_each_other_in_a_circle_are_named(tmp_path: Path) -> None:
+    text = TINY.replace("vocab_size = 512", 'vocab_size = {from = "stages.base.model.vocab_size"}')
+    (found,) = refused(write(tmp_path, text))
+    assert found.code == "E113"
+    assert "stages.tok.vocab_size → stages.base.model.vocab_size → stages.tok.vocab_size" in found.message
+
+
+def test_a_value_that_no_rule_can_give_says_to_set_it(tmp_path: Path) -> None:
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "meta.json").write_text("{}")
+    text = TINY.replace('"stage:base"', '"path:ckpt"') + '[stages.sft.optim.all]\nscale_lr = ["width"]\n'
+    (found,) = refused(write(tmp_path, text))
+    assert found.code == "E113"
+    assert "set `lr_factor`" in found.help
+
+
+def test_groups_are_checked_against_the_model_that_finetuning_starts_from(tmp_path: Path) -> None:
+    text = TINY.replace(
+        '[stages.sft.optim]\nfrom = "stages.base.optim"\n',
+        '[stages.sft.optim.a]\nuse = "sgd"\nmatch = "*"\n'
+        '[stages.sft.optim.b]\nuse = "sgd"\nmatch = ["wte.*", "he*"]\n'
+        '[stages.sft.optim.c]\nuse = "sgd"\nmatch = "lm_head"\n',
+    )
+    doubled, empty = refused(write(tmp_path, text))
+    assert "`wte.weight`, `head.weight` are in several groups of stages.sft.optim: a, b" in doubled.message
+    assert doubled.location is not None
+    assert doubled.location.text == 'match = ["wte.*", "he*"]'
+    assert "stages.sft.optim.c matches no parameter" in empty.message
+    assert "blocks.*, head.*" in empty.help
+
+
+def test_settings_that_do_not_fit_together_stand_at_their_table(tmp_path: Path) -> None:
+    text = TINY.replace('use = "sgd"', 'use = "fussy"\nlow = 3')
+    (found,) = refused(write(tmp_path, text))  # once, though stages.sft.optim is a copy
+    assert (found.code, "low (3) must be below high (2)" in found.message) == ("E115", True)
+
+
+def test_data_that_is_not_there_stands_at_the_table_that_asks_for_it(tmp_path: Path) -> None:
+    text = TINY.replace(
+        '[stages.base.data.web]\nuse = "words"', '[stages.base.data.web]\nuse = "text"\npath = "gone.txt"'
+    )
+    (found,) = refused(write(tmp_path, text))
+    assert found.code == "E301"
+    assert found.location is not None
+    assert found.location.text == "[stages.base.data.web]"
+
+
+def test_a_copied_table_reports_its_fault_once_and_at_the_original(tmp_path: Path) -> None:
+    text = TINY.replace('match = "*"', 'match = "*"\nlr = -1')
+    (found,) = refused(write(tmp_path, text))
+    assert found.location is not None
+    assert (found.code, found.location.text) == ("E104", "lr = -1")
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    "content, code, said",
+    [
+        (b"x" * (2**20 + 1), "E101", "larger than 1 MiB"),
+        (b'name = "\xff"', "E101", "not UTF-8: line 1 holds the byte 0xff"),
+        (b"a = 1\nb\0 = 2", "E101", "line 2 holds a NUL byte"),
+        (b"x = [" + b"[" * 50_000, "E106", "nested too deep"),
+        (b"a" + b".a" * 5_000 + b" = 1", "E106", "nested too deep"),
+        (b"x = " + b"9" * 5_000, "E106", "not TOML"),
+        (b"x = 0x" + b"f" * 5_000, "E106", "beyond 64 bits"),
+        (b"x = 9223372036854775808", "E106", "beyond 64 bits"),
+        (b"a = 1\na = 2\n", "E106", "cannot overwrite"),
+        (b"", "E105", "format = 1"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_at_once(tmp_path: Path, content: bytes, code: str, said: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(content)
+    found = refused(path)[0]
+    assert found.code == code
+    assert said in found.render()
+
+
+def test_a_missing_file_names_the_recipes_beside_it(tmp_path: Path) -> None:
+    write(tmp_path, TINY, "there.toml")
+    (found,) = refused(tmp_path / "gone.toml")
+    assert found.code == "E101"
+    assert "there.toml" in found.help
+
+
+def test_a_folder_and_a_pipe_are_no_recipes(tmp_path: Path) -> None:
+    assert "is a folder" in refused(tmp_path)[0].message
+    os.mkfifo(tmp_path / "pipe")
+    assert "no regular file" in refused(tmp_path / "pipe")[0].message
+
+
+def test_a_byte_order_mark_and_crlf_shift_no_place(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + TINY.replace("\n", "\r\n").replace("steps = 5", "steps = 5.5").encode())
+    (found,) = refused(path)
+    assert found.location is not None
+    assert (found.location.line, found.location.column, found.location.text) == (16, 9, "steps = 5.5")
+
+
+def test_bad_toml_is_shown_at_its_line_and_column(tmp_path: Path) -> None:
+    assert places(refused(write(tmp_path, "format = 1\nname = \n"))) == [("E106", "recipe.toml:2:8")]
+
+
+# Parents, unset, --set
+
+
+def test_parents_in_a_circle_show_the_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, 'extends = ["b.toml"]\n', "a.toml")
+    write(tmp_path, 'extends = "a.toml"\n', "b.toml")
+    (found,) = refused(Path("a.toml"))
+    assert (found.code, str(found.location)) == ("E107", "b.toml:1:11")
+    assert "a.toml → b.toml → a.toml" in found.message
+
+
+def test_a_missing_parent_stands_at_its_place_in_the_list(tmp_path: Path) -> None:
+    write(tmp_path, TINY, "base.toml")
+    found = refused(write(tmp_path, 'extends = ["base.toml", "gone.toml"]\n'))
+    assert places(found) == [("E107", "recipe.toml:1:25")]
+
+
+def test_unset_of_what_no_parent_has_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, TINY, "base.toml")
+    (found,) = refused(write(tmp_path, 'extends = "base.toml"\nunset = ["stages.sfd"]\n'))
+    assert (found.code, found.label) == ("E108", "did you mean `sft`?")
+
+
+@pytest.mark.parametrize(
+    "argument, code, said",
+    [
+        ("stages.base.steps", "E109", "no `=`"),
+        ("stages.base.steps=1 2", "E109", "no TOML value"),
+        ("stages.base.steps=[1", "E109", "no TOML value"),
+        ("=3", "E109", "no key"),
+        ("a b=3", "E109", "no key"),
+        ("extends=base.toml", "E109", "belongs to a file"),
+        ("seed=1\nname='x'", "E109", "one line"),
+        ("seed=\udcff", "E109", "readable"),
+        ("stages.base.step=1", "E102", "did you mean `steps`"),
+        ("stages.base.steps=x", "E103", 'the string "x"'),
+        ("stages.base=3", "E103", "a table"),
+    ],
+)
+def test_a_bad_set_argument_is_shown_with_its_number(tmp_path: Path, argument: str, code: str, said: str) -> None:
+    found = refused(write(tmp_path, TINY), "seed=1", argument)
+    (of_argument,) = [d for d in found if d.location and d.location.path == "--set 2"]
+    assert of_argument.code == code
+    assert said in of_argument.render()
+
+
+def test_the_carets_of_a_set_argument_stand_under_its_value(tmp_path: Path) -> None:
+    (found,) = refused(write(tmp_path, TINY), "stages.base.steps=many")
+    assert found.render().splitlines()[1:] == [
+        "--> --set 1:19",
+        " |",
+        " | stages.base.steps=many",
+        " |                   ^^^^",
+    ]
+
+
+# How a diagnostic is drawn
+
+
+def test_carets_stand_under_wide_characters_and_tabs() -> None:
+    where = Location(path="f", line=1, column=5, width=2, text="\t漢字 ab")
+    shown = Diagnostic(code="E102", message="m", location=where).render().splitlines()
+    assert shown[-1] == "  | \t" + " " * 5 + "^^"
+
+
+def test_a_long_line_is_shown_around_its_place_and_control_characters_are_not_obeyed() -> None:
+    text = "x" * 5_000 + "\x1b[31mhere" + "y" * 5_000
+    where = Location(path="f", line=1, column=5_006, width=4, text=text)
+    *_, line, carets = Diagnostic(code="E102", message="m", location=where).render().splitlines()
+    assert len(line) < 200
+    assert "\x1b" not in line
+    start = carets.index("^")
+    assert line[start : start + 4] == "here"
+
+
+# The list of codes
+
+
+def test_the_readme_lists_every_code_with_its_meaning_and_each_can_be_explained() -> None:
+    listed = dict(re.findall(r"^\| (E\d{3}) \| (.+?) \|$", README.read_text(encoding="utf-8"), re.MULTILINE))
+    assert listed == CODES
+    assert set(EXPLANATIONS) == set(CODES)
+
+
+def examples() -> list[str]:
+    return re.findall(r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", range(len(examples()) if README.exists() else 0))
+def test_the_examples_of_the_readme_load(tmp_path: Path, example: int) -> None:
+    """Each is a whole recipe, or is added to the first one, which is saved as base.toml beside it."""
+    whole, *_ = examples()
+    text = examples()[example]
+    write(tmp_path, whole, "base.toml")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("Once upon a time.")
+    load_recipe(write(tmp_path, text if text.startswith(("format", "extends")) else f'extends = "base.toml"\n{text}'))

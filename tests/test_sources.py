@@ -1,0 +1,453 @@
+"""The first-party sources: the same documents in one order, exact places, splits that share nothing, named faults."""
+
+import functools
+import gzip
+import hashlib
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nanochat.data.source import Source
+from nanochat.errors import NanochatError
+from nanochat_plugins.sources import pydocs
+from nanochat_plugins.sources.climbmix import ClimbMix
+from nanochat_plugins.sources.climbmix_config import LAST_SHARD, ClimbMixConfig
+from nanochat_plugins.sources.digest_cache import file_digest
+from nanochat_plugins.sources.files import Files
+from nanochat_plugins.sources.files_config import FilesConfig
+from nanochat_plugins.sources.held_out import split_of
+from nanochat_plugins.sources.pydocs import PyDocs, PyDocsConfig
+from nanochat_plugins.sources.stories import Stories, StoriesConfig
+
+TEXTS = [f"This is document number {n} of a little corpus." for n in range(200)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NANOCHAT_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path
+
+
+def read(source: Source, split: Any = "train") -> list[str]:
+    return [text for shard in source.shards(split) for text in source.documents(shard)]
+
+
+def refusal(config: FilesConfig) -> tuple[str, str]:
+    """Code and message of the error that reading a config's files ends with."""
+    with pytest.raises(NanochatError) as raised:
+        read(Files(config))
+    return raised.value.diagnostics[0].code, raised.value.diagnostics[0].message
+
+
+def compressed(path: Path, content: bytes) -> None:
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(content))
+    elif path.suffix == ".zst":
+        with pa.output_stream(str(path), compression="zstd") as stream:
+            stream.write(content)
+    else:
+        path.write_bytes(content)
+
+
+def write(path: Path, texts: list[str]) -> None:
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    if name.endswith(".parquet"):
+        buffer = pa.BufferOutputStream()
+        pq.write_table(pa.table({"id": range(len(texts)), "text": texts}), buffer, row_group_size=7)
+        compressed(path, buffer.getvalue().to_pybytes())
+    elif name.endswith(".jsonl"):
+        compressed(path, "".join(json.dumps({"text": text}) + "\n" for text in texts).encode())
+    else:
+        compressed(path, "\n\n".join(texts).encode())
+
+
+# files
+
+
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("form", [".parquet", ".jsonl", ".txt"])
+def test_every_format_and_compression_gives_the_same_documents(home: Path, form: str, compression: str) -> None:
+    path = home / f"corpus{form}{compression}"
+    write(path, TEXTS)
+    source = Files(FilesConfig(path=path))
+    assert read(source) == [text for text in TEXTS if split_of(text, 0.02) == "train"]
+    assert sorted(read(source) + read(source, "validation")) == sorted(TEXTS)
+    assert source.skipped() == {}
+
+
+@pytest.mark.parametrize("form", [".parquet", ".jsonl", ".txt"])
+def test_reading_from_any_place_gives_the_rest_of_the_shard(home: Path, form: str) -> None:
+    write(home / f"corpus{form}", TEXTS[:50])
+    source = Files(FilesConfig(path=home / f"corpus{form}", validation_share=0.3))
+    for split in ("train", "validation"):
+        (shard,) = source.shards(split)
+        whole = list(source.documents(shard))
+        for start in range(len(whole) + 2):
+            assert list(source.documents(shard, start)) == whole[start:]
+
+
+def test_a_folder_and_a_glob_mean_their_files_in_the_order_of_their_names(home: Path) -> None:
+    (home / "corpus" / "deep").mkdir(parents=True)
+    write(home / "corpus" / "b.jsonl", ["second"])
+    write(home / "corpus" / "a.txt", ["first"])
+    write(home / "corpus" / "deep" / "c.parquet", ["third"])
+    (home / "corpus" / "notes.md").write_text("no data")
+    source = Files(FilesConfig(path=home / "corpus", validation_share=0.0))
+    assert read(source) == ["first", "second", "third"]
+    assert [shard.name for shard in source.shards("train")] == ["train/a.txt", "train/b.jsonl", "train/deep/c.parquet"]
+    assert read(Files(FilesConfig(path=home / "corpus" / "[ab].*", validation_share=0.0))) == ["first", "second"]
+    assert read(Files(FilesConfig(path=home / "corpus" / "**" / "*.parquet", validation_share=0.0))) == ["third"]
+
+
+def test_files_of_their_own_are_the_validation_split(home: Path) -> None:
+    write(home / "train.txt", TEXTS)
+    write(home / "held.txt", ["One more.", "And another."])
+    source = Files(FilesConfig(path=home / "train.txt", validation=home / "held.txt"))
+    assert read(source) == TEXTS
+    assert read(source, "validation") == ["One more.", "And another."]
+
+
+def test_a_text_file_is_cut_at_the_separator(home: Path) -> None:
+    path = home / "a.txt"
+    path.write_bytes(b"\n\none\ntwo\r\n\r\nthree\n\n\n\nfour\n")
+    everything = FilesConfig(path=path, validation_share=0.0)
+    assert read(Files(everything)) == ["one\ntwo", "three", "four"]
+    assert read(Files(attrs.evolve(everything, separator=""))) == ["one\ntwo\n\nthree\n\n\n\nfour"]
+    path.write_text("a<end>b<end>")
+    assert read(Files(attrs.evolve(everything, separator="<end>"))) == ["a", "b"]
+
+
+def test_a_separator_is_found_across_the_blocks_that_are_read(home: Path) -> None:
+    texts = ["x" * (2**20 - 1), "y", "z" * 2**20, "end"]
+    (home / "a.txt").write_bytes("\r\n\r\n".join(texts).encode())
+    assert read(Files(FilesConfig(path=home / "a.txt", validation_share=0.0))) == texts
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=20))
+def test_any_text_comes_back_as_it_was_written(home: Path, texts: list[str]) -> None:
+    usable = [text for text in texts if text.strip()]
+    for form in (".jsonl", ".parquet"):
+        write(home / f"any{form}", [*texts, "last"])
+        assert read(Files(FilesConfig(path=home / f"any{form}", validation_share=0.0))) == [*usable, "last"]
+
+
+def test_null_empty_and_undecodable_records_are_counted_and_passed_over(home: Path) -> None:
+    lines = [b'{"text": "good"}', b'{"text": null}', b'{"text": " \\n"}', b'{"text": "\xff"}', b'{"text": "\\ud800"}']
+    (home / "a.jsonl").write_bytes(b"\n".join(lines) + b"\n\n")
+    source = Files(FilesConfig(path=home / "a.jsonl"))
+    assert read(source) + read(source, "validation") == ["good"]
+    assert source.skipped() == {"null": 1, "empty": 1, "not UTF-8": 2}
+
+    strings = pa.array([b"good", None, b"", b"\xff\xfe"], pa.binary())
+    lying = pa.Array.from_buffers(pa.string(), 4, strings.buffers())
+    pq.write_table(pa.table({"text": lying}), home / "b.parquet")
+    source = Files(FilesConfig(path=home / "b.parquet"))
+    assert read(source) + read(source, "validation") == ["good"]
+    assert source.skipped() == {"null": 1, "empty": 1, "not UTF-8": 1}
+
+
+def test_dictionary_encoded_and_binary_columns_are_text_too(home: Path) -> None:
+    for number, column in enumerate([pa.array(["a", "b", "a"]).dictionary_encode(), pa.array([b"a", b"b", b"a"])]):
+        path = home / f"{number}.parquet"
+        pq.write_table(pa.table({"body": column}), path)
+        assert read(Files(FilesConfig(path=path, column="body", validation_share=0.0))) == ["a", "b", "a"]
+
+
+def test_what_is_not_there_is_e301(home: Path) -> None:
+    (home / "empty").mkdir()
+    (home / "a.csv").write_text("text\n")
+    for path, said in [
+        ("none.txt", "no file"),
+        ("*.txt", "no file matches"),
+        ("empty", "holds no"),
+        ("a.csv", "a.csv"),
+    ]:
+        code, message = refusal(FilesConfig(path=home / path))
+        assert code == "E301"
+        assert said in message
+    with pytest.raises(NanochatError) as raised:
+        FilesConfig(path=home / "none.txt").fingerprint()
+    assert raised.value.diagnostics[0].code == "E301"
+
+
+def test_files_without_a_document_are_e302_and_say_what_was_passed_over(home: Path) -> None:
+    (home / "a.txt").write_text("\n\n\n")
+    assert refusal(FilesConfig(path=home / "a.txt"))[0] == "E302"
+    (home / "a.jsonl").write_text('{"text": null}\n{"text": ""}\n')
+    code, message = refusal(FilesConfig(path=home / "a.jsonl"))
+    assert code == "E302"
+    assert "1 empty, 1 null" in message
+
+
+def test_a_missing_column_is_e303_and_names_those_there_are(home: Path) -> None:
+    write(home / "a.parquet", TEXTS)
+    write(home / "a.jsonl", TEXTS)
+    for name in ("a.parquet", "a.jsonl"):
+        code, message = refusal(FilesConfig(path=home / name, column="body"))
+        assert code == "E303"
+        assert "`body`" in message
+        assert "`text`" in message
+    code, message = refusal(FilesConfig(path=home / "a.parquet", column="id"))
+    assert code == "E303"
+    assert "int64" in message
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [("{", "E304"), ("[1]", "E304"), ("[" * 100_000, "E304"), ('{"other": 1}', "E303"), ('{"text": 4}', "E303")],
+)
+def test_a_bad_line_is_named_by_file_and_number(home: Path, line: str, code: str) -> None:
+    (home / "a.jsonl").write_text('{"text": "good"}\n\n' + line + "\n")
+    found, message = refusal(FilesConfig(path=home / "a.jsonl", validation_share=0.0))
+    assert found == code
+    assert f"{home / 'a.jsonl'}:3" in message
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet.gz", "a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.txt.zst"])
+def test_a_truncated_or_foreign_file_is_e304_and_named(home: Path, name: str) -> None:
+    write(home / name, TEXTS * 20)
+    content = (home / name).read_bytes()
+    for damaged in (content[: len(content) // 2], b"this is something else entirely, and long enough"):
+        (home / name).write_bytes(damaged)
+        code, message = refusal(FilesConfig(path=home / name))
+        assert code == "E304"
+        assert name in message
+
+
+def test_the_fingerprint_follows_the_content_and_not_the_place(home: Path) -> None:
+    write(home / "a.txt", TEXTS)
+    before = FilesConfig(path=home / "a.txt").fingerprint()
+    (home / "moved").mkdir()
+    shutil.move(home / "a.txt", home / "moved" / "a.txt")
+    assert FilesConfig(path=home / "moved" / "a.txt").fingerprint() == before
+    write(home / "moved" / "a.txt", TEXTS[::-1])
+    assert FilesConfig(path=home / "moved" / "a.txt").fingerprint() != before
+
+
+def test_a_digest_is_remembered_until_the_file_changes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = home / "a.txt"
+    path.write_text("one")
+    known = file_digest(path)
+    assert known == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)  # to read it would fail
+        assert file_digest(path) == known
+    path.write_text("two")
+    os.utime(path, ns=(1, 1))
+    assert file_digest(path) != known
+
+
+# pydocs
+
+
+@functools.cache
+def library() -> list[str]:
+    return pydocs.extract(Path(sysconfig.get_path("stdlib")))
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The real extraction, done once for all tests."""
+    texts = library()
+    monkeypatch.setattr(pydocs, "extract", lambda folder: list(texts))
+    return texts
+
+
+def test_pydocs_are_megabytes_of_prose_without_duplicates(extracted: list[str]) -> None:
+    assert sum(map(len, extracted)) > 1_500_000
+    assert len(set(extracted)) == len(extracted)
+    assert min(map(len, extracted)) >= 40
+    assert any("Return a shallow copy" in text for text in extracted)
+    letters = sum(char.isalpha() or char.isspace() for text in extracted for char in text)
+    assert letters / sum(map(len, extracted)) > 0.85
+
+
+def test_pydocs_come_from_docstrings_alone_and_never_from_tests(home: Path) -> None:
+    module = home / "library" / "pack" / "module.py"
+    module.parent.mkdir(parents=True)
+    (home / "library" / "test").mkdir()
+    doc = "The documentation of a {} is long enough to be kept here."
+    module.write_text(
+        f'"""{doc.format("module")}"""\n# {doc.format("comment")}\nraise SystemExit\n'
+        f'class A:\n    """{doc.format("class")}\n\n        Indented.   \n    """\n'
+        f'    async def f(self):\n        """{doc.format("method")}"""\n        return "{doc.format("string")}"\n'
+        f'def g():\n    """Short."""\ndef h():\n    """{doc.format("module")}"""\n'
+    )
+    (home / "library" / "test" / "case.py").write_text(f'"""{doc.format("test")}"""\n')
+    (home / "library" / "broken.py").write_text("def (:\n")
+    ours = [text for text in pydocs.extract(home / "library") if text.startswith("The documentation of a")]
+    assert sorted(ours) == [
+        doc.format("class") + "\n\nIndented.",
+        doc.format("method"),
+        doc.format("module"),
+    ]
+
+
+def test_pydocs_splits_share_nothing_and_places_are_exact(extracted: list[str]) -> None:
+    source = PyDocs(PyDocsConfig())
+    train, validation = read(source), read(source, "validation")
+    assert sorted(train + validation) == sorted(extracted)
+    assert not set(train) & set(validation)
+    assert 0.02 < len(validation) / len(extracted) < 0.04
+    (shard,) = source.shards("train")
+    assert list(source.documents(shard, 4_000)) == train[4_000:]
+    assert read(PyDocs(PyDocsConfig())) == train
+
+
+def test_pydocs_are_kept_and_a_damaged_file_is_made_anew(
+    home: Path, extracted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pydocs.library_documents()
+    (kept,) = (home / "data" / "pydocs").iterdir()
+    content = kept.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(pydocs, "extract", None)  # to extract would fail
+        assert pydocs.library_documents() == first
+    kept.write_bytes(content.replace(b"Return", b"Reform", 1))
+    assert pydocs.library_documents() == first
+    assert kept.read_bytes() == content
+
+
+# stories
+
+
+def test_stories_depend_on_the_seed_alone() -> None:
+    assert read(Stories(StoriesConfig(size=50))) == read(Stories(StoriesConfig(size=50)))
+    assert read(Stories(StoriesConfig(size=50))) != read(Stories(StoriesConfig(size=50, seed=1)))
+    longer = read(Stories(StoriesConfig(size=90)))
+    assert longer[: len(read(Stories(StoriesConfig(size=50))))] == read(Stories(StoriesConfig(size=50)))
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_stories_of_any_seed_have_splits_that_share_nothing(seed: int) -> None:
+    source = Stories(StoriesConfig(size=300, seed=seed, validation_share=0.3))
+    train, validation = read(source), read(source, "validation")
+    assert len(train) + len(validation) == 300
+    assert not set(train) & set(validation)
+    (shard,) = source.shards("train")
+    assert list(source.documents(shard, 17)) == train[17:]
+
+
+def test_stories_are_tidy_sentences_with_many_words_and_without_numerals() -> None:
+    texts = read(Stories(StoriesConfig(size=3_000)))
+    assert len(set(texts)) == len(texts)
+    words = {word.strip('.,?!:;"').lower() for text in texts for word in text.split()}
+    assert len(words) > 1_400
+    for text in texts:
+        assert not any(char.isdigit() for char in text)
+        assert "  " not in text
+        assert text[0].isupper() or text[0] == '"'
+        assert all(f" {article} {vowel}" not in text for article in ("a",) for vowel in "aeio")
+
+
+# climbmix
+
+
+def climbmix_folder(home: Path) -> Path:
+    folder = home / "data" / "karpathy--climbmix-400b-shuffle" / "main"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_climbmix_reads_the_shards_that_are_here(home: Path) -> None:
+    folder = climbmix_folder(home)
+    for number in (0, 1, LAST_SHARD):
+        write(folder / f"shard_{number:05d}.parquet", [f"shard {number} text {n}" for n in range(20)])
+    source = ClimbMix(ClimbMixConfig(shards=2))
+    assert read(source) == [f"shard {number} text {n}" for number in (0, 1) for n in range(20)]
+    assert read(source, "validation") == [f"shard {LAST_SHARD} text {n}" for n in range(20)]
+    second = source.shards("train")[1]
+    assert list(source.documents(second, 15)) == [f"shard 1 text {n}" for n in range(15, 20)]
+
+
+def test_climbmix_is_planned_without_client_reader_or_network() -> None:
+    code = (
+        "import sys; from nanochat_plugins.sources.climbmix_config import *; print(ClimbMixConfig().fingerprint());"
+        "assert not {'torch', 'pyarrow', 'huggingface_hub'} & set(sys.modules)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert str(LAST_SHARD) in shown
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does for one file."""
+
+    content = b""
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self._answer(b"")
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self._answer(self.content)
+
+    def _answer(self, body: bytes) -> None:
+        if not self.path.endswith("/resolve/main/shard_00000.parquet"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("ETag", '"0123"')
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(home: Path) -> Iterator[http.server.ThreadingHTTPServer]:
+    write(home / "served.parquet", ["from the hub", "and more"])
+    handler = type("OneFile", (Hub,), {"content": (home / "served.parquet").read_bytes(), "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def in_own_process(home: Path, port: int) -> subprocess.CompletedProcess[str]:
+    """Read the first shard where the hub's address is our server's: the client reads it when it is imported."""
+    code = (
+        "from nanochat_plugins.sources.climbmix import ClimbMix; from nanochat.errors import NanochatError\n"
+        "from nanochat_plugins.sources.climbmix_config import ClimbMixConfig\n"
+        "source = ClimbMix(ClimbMixConfig(shards=2))\n"
+        "first, second = source.shards('train')\n"
+        "print(list(source.documents(first)))\n"
+        "try: list(source.documents(second))\n"
+        "except NanochatError as fault: print(fault.exit_code, fault)\n"
+    )
+    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(home / "hf")}
+    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+
+
+def test_climbmix_downloads_a_shard_once_and_names_one_that_is_not_there(
+    home: Path, hub: http.server.ThreadingHTTPServer
+) -> None:
+    for _ in range(2):
+        done = in_own_process(home, hub.server_address[1])
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("['from the hub', 'and more']\n1 error[E301]: shard_00001.parquet")
+    assert len(hub.RequestHandlerClass.asked) == 1  # type: ignore[attr-defined]

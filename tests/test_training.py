@@ -1,0 +1,207 @@
+"""The loop and its checkpoints: the same result whatever the micro-batch, the interruption or the damage."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nanochat.config import Component
+from nanochat.data.loader import Batch, LoaderState
+from nanochat.errors import StageError, Stopped
+from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.registry import load_registry
+from nanochat.runtime import local_runtime
+from nanochat.stages.context import StageContext
+from nanochat.stages.pretrain_config import PretrainConfig
+from nanochat.stages.slots import GroupSlot
+from nanochat.stages.subject import Subject
+from nanochat.stages.training_stage import TrainingStage
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.training import checkpoint
+from nanochat.training.loop import TrainingRun, accumulate_gradients
+from nanochat.training.schedule_config import ScheduleConfig
+
+CONFIG = GPTConfig(depth=2, dim=32, head_dim=16, n_head=2, n_kv_head=2, vocab_size=300, sequence_len=16)
+REGISTRY = load_registry()
+
+
+class CountingLoader:
+    """Random rows that depend on the step alone; its place is the step."""
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def next_batch(self) -> Batch:
+        generator = torch.Generator().manual_seed(self.step)
+        ids = torch.randint(0, 300, (8, 17), generator=generator)
+        targets = ids[:, 1:].clone()
+        targets[torch.rand(targets.shape, generator=generator) < 0.3] = -1
+        self.step += 1
+        return Batch(inputs=ids[:, :-1], targets=targets)
+
+    def state(self) -> LoaderState:
+        return LoaderState(cursors={"rows": 8 * self.step, "lane_count": 1, "lanes": {"0": self.step}}, buffers={})
+
+    def load_state(self, state: LoaderState) -> None:
+        self.step = state.cursors["lanes"]["0"]
+
+    def counts(self) -> Mapping[str, int]:
+        return {}
+
+
+class Recorder:
+    """A reporter that remembers."""
+
+    def __init__(self) -> None:
+        self.losses: dict[int, str] = {}
+        self.notes: list[str] = []
+
+    def metrics(self, step: int, figures: Mapping[str, float]) -> None:
+        if "loss" in figures:
+            self.losses[step] = float(figures["loss"]).hex()
+
+    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def truncate_metrics(self, step: int) -> None:
+        self.losses = {s: loss for s, loss in self.losses.items() if s <= step}
+
+
+def group(name: str, use: str, match: str | list[str], **options: Any) -> Component:
+    config = REGISTRY.config_class("optimizer", use)(**options)
+    slot = GroupSlot(match=match, lr_factor=1.0)
+    return Component(kind="optimizer", name=name, use=use, revision=1, config=config, slot=slot)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["to be or not to be, that is the question " * 20], vocab_size=270)
+
+
+def stage(
+    folder: Path, tokenizer: Tokenizer, recorder: Recorder, stops: Iterator[bool] | None = None, **changes: Any
+) -> TrainingStage:
+    """A pretraining stage of 12 steps with a loader of its own."""
+    runtime = local_runtime()
+    runtime.seed_everything()
+    optim = {
+        "matrices": group("matrices", "muon", "blocks.*", weight_decay=0.1),
+        "rest": group("rest", "adamw", ["[!b]*", "backout_lambda"], lr=0.01),
+    }
+    config = PretrainConfig(
+        tokenizer=None, model=None, data={}, optim=optim, steps=12, total_batch_size=128, log_every=1,
+        schedule=ScheduleConfig(warmup_steps=2), **changes,
+    )  # type: ignore[arg-type]  # fmt: skip
+    model = GPT(CONFIG)
+    stops = stops or itertools.repeat(False)
+    context = StageContext(
+        stage="base", folder=folder, runtime=runtime, registry=REGISTRY, reporter=recorder,
+        should_stop=lambda: next(stops),
+    )  # fmt: skip
+    described = checkpoint.describe(Component(kind="model", name="gpt", use="gpt", revision=1, config=CONFIG))
+    return TrainingStage(
+        context=context, config=config, model=model, described_model=described, tokenizer=tokenizer,
+        loader=CountingLoader(), steps=12, fraction=lambda step: step / 12,
+        subject=Subject(model=model, tokenizer=tokenizer, runtime=runtime, build=context.build),
+    )  # fmt: skip
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.load_file(folder / "model.safetensors")
+
+
+def test_a_run_that_is_stopped_and_goes_on_equals_an_undisturbed_one_bit_for_bit(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    undisturbed, disturbed = Recorder(), Recorder()
+    stage(tmp_path / "whole", tokenizer, undisturbed).execute()
+    for at in (3, 4):  # asked to stop after three steps, then after four more
+        with pytest.raises(Stopped):
+            stage(tmp_path / "cut", tokenizer, disturbed, iter([False] * (at - 1) + [True])).execute()
+    record = stage(tmp_path / "cut", tokenizer, disturbed).execute()
+    assert disturbed.losses == undisturbed.losses
+    assert len(disturbed.losses) == 12
+    whole, cut = (weights(tmp_path / name / record.artifact) for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert "goes on from step 7" in disturbed.notes
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    undisturbed, disturbed = Recorder(), Recorder()
+    stage(tmp_path / "whole", tokenizer, undisturbed).execute()
+    with pytest.raises(Stopped):
+        stage(tmp_path / "cut", tokenizer, disturbed, iter([False] * 7 + [True]), checkpoint_every=3).execute()
+    newest = tmp_path / "cut/checkpoints/step_000008"
+    damaged = newest / "optim.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    stage(tmp_path / "cut", tokenizer, disturbed).execute()
+    assert any("optim.safetensors is not what was written" in note for note in disturbed.notes)
+    assert "goes on from step 6" in disturbed.notes
+    assert disturbed.losses == undisturbed.losses
+    assert newest.with_name("broken_step_000008").exists()
+
+
+def test_a_truncated_checkpoint_is_refused_by_name(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    record = stage(tmp_path, tokenizer, Recorder()).execute()
+    path = tmp_path / record.artifact / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(StageError, match=r"model\.safetensors has \d+ bytes, its manifest says \d+"):
+        checkpoint.load_checkpoint(tmp_path / record.artifact, local_runtime(), REGISTRY)
+
+
+def test_a_checkpoint_gives_back_model_and_tokenizer(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    made = stage(tmp_path, tokenizer, Recorder())
+    record = made.execute()
+    loaded = checkpoint.load_checkpoint(tmp_path / record.artifact, local_runtime(), REGISTRY)
+    ids = torch.randint(0, 300, (2, 16))
+    assert torch.equal(loaded.model(ids), made.model(ids))
+    assert loaded.tokenizer.encode("to be") == tokenizer.encode("to be")
+    assert loaded.meta["step"] == 12
+
+
+def test_at_most_two_checkpoints_are_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    stage(tmp_path, tokenizer, Recorder(), checkpoint_every=2).execute()
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == ["step_000010", "step_000012"]
+    assert not list((tmp_path / "checkpoints").glob(".writing*"))
+    manifest = json.loads((tmp_path / "checkpoints/step_000012/MANIFEST.json").read_text())
+    assert set(manifest["files"]) >= {"model.safetensors", "optim.safetensors", "state.json", "tokenizer.json"}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_the_gradient_does_not_depend_on_the_device_batch_size(rows: int) -> None:
+    def gradients(device_batch_size: int) -> tuple[float, list[torch.Tensor]]:
+        torch.manual_seed(0)
+        model = GPT(CONFIG)
+        run = TrainingRun(
+            model=model, optimizers={}, loader=CountingLoader(), runtime=local_runtime(), schedule=ScheduleConfig(),
+            steps=1, fraction=lambda step: 0.0, device_batch_size=device_batch_size, metrics=lambda *_: None,
+            progress=lambda *_: None, evaluate=lambda step: {}, save=lambda: None, should_stop=lambda: False,
+        )  # fmt: skip
+        loss = accumulate_gradients(run, CountingLoader().next_batch())
+        return loss, [p.grad for p in model.parameters() if p.grad is not None]
+
+    expected_loss, expected = gradients(8)
+    loss, found = gradients(rows)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    made = stage(tmp_path, tokenizer, Recorder())
+    with torch.no_grad():
+        made.model.head.weight[0, 0] = float("nan")
+    before = {name: p.detach().clone() for name, p in made.model.named_parameters()}
+    with pytest.raises(StageError, match="the loss is nan at step 0"):
+        made.execute()
+    for name, parameter in made.model.named_parameters():
+        assert torch.equal(parameter.nan_to_num(), before[name].nan_to_num())
