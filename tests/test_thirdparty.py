@@ -38,8 +38,10 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pins = folder / "pins.txt"
     frozen = call(uv, "pip", "freeze", "--exclude-editable", "--python", sys.executable, cwd=folder, home=folder)
     pins.write_text(frozen.stdout)
+    # uv keeps wheels by the files that pyproject.toml names (the Rust sources), and would miss an edit of a Python one.
+    anew = [f"--refresh-package={name}" for name in ("nanochat-run", "nanochat-plugins", "nanochat-acme")]
     built = call(
-        uv, "pip", "install", "--python", python, "--constraint", pins, ROOT, ROOT / "plugins", ACME,
+        uv, "pip", "install", *anew, "--python", python, "--constraint", pins, ROOT, ROOT / "plugins", ACME,
         cwd=folder, home=folder / "home",
     )  # fmt: skip
     assert built.returncode == 0, built.stderr

@@ -6,6 +6,7 @@ const [log, form, input, send, stop, status] = ["messages", "form", "input", "se
   document.getElementById(id),
 );
 const welcome = document.getElementById("welcome");
+const FORGETS = "The model no longer sees the oldest turns.";
 let messages = [];
 let writing = null; // the AbortController of the answer in progress
 
@@ -52,13 +53,29 @@ async function ask(history, signal, onIncrement) {
     if (event.error) throw new Error(event.error.message);
     const [choice] = event.choices;
     for (const part of choice.delta.parts ?? [{ type: "text", text: choice.delta.content ?? "" }]) onIncrement(part);
-    if (choice.finish_reason === "length") say("The answer was cut: the context is full. Start a new chat to go on.");
+    if (choice.finish_reason === "length") {
+      const forgets = history.splice(0, history.length < 3 ? 0 : 2).length > 0;
+      say(`The answer was cut: the context is full. ${forgets ? FORGETS : "Start a new chat to go on."}`);
+    }
+  }
+}
+
+// Asks; where the conversation no longer fits, its oldest turns give way, which is said.
+async function askWhatFits(history, signal, onIncrement) {
+  for (;;) {
+    try {
+      return await ask(history, signal, onIncrement);
+    } catch (fault) {
+      if (fault.code !== "context_length_exceeded" || history.length < 3) throw fault;
+      history.splice(0, 2);
+      say(`The context is full. ${FORGETS}`);
+    }
   }
 }
 
 // Words for what went wrong, and what can be done.
 function explain(fault) {
-  if (fault.code === "context_length_exceeded") return "This conversation no longer fits. Start a new chat.";
+  if (fault.code === "context_length_exceeded") return "This message does not fit into the context. Shorten it.";
   if (fault instanceof TypeError) return "The server cannot be reached. Is it still running?";
   return fault.message || "The server could not answer.";
 }
@@ -76,7 +93,7 @@ async function answer(text) {
   say("");
   let frame = 0;
   try {
-    await ask(mine, controller.signal, (increment) => {
+    await askWhatFits(mine, controller.signal, (increment) => {
       if (increment.type === "text" && increment.text === "") return;
       join(parts, increment);
       frame ||= requestAnimationFrame(() => {

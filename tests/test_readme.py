@@ -1,0 +1,73 @@
+"""What README.md shows is what is there: its recipes load, its plugin is the one that is tested, its commands exist."""
+
+import gzip
+import importlib
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanochat.cli.main import COMMANDS
+from nanochat.recipe.load import load_recipe
+from nanochat.registry import load_registry
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ACME = ROOT / "tests/thirdparty/acme"
+
+
+def block(language: str, containing: str) -> str:
+    """The code block that holds a text."""
+    found = [b for b in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if containing in b]
+    assert len(found) == 1, containing
+    return found[0]
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Path:
+    """A copy of the recipes, beside which a user's files stand."""
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    (tmp_path / "recipes/my_texts").mkdir()
+    with gzip.open(tmp_path / "recipes/my_texts/notes.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps({"text": f"This is note number {number}."}) + "\n" for number in range(200))
+    return tmp_path / "recipes"
+
+
+def test_the_recipe_of_the_language_screen_loads(recipes: Path) -> None:
+    (recipes / "mine.toml").write_text(block("toml", 'name = "mine"'))
+    loaded = load_recipe(recipes / "mine.toml")
+    assert list(loaded.stages) == ["tok", "base", "sft", "eval"]
+    assert loaded.stages["base"].config.model.config.depth == 6
+    assert set(loaded.stages["base"].config.data) == {"docs", "stories", "mine"}
+
+
+def test_the_task_it_shows_is_the_tested_one_and_its_recipe_loads(
+    recipes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert block("python", "class Opposites(Task)") == (ACME / "nanochat_acme/opposites.py").read_text()
+    hook = block("python", 'registry.add("opposites"')
+    assert hook.split("@hookimpl")[1].strip() in (ACME / "nanochat_acme/__init__.py").read_text()
+    shown = block("toml", "[build-system]").replace("A task for", "A task and an optimizer for")
+    assert shown == (ACME / "pyproject.toml").read_text()
+    monkeypatch.syspath_prepend(str(ACME))
+    registry = load_registry()
+    registry.register(importlib.import_module("nanochat_acme"), name="acme")
+    (recipes / "opposites.toml").write_text(block("toml", 'name = "opposites"'))
+    loaded = load_recipe(recipes / "opposites.toml", registry=registry)
+    assert loaded.stages["sft"].config.data["opposites"].use == "opposites"
+    sys.modules.pop("nanochat_acme", None)
+
+
+def test_every_command_it_lists_exists_and_none_is_left_out() -> None:
+    table = README.split("## The commands")[1].split("##")[0]
+    shown = set(re.findall(r"`(?:nanochat )?([a-z]+)[^`]*`", "\n".join(re.findall(r"^\| (.*?) \|", table, re.M))))
+    assert shown - {"nanochat"} == set(COMMANDS) - {"run"}
+    assert "`nanochat-run RECIPE`" in table
+
+
+def test_every_folder_and_file_it_points_to_is_there() -> None:
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+        assert (ROOT / target).exists(), target
