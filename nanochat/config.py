@@ -12,7 +12,7 @@ check types and ranges, to fill `"auto"` values, and to tell identity from execu
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeVar, dataclass_transform
+from typing import Any, Final, Literal, TypeVar, dataclass_transform
 
 import attrs
 
@@ -152,7 +152,6 @@ class Fingerprinted:
     """
 
     __slots__ = ()
-    produces: ClassVar[str]
 
     def fingerprint(self) -> Mapping[str, Any]:
         raise NotImplementedError

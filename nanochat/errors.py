@@ -4,6 +4,7 @@ In: a code, a message, optionally the place in a file and a help line. Out: exce
 prints without a traceback and turns into an exit code. Not here: assertions of our own invariants.
 """
 
+import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -169,6 +170,16 @@ class StageError(NanochatError):
 
 class Stopped(Exception):
     """The work was asked to stop, finished its step and saved: exit 75."""
+
+
+LONGEST_NAME = 80
+"""Longer names are not compared with what is valid."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """«did you mean `a` or `b`?» for the at most three closest names, or nothing."""
+    close = difflib.get_close_matches(name, list(valid), n=3) if len(name) <= LONGEST_NAME else []
+    return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 
 def wrong_input(code: str, message: str, *, help: str = "") -> InputError:

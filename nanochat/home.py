@@ -35,4 +35,12 @@ def store_dir() -> Path:
 
 def _folder(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser().absolute() if value else None
+    return expanded(value).absolute() if value else None
+
+
+def expanded(text: str) -> Path:
+    """A path with its ~ resolved; as it stands where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -46,7 +46,12 @@ class Registrar(Protocol):
 
 @hookspec
 def register_stages(registry: Registrar) -> None:
-    """Stages: `build(config, context) -> Record`."""
+    """Stages: `build(config, context) -> Record`.
+
+    The config class says what the stage makes, `produces: ClassVar[str]`: "tokenizer", "checkpoint" or "figures";
+    without it, nothing that another stage can use. `numeric: ClassVar[bool] = False` says that the compute dtype does
+    not change the result; without it, the dtype is part of the stage's key.
+    """
 
 
 @hookspec

@@ -5,7 +5,6 @@ only file that calls pluggy's manager. It imports plugin modules (strings and ho
 those are imported when `config_class` or `builder` asks for them, so that listing and planning stay free of torch.
 """
 
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -24,7 +23,7 @@ import pluggy
 
 from nanochat import hooks
 from nanochat.config import METADATA, Rules
-from nanochat.errors import Diagnostic, InputError, wrong_input
+from nanochat.errors import Diagnostic, InputError, did_you_mean, wrong_input
 from nanochat.hooks import GROUP, KINDS, PROJECT
 
 LOOSE_FILES = "NANOCHAT_PLUGINS_DIR"
@@ -140,7 +139,7 @@ class Registry:
                 self._load(point.load, status)
         folder = os.environ.get(LOOSE_FILES)
         for path in sorted(Path(folder).glob("*.py")) if folder else []:
-            status = PluginStatus(name=path.stem, distribution=str(path), version="")
+            status = PluginStatus(name=path.stem, distribution=path.stem, version="")
             if path.stem in blocked:
                 self._list_as(status, "blocked", "by the recipe")
             else:
@@ -197,7 +196,7 @@ class Registry:
             Diagnostic(
                 code="E201",
                 message=f"there is no {kind} called `{name}`{notes}",
-                label=self.suggestion(kind, name),
+                label=did_you_mean(name, self.names(kind)),
                 help=f"`nanochat plugins` lists what is installed; known: {', '.join(self.names(kind)) or 'none'}",
             )
         )
@@ -209,11 +208,6 @@ class Registry:
             for (kind, name), entries in self._claims.items()
             if len(entries) > 1
         ]
-
-    def suggestion(self, kind: str, name: str) -> str:
-        """«did you mean …?» for a name that is not there, or nothing."""
-        close = difflib.get_close_matches(name, self.names(kind), n=3)
-        return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
     def names(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""

@@ -37,23 +37,19 @@ class Runtime:
         np.random.seed(self.seed % 2**32)
         torch.manual_seed(self.seed)
 
-    def synchronize(self) -> None:
-        """Wait until the device has done what it was given; for timing."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over all ranks, on every rank."""
-        if self.world_size > 1:
-            values = values.clone()
-            torch.distributed.all_reduce(values)
-        return values
+        """The sum of a tensor over all ranks, on every rank, wherever it lies: the device does the exchange."""
+        if self.world_size == 1:
+            return values
+        total = values.to(self.device, copy=True)
+        torch.distributed.all_reduce(total)
+        return total.to(values.device)
 
     def any(self, flag: bool) -> bool:
         """Whether any rank says yes, known to every rank."""
         if self.world_size == 1:
             return flag
-        return bool(self.sum(torch.tensor([float(flag)], device=self.device)).item() > 0)
+        return bool(self.sum(torch.tensor(float(flag))) > 0)
 
     def barrier(self) -> None:
         """Wait for every rank."""

@@ -32,9 +32,6 @@ class ByteTokenizer:
     def special_id(self, token):
         return SPECIALS[token]
 
-    def is_special(self, token_id):
-        return token_id >= 256
-
 
 class Texts:
     """A source of shards that are lists. It counts the documents that are read."""

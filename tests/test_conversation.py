@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.errors import InputError
-from nanochat.text.conversation import render_conversation, render_prompt, text_of
+from nanochat.text.conversation import check_conversation, render_conversation, render_prompt
 from nanochat.text.special import SPECIAL_TOKENS
 from nanochat.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["how many r are in strawberry? there are three of them."], vocab_size=290)
+SPECIALS = {TOKENIZER.special_id(token) for token in SPECIAL_TOKENS}
 TEXTS = st.text(max_size=20) | st.lists(st.sampled_from([*SPECIAL_TOKENS, "how many", " ", "é"])).map("".join)
 PARTS = st.fixed_dictionaries({"type": st.sampled_from(["text", "python", "python_output"]), "text": TEXTS})
 ANSWERS = TEXTS | st.lists(PARTS, min_size=1, max_size=4)
@@ -30,6 +31,10 @@ def asked(*contents: Any) -> dict[str, Any]:
     """A conversation of a user and an assistant in turn."""
     roles = ("user", "assistant")
     return {"messages": [{"role": roles[n % 2], "content": content} for n, content in enumerate(contents)]}
+
+
+def text_of(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def spelled(ids: list[int]) -> str:
@@ -56,7 +61,7 @@ def test_a_conversation_with_a_tool_call_is_rendered_as_the_design_says() -> Non
     assert written(asked("What is 2+3?", answer)) == (
         "Let me see. <|python_start|>2+3<|python_end|>It is 5.<|assistant_end|>"
     )
-    assert sum(TOKENIZER.is_special(number) for number in rendered.ids) == 9
+    assert sum(number in SPECIALS for number in rendered.ids) == 9
 
 
 def test_a_system_message_becomes_the_beginning_of_the_first_user_message() -> None:
@@ -91,7 +96,7 @@ def test_ordinary_ids_give_all_texts_back_and_specials_are_only_what_rendering_p
 ) -> None:
     messages = conversation["messages"]
     rendered = render_conversation(conversation, TOKENIZER)
-    ordinary = [number for number in rendered.ids if not TOKENIZER.is_special(number)]
+    ordinary = [number for number in rendered.ids if number not in SPECIALS]
     texts = [text_of(message["content"]) for message in messages]
     if messages[0]["role"] == "system" and texts[0]:
         texts[0] += "\n\n"
@@ -112,11 +117,6 @@ def test_a_prompt_is_the_conversation_up_to_where_the_last_answer_begins(convers
     else:
         last = len(whole.ids) - whole.ids[::-1].index(start)
         assert prompt == whole.ids[:last]
-
-
-def test_the_text_of_a_content_is_its_parts_joined() -> None:
-    assert text_of("plain") == "plain"
-    assert text_of([{"type": "text", "text": "1+1="}, {"type": "python_output", "text": "2"}]) == "1+1=2"
 
 
 USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
@@ -150,12 +150,14 @@ SYSTEM = {"role": "system", "content": "s"}
         (asked("q", [{"type": "text"}]), "messages[1].content[0] is no part", "text or python or"),
         (asked([{"type": "python", "text": "1"}]), "messages[0].content[0] is no part", "with type text"),
         (asked("\ud800"), "messages[0] is no valid Unicode", "surrogate"),
+        (asked("q", [{"type": "python", "text": "\udfff"}]), "messages[1] is no valid Unicode", "surrogate"),
+        (asked("q", ["\ud800"]), "messages[1].content[0] is no part", "text or python or python_output"),
     ],
 )
 def test_a_bad_conversation_names_the_message_and_what_is_valid(conversation: Any, found: str, valid: str) -> None:
-    for render in (render_conversation, render_prompt):
+    for look in (render_conversation, render_prompt, lambda conversation, _: check_conversation(conversation)):
         with pytest.raises(InputError) as caught:
-            render(conversation, TOKENIZER)
+            look(conversation, TOKENIZER)
         [diagnostic] = caught.value.diagnostics
         assert diagnostic.code == "E306"
         assert found in diagnostic.message
@@ -164,3 +166,19 @@ def test_a_bad_conversation_names_the_message_and_what_is_valid(conversation: An
 
 def test_an_answer_may_be_empty_as_a_models_own_may() -> None:
     assert written(asked("q", "")) == "<|assistant_end|>"
+
+
+def test_what_a_message_of_a_bad_conversation_repeats_is_short_and_can_be_printed() -> None:
+    nested: Any = "\ud800" * 10_000
+    for _ in range(100_000):
+        nested = [nested]
+    for bad in (asked("q", [nested]), {"messages": [{"role": nested, "content": "q"}]}):
+        with pytest.raises(InputError) as caught:
+            check_conversation(bad)
+        assert len(caught.value.diagnostics[0].message.encode()) < 300
+
+
+def test_a_text_that_the_tokenizers_pattern_gives_up_is_a_bad_conversation() -> None:
+    stubborn = Tokenizer.train(["ab"], vocab_size=265, pattern=r"(?:(a|aa)+)\1c|[\s\S]")
+    with pytest.raises(InputError, match=r"E306.*messages\[0\] cannot be tokenised"):
+        render_prompt(asked("a" * 60), stubborn)

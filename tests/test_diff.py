@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tiny_plugin import EIGHT_GPUS, TINY, load, write
+from tiny_plugin import CPU, EIGHT_GPUS, TINY, load, tiny_registry, write
 
 from nanochat.cli.main import COMMANDS, main
 from nanochat.errors import Stopped
@@ -87,7 +87,7 @@ def test_a_component_of_another_revision_is_a_difference_of_plugins(tiny: Path) 
     a = side(tiny, 'stages.base.data.web={use="everything"}')
     recipe = a.recipe
     stage = recipe.stages["base"]
-    raised = {path: (kind, use, n + (use == "everything")) for path, (kind, use, n) in stage.components.items()}
+    raised = {path: (kind, use, n + (use == "everything"), d) for path, (kind, use, n, d) in stage.components.items()}
     newer = attrs.evolve(recipe, stages={**recipe.stages, "base": attrs.evolve(stage, components=raised)})
     b = Side(label="b", recipe=newer, versions={"acme-tiny": "2.0"})
     a = attrs.evolve(a, versions={"acme-tiny": "1.2"})
@@ -110,6 +110,35 @@ def test_a_run_keeps_apart_what_was_derived_though_its_lock_writes_every_value(t
     found = groups(diff(*locks))
     assert set(found["identity"]) == {"stages.base.model.depth"}
     assert "stages.base.model.dim" in found["derived"]
+
+
+def test_a_run_is_compared_with_the_data_and_revisions_that_its_lock_says(tmp_path: Path) -> None:
+    data = tmp_path / "data.txt"
+    data.write_text("abc")
+    table = "[stages.base.data.web]\nuse = "
+    path = write(tmp_path, TINY.replace(f'{table}"words"', f'{table}"text"\npath = "data.txt"'))
+    text = lock_text(load(path)).replace('"stages.base.data.web" = 1', '"stages.base.data.web" = 7')
+    lock = write(tmp_path, text, "recipe.lock.toml")
+
+    def of_run() -> Side:
+        return Side(label="run", recipe=load_recipe(lock, registry=tiny_registry(), machine=CPU, record=True))
+
+    data.write_text("abcd")
+    found = groups(diff(of_run(), side(path)))
+    assert found["data"] == {"stages.base.data.web: size": (3, 4)}
+    assert found["plugins"]["source text: revision"] == (7, 1)
+    data.unlink()
+    assert diff(of_run(), of_run()) == []
+
+
+def test_a_run_is_read_though_the_artifacts_that_it_took_are_gone(tmp_path: Path) -> None:
+    (tmp_path / "ckpt").mkdir()
+    (tmp_path / "ckpt" / "meta.json").write_text("{}")
+    lock = lock_text(load(write(tmp_path, TINY.replace('"stage:base"', '"path:ckpt"'))))
+    path = write(tmp_path, lock.replace('"stage:tok"', f'"store:{"ab" * 32}"'), "recipe.lock.toml")
+    (tmp_path / "ckpt" / "meta.json").unlink()
+    recipe = load_recipe(path, registry=tiny_registry(), machine=CPU, record=True)
+    assert recipe.values["stages", "base", "tokenizer"].value == f"store:{'ab' * 32}"
 
 
 def test_everything_also_lists_what_is_the_same(tiny: Path) -> None:

@@ -14,7 +14,7 @@ from nanochat.errors import InputError
 from nanochat.inference.engine import Engine
 from nanochat.inference.kv import KVCache
 from nanochat.inference.request import Request
-from nanochat.inference.sampler import invert, probabilities
+from nanochat.inference.sampler import invert, probabilities, sample
 from nanochat.inference.sampling import Sampling, uniform
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
@@ -246,12 +246,42 @@ def test_the_smallest_uniform_and_the_largest_draw_only_what_is_possible() -> No
         (Sampling(temperature=1.0, top_p=0.41), [0.0, 0.3 / 0.7, 0.0, 0.4 / 0.7]),
         (Sampling(temperature=1.0, top_k=3, top_p=0.8), [0.2 / 0.9, 0.3 / 0.9, 0.0, 0.4 / 0.9]),
         (Sampling(temperature=1.0, top_k=9), [0.2, 0.3, 0.1, 0.4]),
-        (Sampling(temperature=1e-40), [0.0, 0.0, 0.0, 1.0]),
+        (Sampling(temperature=1e-3), [0.0, 0.0, 0.0, 1.0]),
     ],
 )
 def test_top_k_and_top_p_keep_the_likeliest(sampling: Sampling, kept: list[float]) -> None:
     logits = torch.tensor([[0.2, 0.3, 0.1, 0.4]]).log()
     torch.testing.assert_close(probabilities(logits, [sampling]), torch.tensor([kept]))
+
+
+STRANGE = [0.0, 1.0, -1.0, 1e30, -1e30, 3e38, torch.inf, -torch.inf, torch.nan]
+EXTREME = st.sampled_from([5e-324, 1e-46, 1e-40, 9.9e-5, 1e-4, 0.1, 1.0, 1e4, 1e38, 1e39, 1e308])
+
+
+@given(
+    st.lists(st.sampled_from(STRANGE), min_size=2, max_size=9),
+    st.data(),
+    EXTREME | st.floats(0, exclude_min=True, allow_infinity=False),
+    st.sampled_from([0, 1, 2, 5, 2**80]),
+    st.sampled_from([5e-324, 1e-46, 1e-9, 0.5, 1 - 1e-16, 1.0]),
+    st.integers(1, 2**24),
+)
+@settings(max_examples=500, deadline=None)
+def test_no_setting_and_no_logits_choose_a_forbidden_id(
+    logits: list[float], data: st.DataObject, temperature: float, top_k: int, top_p: float, number: int
+) -> None:
+    size = len(logits)
+    forbidden = data.draw(st.lists(st.booleans(), min_size=size, max_size=size).filter(lambda each: not all(each)))
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+    (chosen,) = sample(torch.tensor([logits]), torch.tensor([forbidden]), [sampling], [number / 2**24]).tolist()
+    assert not forbidden[chosen]
+
+
+@pytest.mark.parametrize("temperature", [1e-46, 5e-324, 1e-40, 9e-5])
+def test_a_temperature_next_to_nothing_is_greedy(temperature: float) -> None:
+    logits = torch.tensor([[0.1, 0.3, 0.3, 0.2, 0.9]])
+    forbidden = torch.tensor([[False, False, False, False, True]])
+    assert sample(logits, forbidden, [Sampling(temperature=temperature)], [1.0]).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +383,7 @@ def test_a_result_that_spells_special_tokens_is_ordinary_text() -> None:
     done = engine.generate([QUESTION], Sampling(max_tokens=120))[0]
     forced = done.ids[len(call("x")) :][: len(output(evil))]
     assert forced == output(evil)
-    assert [token for token in forced if TOKENIZER.is_special(token)] == [SPECIAL[OUTPUT_START], SPECIAL[OUTPUT_END]]
+    assert [token for token in forced if token in SPECIAL.values()] == [SPECIAL[OUTPUT_START], SPECIAL[OUTPUT_END]]
     assert done.parts[1] == {"type": "python_output", "text": evil}
 
 

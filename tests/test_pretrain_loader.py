@@ -101,6 +101,14 @@ def test_the_source_that_lags_most_is_due_and_the_first_among_equals():
     assert due == [0, 1, 1, 0, 1, 1]
 
 
+def test_a_source_that_has_ended_is_never_due_again():
+    mixture = Mixture([1.0, 2.0])
+    mixture.end(0)
+    assert (mixture.due(), mixture.ended) == (1, False)
+    mixture.end(1)
+    assert mixture.ended
+
+
 def test_a_source_of_weight_zero_is_not_read_and_one_must_be_above_it():
     unread = Texts(words(3))
     pretrain({"a": (Texts(words(3)), 1.0), "b": (unread, 0.0)}).next_batch()

@@ -21,6 +21,7 @@ REDUCED = {
     "stages.tok.vocab_size": 512,
     "stages.tok.max_chars": 300_000,
     "stages.base.steps": 6,
+    "stages.base.log_every": 1,
     "stages.base.model.depth": 1,
     "stages.base.evals.bpb.tokens": 4096,
     "stages.sft.steps": 6,
@@ -90,7 +91,7 @@ def test_a_change_of_a_stage_redoes_it_and_what_follows_but_not_the_tokenizer(
 def test_an_interrupted_run_goes_on_where_it_stopped(
     finished: subprocess.CompletedProcess[str], environment: dict[str, str]
 ) -> None:
-    longer = command(**{"stages.base.steps": 2000, "stages.base.log_every": 1})
+    longer = command(**{"stages.base.steps": 2000})
     with subprocess.Popen(longer, env=environment, stdout=subprocess.PIPE, text=True) as running:
         store = Path(environment["NANOCHAT_HOME"]) / "store"
         wait_for(lambda: steps_done(store) >= 3)
@@ -107,6 +108,18 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
         running.send_signal(signal.SIGINT)
         output, _ = running.communicate(timeout=60)
     assert f"goes on from step {stopped_at}" in output
+
+
+def test_two_processes_train_as_one_does(
+    finished: subprocess.CompletedProcess[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    alone = losses(Path(environment["NANOCHAT_HOME"]) / "store", steps=6)
+    own = environment | {"NANOCHAT_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    ran = call(command("--until", "base", **{"hardware.nproc_per_node": 2}), own)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    together = losses(tmp_path / "store", steps=6)
+    assert together.keys() == alone.keys() != set()
+    assert together == pytest.approx(alone, rel=1e-4)
 
 
 def test_chat_answers_from_the_newest_finished_run(
@@ -139,6 +152,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.1)
+
+
+def losses(store: Path, steps: int) -> dict[int, float]:
+    """Step → loss of the finished pretraining stage of that many steps."""
+    for folder in store.glob("base-*"):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        if lines[-1]["step"] == steps and (folder / "record.json").exists():
+            return {line["step"]: line["loss"] for line in lines if "loss" in line}
+    raise AssertionError("no such stage")
 
 
 def steps_done(store: Path) -> int:

@@ -6,17 +6,21 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny_plugin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_plugin import CPU, EIGHT_GPUS, TINY, Sums, load, tiny_registry, write
 
 from nanochat.config import Artifact
 from nanochat.errors import InputError
+from nanochat.hooks import hookimpl
 from nanochat.model.gpt_config import GPTConfig
-from nanochat.recipe.load import locate
+from nanochat.recipe.content import content_digest
+from nanochat.recipe.load import load_recipe, locate
 from nanochat.recipe.lock import lock_text
 from nanochat.recipe.resolved import Recipe
 from nanochat.running.keys import stage_keys
@@ -419,6 +423,87 @@ def test_a_lock_needs_the_plugins_that_it_names(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         load(write(tmp_path, text, "recipe.lock.toml"))
     assert [found.code for found in caught.value.diagnostics] == ["E204"]
+
+
+def with_data(folder: Path) -> Path:
+    """The tiny recipe with a file as its data."""
+    (folder / "data.txt").write_text("abc")
+    table = "[stages.base.data.web]\nuse = "
+    return write(folder, TINY.replace(f'{table}"words"', f'{table}"text"\npath = "data.txt"'))
+
+
+def test_a_lock_whose_data_has_changed_is_refused_with_the_table_and_the_change(tmp_path: Path) -> None:
+    lock = write(tmp_path, lock_text(load(with_data(tmp_path))), "recipe.lock.toml")
+    (tmp_path / "data.txt").write_text("abcd")
+    with pytest.raises(InputError) as caught:
+        load(lock)
+    (found,) = caught.value.diagnostics
+    assert found.code == "E304"
+    assert "stages.base.data.web is not what the lock was made with: size 3 → 4" in found.message
+    assert "run the recipe itself" in found.help
+    assert found.location is not None
+
+
+def test_a_component_of_another_revision_than_the_locks_is_a_warning(tmp_path: Path) -> None:
+    recipe = load(write(tmp_path, TINY.replace('"words"', '"everything"').replace("weight = 2\n", "")))
+    text = lock_text(recipe)
+    assert tomllib.loads(text)["lock"]["revisions"]["stages.base.data.web"] == 3
+    older = write(tmp_path, text.replace('"stages.base.data.web" = 3', '"stages.base.data.web" = 2'), "older.toml")
+    (warning,) = load(older).warnings
+    assert (warning.severity, "revision 2 of stages.base.data.web; it is now 3" in warning.message) == ("warning", True)
+
+
+def test_the_launchers_distribution_is_among_the_plugins_of_the_lock(tiny: Path) -> None:
+    registry = tiny_registry()
+    registry.register(Faraway, name="far", distribution="acme-far", version="1.0")
+    found = load_recipe(tiny, overrides=["hardware.launcher=far"], registry=registry, machine=CPU)
+    assert "acme-far" in found.plugins
+    assert "acme-far" not in load(tiny).plugins
+
+
+def test_a_name_that_another_distribution_offers_is_another_identity(tiny: Path) -> None:
+    found = []
+    for blocked in ("acme-far", "acme-tiny"):
+        registry = tiny_registry()
+        registry.register(SimpleNamespace(**vars(tiny_plugin)), name="far", distribution="acme-far")
+        found.append(load_recipe(tiny, overrides=[f"plugins.block=['{blocked}']"], registry=registry, machine=CPU))
+    one, other = (stage_keys(recipe) for recipe in found)
+    assert not set(one.values()) & set(other.values())
+
+
+def test_a_stage_that_does_not_say_whether_it_is_numeric_has_the_dtype_in_its_key(tmp_path: Path) -> None:
+    text = 'format = 1\n[hardware]\ndevice = "cpu"\n[stages.one]\nuse = "plain"\n'
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        registry = tiny_registry()
+        registry.register(Faraway, name="far", distribution="acme-far")
+        path = write(tmp_path, text)
+        found.append(load_recipe(path, overrides=[f"hardware.dtype={dtype}"], registry=registry, machine=CPU))
+    assert stage_keys(found[0]) != stage_keys(found[1])
+
+
+class Faraway:
+    """A plugin with a launcher, and a stage whose config says nothing of itself."""
+
+    @staticmethod
+    @hookimpl
+    def register_launchers(registry: Any) -> None:
+        registry.add("far", build="tiny_plugin:Sums")
+
+    @staticmethod
+    @hookimpl
+    def register_stages(registry: Any) -> None:
+        registry.add("plain", build="tiny_plugin:Sums")
+
+
+def test_weights_beside_their_manifest_are_not_read(tmp_path: Path) -> None:
+    for name, content in (("MANIFEST.json", "{}"), ("model.safetensors", "one"), ("loose.txt", "x")):
+        (tmp_path / name).write_text(content)
+    before = content_digest(tmp_path)
+    (tmp_path / "model.safetensors").write_text("two")
+    assert content_digest(tmp_path) == before
+    (tmp_path / "loose.txt").write_text("y")
+    assert content_digest(tmp_path) != before
 
 
 # The recipes of the repository

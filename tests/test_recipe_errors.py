@@ -1,5 +1,6 @@
 """What a person sees when a recipe is wrong: code, place, what was found, what is valid."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ from tiny_plugin import TINY, load, write
 from nanochat.cli.explanations import EXPLANATIONS
 from nanochat.errors import CODES, Diagnostic, InputError, Location
 from nanochat.recipe.load import load_recipe
+from nanochat.running.keys import stage_keys
 
 README = Path(__file__).parents[1] / "recipes" / "README.md"
 
@@ -105,7 +107,8 @@ def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Pat
             11,
             "1.2",
         ),
-        ("[hardware]", "[plugins]\nblock = ['acme-tiny']\n[hardware]", "E201", 'use = "words"', 7, "no source called"),
+        ("[hardware]", "[plugins]\nblock = ['acme-tiny']\n[hardware]", "E201", "[hardware]", 2, "no launcher called"),
+        ("[hardware]", "[hardware]\nlauncher = 'torchrum'", "E201", "launcher = 'torchrum'", 12, "mean `torchrun`?"),
     ],
 )
 def test_an_error_stands_where_it_is_mended(
@@ -213,6 +216,62 @@ def test_a_missing_file_names_the_recipes_beside_it(tmp_path: Path) -> None:
     (found,) = refused(tmp_path / "gone.toml")
     assert found.code == "E101"
     assert "there.toml" in found.help
+
+
+def test_a_folder_that_is_gone_and_a_name_that_is_no_text_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, TINY)
+    (tmp_path / "\udcff.toml").write_bytes(path.read_bytes())
+    for name in ("\udcff.toml", "gone\udcff.toml", "a\0b.toml"):
+        (found,) = refused(tmp_path / name)
+        assert found.code == "E101"
+        assert found.render().encode()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load(path).name == "tiny"
+    assert "current folder is gone" in refused(Path("recipe.toml"))[0].message
+    assert "current folder is gone" in refused(path, "seed=1")[0].message
+
+
+KEY = "ab" * 32
+OTHER = "ab" * 8 + "cd" * 24
+
+
+def finished(home: Path, key: str, produces: str) -> None:
+    folder = home / "store" / f"any-{key[:20]}"
+    (folder / "made").mkdir(parents=True)
+    record = {"key": key, "produces": produces, "artifact": "made"}
+    (folder / "record.json").write_text(json.dumps(record))
+
+
+def test_a_key_of_the_store_is_looked_up_and_its_kind_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    path = write(
+        tmp_path, TINY.replace('"stage:tok"', f'"store:{KEY[:20]}"').replace("depth = 2", "depth = 2\nvocab_size = 512")
+    )
+    assert refused(path)[0].code == "E110"
+    finished(tmp_path, OTHER, "checkpoint")
+    assert refused(path, f"stages.base.tokenizer=store:{OTHER}")[0].code == "E111"
+    finished(tmp_path, KEY, "tokenizer")
+    recipe = load(path, f"stages.base.tokenizer=store:{KEY}")
+    assert stage_keys(load(path)) == stage_keys(recipe)
+    assert load(path).values["stages", "base", "tokenizer"].value == f"store:{KEY}"
+    assert recipe.stages["base"].config.tokenizer.path == tmp_path / "store" / f"any-{KEY[:20]}" / "made"
+    (several,) = refused(path, f"stages.base.tokenizer=store:{KEY[:12]}")
+    assert several.code == "E110"
+    assert OTHER in several.help
+
+
+def test_a_key_of_the_store_and_the_stage_that_made_it_give_one_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    path = write(tmp_path, TINY.replace("depth = 2", "depth = 2\nvocab_size = 512"))
+    keys = stage_keys(load(path))
+    finished(tmp_path, keys["tok"], "tokenizer")
+    assert stage_keys(load(path, f"stages.base.tokenizer=store:{keys['tok'][:8]}"))["base"] == keys["base"]
 
 
 def test_a_folder_and_a_pipe_are_no_recipes(tmp_path: Path) -> None:

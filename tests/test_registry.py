@@ -216,7 +216,8 @@ def test_loose_files_are_plugins_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "worse.py").write_text("1 +")
     monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(tmp_path))
     registry = load_registry()
-    assert registry.entry("task", "made_up").plugin == "mine"
+    entry = registry.entry("task", "made_up")
+    assert (entry.plugin, entry.distribution) == ("mine", "mine")  # not its place, which decides no result
     status = {p.name: p.status for p in registry.plugins}
     assert (status["mine"], status["worse"]) == ("ok", "broken")
     assert {p.name: p.status for p in load_registry(block=["mine"]).plugins}["mine"] == "blocked"

@@ -229,3 +229,18 @@ def test_a_forked_process_can_encode_batches_after_its_parent_did(tokens: list[b
     child.join(timeout=30)
     assert child.exitcode == 0
     assert found.get() == here
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no list of threads here")
+def test_an_encoder_starts_its_threads_once(tokens: list[bytes]) -> None:
+    def threads() -> set[Path]:
+        return set(Path("/proc/self/task").iterdir())
+
+    encoder = Encoder(SPLIT_PATTERN, tokens)
+    before = threads()
+    encoder.encode_batch(["one", "two"], 3)
+    started = threads() - before
+    assert len(started) == 3
+    for _ in range(20):
+        encoder.encode_batch(["one", "two"], 3)
+        assert threads() - before == started

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +18,16 @@ import httpx
 import openai
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from torch import Tensor
 
 from nanochat.errors import InputError
 from nanochat.inference.engine import Engine
+from nanochat.inference.scheduler import Scheduler
+from nanochat.inference.transcript import Transcript
 from nanochat.runtime import local_runtime
 from nanochat.serving.app import MAX_BODY_BYTES, create_app
 from nanochat.serving.server import address, bind, make_server
@@ -236,6 +243,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": [{"role": "user", "content": None}]}, "messages[0]"),
     ({"messages": [{"role": "user", "content": [{"type": "python_output", "text": "3"}]}]}, "messages[0].content[0]"),
     ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0]"),
+    ({"messages": [{"role": "user", "content": ["\ud800"]}]}, "messages[0].content[0]"),
+    ({"messages": [{"role": "\ud800", "content": "x"}, *ASKED]}, "messages[0] has role"),
+    ({"messages": [{"role": "x" * 10**6, "content": "x"}, *ASKED]}, "messages[0] has role"),
 ]
 
 
@@ -244,7 +254,7 @@ def test_a_wrong_field_is_a_400_that_names_it(local: TestClient, wrong: dict[str
     answer = local.post("/v1/chat/completions", content=json.dumps({"messages": ASKED} | wrong))
     assert answer.status_code == 400
     error = answer.json()["error"]
-    assert reason in error["message"]
+    assert reason in error["message"] and len(error["message"]) < 500
     assert error["type"] == "invalid_request_error"
 
 
@@ -256,6 +266,53 @@ def test_a_body_that_is_no_request_is_a_400(local: TestClient, body: bytes) -> N
     answer = local.post("/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("\ud800", "`?`"), ("gpt-\udfff", "`gpt-?`"), ("", "``"), ("x" * 9999, "x`")]
+)
+def test_no_name_of_a_model_is_more_than_a_404(local: TestClient, name: str, said: str) -> None:
+    answer = local.post("/v1/chat/completions", content=json.dumps({"messages": ASKED, "model": name}))
+    assert answer.status_code == 404
+    assert said in answer.json()["error"]["message"] and len(answer.content) < 500
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),  # halves of pairs included
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "model",
+    "temperature",
+    "top_p",
+    "top_k",
+    "max_tokens",
+    "seed",
+    "stream",
+    "stream_options",
+    "n",
+    "stop",
+    "user",
+]
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user") | JSON, "content": JSON}) | JSON, max_size=3)
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), MESSAGES | st.just(ASKED) | JSON)
+@settings(max_examples=150, deadline=None)
+def test_no_json_makes_the_server_fail(local: TestClient, fields: dict[str, Any], messages: Any) -> None:
+    content = json.dumps(fields | {"messages": messages})
+    assert local.post("/v1/chat/completions", content=content).status_code in (200, 400, 404)
+
+
+def test_neither_a_path_nor_a_host_makes_the_server_fail() -> None:
+    with running(make_app()) as url:
+        host, port = url.removeprefix("http://").split(":")
+        for path, name in [("/%00", "x"), ("/static/%00", "x"), ("/%ed%a0%80", "x"), ("/no", "[x"), ("/health/", "[x")]:
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+                status = int(connection.recv(100).split()[1])
+            assert status < 500, (path, name, status)
 
 
 def test_not_a_number_as_temperature_is_a_400(local: TestClient) -> None:
@@ -380,6 +437,45 @@ def test_an_engine_that_fails_costs_its_answers_and_not_the_server() -> None:
         assert chat(client).json()["choices"][0]["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("broken", ["scheduler.schedule", "transcript.take"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_when_the_engines_thread_dies_all_who_wait_are_told_and_health_says_why(
+    broken: str, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = Answering(TOKENIZER.encode("on and "), endless=True, seconds=0.01)
+    engine = Engine(model, TOKENIZER, local_runtime(), rows=1)
+    steps = iter(range(10**9))
+
+    def fail_later(*_: Any) -> Any:
+        if next(steps) > 3:
+            raise SystemExit("the floor gave way")
+        return original(*_)
+
+    place: Any = Scheduler if broken == "scheduler.schedule" else Transcript
+    original = getattr(place, broken.partition(".")[2])
+    monkeypatch.setattr(place, broken.partition(".")[2], fail_later)
+    with running(create_app(engine, model="tiny")) as url:
+
+        def ask() -> str:
+            return httpx.post(f"{url}/v1/chat/completions", json={"messages": ASKED, "stream": stream}, timeout=20).text
+
+        with ThreadPoolExecutor(3) as pool:  # one is answered, two wait
+            for told in [pool.submit(ask) for _ in range(3)]:
+                assert "the floor gave way" in told.result()
+        assert "the floor gave way" in ask()
+        health = httpx.get(f"{url}/health")
+        assert health.status_code == 503
+        assert health.json()["status"] == "stopped" and "the floor gave way" in health.json()["reason"]
+
+
+def test_a_prompt_that_the_engine_chokes_on_is_told_and_the_next_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TestClient(make_app()) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(Scheduler, "add", lambda *_: 1 / 0)
+            assert chat(client).status_code == 503
+        assert chat(client).status_code == 200
+
+
 def test_an_address_in_use_is_said_before_anything_is_loaded() -> None:
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
@@ -410,3 +506,66 @@ def test_the_page_never_makes_html_of_text_and_names_no_other_host() -> None:
         )
         assert "https://" not in text
         assert "http://" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+PAGE = """
+import { readFileSync } from "node:fs";
+class Element {
+  children = []; hidden = false; value = ""; style = {}; listeners = {}; parentElement = null; own = "";
+  classList = { add() {}, remove() {}, toggle() {} };
+  set textContent(text) { this.own = text; this.children = []; }
+  get textContent() { return this.own + this.children.map((child) => child.textContent).join(""); }
+  append(...all) { for (const child of all) { child.parentElement = this; this.children.push(child); } }
+  replaceChildren(...all) { this.own = ""; this.children = []; this.append(...all); }
+  remove() { const all = this.parentElement?.children ?? []; if (all.includes(this)) all.splice(all.indexOf(this), 1); }
+  get previousElementSibling() { const all = this.parentElement.children; return all[all.indexOf(this) - 1]; }
+  addEventListener(name, listener) { this.listeners[name] = listener; }
+  focus() {}
+}
+const named = {};
+const text = (own) => Object.assign(new Element(), { own });
+globalThis.document = {
+  getElementById: (id) => (named[id] ??= new Element()), createElement: () => new Element(), createTextNode: text,
+};
+globalThis.requestAnimationFrame = (draw) => setTimeout(draw);
+globalThis.cancelAnimationFrame = clearTimeout;
+const answers = JSON.parse(process.argv[3]), sent = [];
+globalThis.fetch = async (url, request) => {
+  if (!request) return Response.json({ data: [{ id: "tiny" }] });
+  sent.push(JSON.parse(request.body).messages);
+  const chunks = [...answers.shift().map((delta) => ({ delta })), { delta: {}, finish_reason: "stop" }];
+  const lines = chunks.map((choice) => `data: ${JSON.stringify({ choices: [choice] })}\\n\\n`);
+  return new Response(lines.join("") + "data: [DONE]\\n\\n");
+};
+await import(process.argv[2]);
+const shown = [];
+while (answers.length) {
+  named.input.value = "Well?";
+  named.form.listeners.submit({ preventDefault() {} });
+  while (!named.stop.hidden) await new Promise((done) => setTimeout(done, 5));
+  const log = named.messages.children.map((child) => child.children[1].textContent);
+  shown.push({ log, input: named.input.value, status: named.status.textContent });
+}
+console.log(JSON.stringify({ shown, sent }));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node here")
+def test_the_page_bears_an_empty_answer_and_shows_a_call_that_has_no_output(tmp_path: Path) -> None:
+    (tmp_path / "page.mjs").write_text(PAGE)
+    static = Path(__file__).parent.parent / "nanochat" / "serving" / "static"
+    for name in ("chat", "events", "parts"):
+        (tmp_path / f"{name}.mjs").write_text((static / f"{name}.js").read_text().replace('.js"', '.mjs"'))
+    call = [{"parts": [{"type": "python", "text": ""}]}, {"parts": [{"type": "python", "text": "what?"}]}]
+    answers = [[{"content": ""}], [*call, {"content": " Hm."}], [{"content": "Yes."}]]
+    command = ["node", str(tmp_path / "page.mjs"), str(tmp_path / "chat.mjs"), json.dumps(answers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    empty, called, last = found["shown"]
+    assert empty == {"log": [], "input": "Well?", "status": "The model had nothing to say."}
+    assert called == {"log": ["Well?", "what? Hm."], "input": "", "status": ""}
+    assert last["log"] == ["Well?", "what? Hm.", "Well?", "Yes."]
+    parts = [{"type": "python", "text": "what?"}, {"type": "text", "text": " Hm."}]
+    question = {"role": "user", "content": "Well?"}
+    assert found["sent"] == [[question], [question], [question, {"role": "assistant", "content": parts}, question]]

@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 from nanochat.data.source import Source
 from nanochat.errors import NanochatError
 from nanochat_plugins.sources import pydocs
+from nanochat_plugins.sources import records as reading
 from nanochat_plugins.sources.climbmix import ClimbMix
 from nanochat_plugins.sources.climbmix_config import LAST_SHARD, ClimbMixConfig
 from nanochat_plugins.sources.digest_cache import file_digest
@@ -136,6 +138,32 @@ def test_a_separator_is_found_across_the_blocks_that_are_read(home: Path) -> Non
     texts = ["x" * (2**20 - 1), "y", "z" * 2**20, "end"]
     (home / "a.txt").write_bytes("\r\n\r\n".join(texts).encode())
     assert read(Files(FilesConfig(path=home / "a.txt", validation_share=0.0))) == texts
+
+
+@given(st.text("ab\r\n"), st.sampled_from(["", "a", "\n\n", "aba", "\r\n\r\n", "\n \n"]), st.integers(1, 9))
+@settings(max_examples=300, deadline=None)
+def test_pieces_are_those_of_the_whole_text_in_whatever_blocks_it_is_read(text: str, separator: str, size: int) -> None:
+    whole = text.replace("\r\n", "\n")
+    separator = separator.replace("\r\n", "\n")
+    pieces = [piece.strip("\n") for piece in (whole.split(separator) if separator else [whole])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "BLOCK", size)
+        found = list(reading._pieces(io.BytesIO(text.encode()), separator.encode()))
+    assert [record.text for record in found] == [piece if piece.strip() else None for piece in pieces if piece]
+
+
+def test_a_text_without_a_separator_is_looked_through_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    class Counting(bytearray):
+        def find(self, *where: Any) -> int:
+            looked.append(len(self) - where[1])
+            return super().find(*where)
+
+    monkeypatch.setattr(reading, "bytearray", Counting, raising=False)
+    monkeypatch.setattr(reading, "BLOCK", 1_000)
+    list(reading._pieces(io.BytesIO(b"x" * 1_000_000), b"\n\n"))
+    assert sum(looked) < 1_100_000
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
@@ -387,67 +415,111 @@ def test_climbmix_is_planned_without_client_reader_or_network() -> None:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does for one file."""
+    """Answers as the hub does, for a folder of files."""
 
-    content = b""
+    folder: Path
     asked: list[str]
+    """Names of the files that were sent."""
+    failures: list[int]
+    """Statuses of the next answers, before all goes well."""
+    damaged: int
+    """How many of the next files are sent with another content of the same size."""
 
     def do_HEAD(self) -> None:
-        self._answer(b"")
+        self._answer(send=False)
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
-        self._answer(self.content)
+        self._answer(send=True)
 
-    def _answer(self, body: bytes) -> None:
-        if not self.path.endswith("/resolve/main/shard_00000.parquet"):
-            self.send_error(404)
+    def _answer(self, *, send: bool) -> None:
+        kind = type(self)
+        file = kind.folder / self.path.rpartition("/resolve/main/")[2]
+        if kind.failures or not file.exists():
+            self.send_error(kind.failures.pop(0) if kind.failures else 404)
             return
+        content = file.read_bytes()
         self.send_response(200)
-        self.send_header("ETag", '"0123"')
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
         self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(self.content)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(body)
+        if send:
+            kind.asked.append(file.name)
+            self.wfile.write(content[::-1] if kind.damaged else content)
+            kind.damaged = max(0, kind.damaged - 1)
 
     def log_message(self, *arguments: Any) -> None:
         pass
 
 
 @pytest.fixture
-def hub(home: Path) -> Iterator[http.server.ThreadingHTTPServer]:
-    write(home / "served.parquet", ["from the hub", "and more"])
-    handler = type("OneFile", (Hub,), {"content": (home / "served.parquet").read_bytes(), "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+def hub(home: Path) -> Iterator[Any]:
+    """A hub with the first two shards and the last; `hub.port` is where."""
+    (home / "hub").mkdir()
+    for number in (0, 1, LAST_SHARD):
+        write(home / "hub" / f"shard_{number:05d}.parquet", [f"shard {number} text {n}" for n in range(2)])
+    kind: Any = type("Here", (Hub,), {"folder": home / "hub", "asked": [], "failures": [], "damaged": 0})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
+    kind.port = server.server_address[1]
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
+    yield kind
     server.shutdown()
     server.server_close()
 
 
-def in_own_process(home: Path, port: int) -> subprocess.CompletedProcess[str]:
-    """Read the first shard where the hub's address is our server's: the client reads it when it is imported."""
+def in_own_process(home: Path, hub: Any, *, split: str = "train", shards: int = 2) -> str:
+    """What a process says that lists the shards where the hub's address is ours: the client reads it when imported."""
     code = (
+        "from nanochat_plugins.sources import hub_file; hub_file.PAUSES_SECONDS = (0, 0)\n"
         "from nanochat_plugins.sources.climbmix import ClimbMix; from nanochat.errors import NanochatError\n"
         "from nanochat_plugins.sources.climbmix_config import ClimbMixConfig\n"
-        "source = ClimbMix(ClimbMixConfig(shards=2))\n"
-        "first, second = source.shards('train')\n"
-        "print(list(source.documents(first)))\n"
-        "try: list(source.documents(second))\n"
+        f"try: shards = ClimbMix(ClimbMixConfig(shards={shards})).shards({split!r})\n"
         "except NanochatError as fault: print(fault.exit_code, fault)\n"
+        "else: print(*[(shard.name, shard.size_bytes) for shard in shards])\n"
     )
-    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(home / "hf")}
+    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_HOME": str(home / "hf")}
     environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
     environment.pop("HF_HUB_OFFLINE", None)
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
-def test_climbmix_downloads_a_shard_once_and_names_one_that_is_not_there(
-    home: Path, hub: http.server.ThreadingHTTPServer
-) -> None:
+ALL = ["shard_00000.parquet", "shard_00001.parquet", f"shard_{LAST_SHARD:05d}.parquet"]
+
+
+def test_climbmix_has_all_shards_before_the_first_document_is_read_each_downloaded_once(home: Path, hub: Any) -> None:
+    sizes = [(name, (home / "hub" / name).stat().st_size) for name in ALL]
     for _ in range(2):
-        done = in_own_process(home, hub.server_address[1])
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("['from the hub', 'and more']\n1 error[E301]: shard_00001.parquet")
-    assert len(hub.RequestHandlerClass.asked) == 1  # type: ignore[attr-defined]
+        assert in_own_process(home, hub) == f"{sizes[0]} {sizes[1]}\n"
+    assert hub.asked == ALL
+    folder = home / "data" / "karpathy--climbmix-400b-shuffle" / "main"
+    for name in ALL:
+        assert (folder / name).read_bytes() == (home / "hub" / name).read_bytes()
+
+
+def test_climbmix_fetches_only_its_last_shard_for_validation(home: Path, hub: Any) -> None:
+    in_own_process(home, hub, split="validation")
+    assert hub.asked == ALL[-1:]
+
+
+def test_a_shard_that_the_hub_does_not_have_is_e301_before_any_training(home: Path, hub: Any) -> None:
+    said = in_own_process(home, hub, shards=4)
+    assert said.startswith("1 error[E301]: shard_00002.parquet")
+    assert hub.asked == ALL[:2]
+
+
+def test_a_download_that_fails_is_tried_again(home: Path, hub: Any) -> None:
+    hub.failures += [503, 502]
+    assert "shard_00000" in in_own_process(home, hub)
+    assert sorted(hub.asked) == ALL
+
+
+def test_a_shard_whose_content_is_not_what_the_hub_says_is_fetched_again_and_else_e304(home: Path, hub: Any) -> None:
+    hub.damaged = 1
+    assert "shard_00000" in in_own_process(home, hub, shards=1)
+    hub.damaged = 100
+    said = in_own_process(home, hub)
+    assert said.startswith("1 error[E304]: shard_00001.parquet") and "sha256" in said
+    assert not (home / "data" / "karpathy--climbmix-400b-shuffle" / "main" / ALL[1]).exists()

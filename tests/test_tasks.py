@@ -331,17 +331,25 @@ def test_both_shapes_of_a_line_are_read_and_blank_lines_passed_over(tmp_path: Pa
     "line, said",
     [
         ("{", "Expecting"),
-        ("[]", "no list of messages"),
+        ("[]", "no message of a user"),
         ('{"text": "Hi"}', "no list of messages"),
         ("4", "no list of messages"),
-        (json.dumps([USER, USER]), "take turns"),
-        (json.dumps([ASSISTANT]), "take turns"),
+        (json.dumps([USER, USER]), "messages[1] has role 'user' where 'assistant' must follow"),
+        (json.dumps([ASSISTANT]), "messages[0] has role 'assistant' where 'user' must follow"),
         (json.dumps([USER]), "last message"),
-        (json.dumps([USER, ASSISTANT, {"role": "system", "content": "Late."}]), "only come first"),
-        (json.dumps([USER, {"role": "robot", "content": "Beep"}]), "message 2 needs a role"),
-        (json.dumps([USER, {"role": "assistant"}]), "needs a content"),
-        (json.dumps([USER, {"role": "assistant", "content": " "}]), "is empty"),
-        (json.dumps([USER, {"role": "assistant", "content": [{"type": "image", "text": ""}]}]), "part"),
+        (json.dumps([USER, ASSISTANT, {"role": "system", "content": "Late."}]), "messages[2] has role 'system'"),
+        (json.dumps([USER, {"role": "robot", "content": "Beep"}]), "messages[1] has role 'robot'"),
+        (json.dumps([USER, {"role": "assistant"}]), "messages[1] has nothing as content"),
+        (json.dumps([{"role": "user", "content": ""}, ASSISTANT]), "messages[0] of the user is empty"),
+        (
+            json.dumps([{"role": "user", "content": [{"type": "python", "text": "1"}]}, ASSISTANT]),
+            "messages[0].content[0]",
+        ),
+        (json.dumps([USER, {"role": "assistant", "content": "half \ud800"}]), "messages[1] is no valid Unicode"),
+        (
+            json.dumps([USER, {"role": "assistant", "content": [{"type": "image", "text": ""}]}]),
+            "messages[1].content[0] is no part",
+        ),
         ("[" * 50_000, "recursion"),
     ],
 )
@@ -350,7 +358,7 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str, said:
         conversations(tmp_path, [USER, ASSISTANT], "", line)
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "E306"
-    assert "mine.jsonl:3 " in diagnostic.message
+    assert "mine.jsonl:3" in diagnostic.message
     assert said in diagnostic.message
 
 

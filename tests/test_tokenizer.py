@@ -38,7 +38,6 @@ def test_a_vocabulary_is_bytes_then_merges_then_the_nine_specials(tokenizer: Tok
     assert tokenizer.decode_bytes(range(256)) == bytes(range(256))
     assert [tokenizer.special_id(token) for token in SPECIAL_TOKENS] == list(range(311, 320))
     assert tokenizer.bos_id == 311
-    assert [number for number in range(-1, 322) if tokenizer.is_special(number)] == list(range(311, 320))
     assert tokenizer.decode([311, 97]) == "<|bos|>a"
 
 
@@ -51,7 +50,7 @@ def test_the_smallest_vocabulary_has_no_merges() -> None:
 def test_decoding_gives_any_text_back_and_no_text_gives_a_special(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    assert not any(tokenizer.is_special(number) for number in ids)
+    assert all(number < 311 for number in ids)
     lengths = tokenizer.token_bytes()
     assert sum(lengths[number] for number in ids) == len(text.encode())
 
@@ -187,3 +186,23 @@ def test_a_pattern_that_is_none_or_that_loses_text_is_refused() -> None:
         Tokenizer.train(["three spaces and ..."], vocab_size=265, pattern=r"\w+|:")
     lossless = Tokenizer.train(["three spaces and ..."], vocab_size=270, pattern=r"\w+|:|[\s\S]")
     assert lossless.decode(lossless.encode("a b\n…")) == "a b\n…"
+
+
+@pytest.mark.parametrize("ranks, threads", [(1, 6), (2, 3), (4, 1), (8, 1)])
+def test_the_ranks_of_a_machine_share_its_processors(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, ranks: int, threads: int
+) -> None:
+    asked = []
+
+    class Encoder:
+        def encode_batch(self, texts: list[str], threads: int) -> list[list[int]]:
+            asked.append(threads)
+            return []
+
+    monkeypatch.setattr(tokenizer, "_encoder", Encoder())
+    monkeypatch.setattr("nanochat.text.tokenizer.sys.platform", "linux")
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(6)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    tokenizer.encode_batch(["a"])
+    tokenizer.encode_batch(["a"], threads=5)
+    assert asked == [threads, 5]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -131,6 +132,31 @@ def test_a_run_that_is_stopped_and_goes_on_equals_an_undisturbed_one_bit_for_bit
     whole, cut = (weights(tmp_path / name / record.artifact) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert "goes on from step 7" in disturbed.notes
+
+
+def test_a_stop_in_the_middle_of_an_evaluation_loses_no_step(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, recorder = stage(tmp_path, tokenizer, Recorder()), Recorder()
+
+    def stopped_in(self: TrainingStage, step: int) -> Mapping[str, float]:
+        if step == 5:
+            raise Stopped
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingStage, "evaluate_due", stopped_in)
+        with pytest.raises(Stopped):
+            made.execute()
+    stage(tmp_path, tokenizer, recorder).execute()
+    assert "goes on from step 5" in recorder.notes
+
+
+def test_float16_is_refused_for_training(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    made = stage(tmp_path, tokenizer, Recorder())
+    made.context = attrs.evolve(made.context, runtime=local_runtime(dtype="float16"))
+    with pytest.raises(StageError, match="cannot train in float16"):
+        made.execute()
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: Path, tokenizer: Tokenizer) -> None:

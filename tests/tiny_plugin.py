@@ -126,6 +126,11 @@ def register_evals(registry: Any) -> None:
 
 
 @hookimpl
+def register_launchers(registry: Any) -> None:
+    registry.add("torchrun", build="tiny_plugin:Sums")
+
+
+@hookimpl
 def register_derivations(registry: Any) -> None:
     registry.add("tiny.scaled", build="tiny_plugin:SCALED")
 

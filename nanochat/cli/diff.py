@@ -43,7 +43,7 @@ def _side(argument: str) -> Side:
     if run is None:
         recipe = load_recipe(argument)
         return Side(label=argument, recipe=recipe, versions=distribution_versions(recipe))
-    recipe = load_recipe(run.path / LOCK)
+    recipe = load_recipe(run.path / LOCK, record=True)
     lock = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("lock", {})
     return Side(
         label=run.path.name,

@@ -6,6 +6,7 @@ once.
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,9 @@ def run_main(arguments: Sequence[str] | None = None) -> None:
 
 def _finish(arguments: list[str]) -> int:
     """The exit code of a command line; errors are printed here and nowhere else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign gets a question mark
     try:
         code = nanochat.main(args=arguments, prog_name="nanochat", standalone_mode=False)
         sys.stdout.flush()
@@ -101,10 +105,13 @@ def _finish(arguments: list[str]) -> int:
 
 def _known(fault: Exception) -> int:
     """Print an error that a user can mend; anything else is a fault of ours and goes on with its traceback."""
-    from nanochat.errors import EXIT_STOPPED, NanochatError, Stopped
+    from nanochat.errors import EXIT_STOPPED, NanochatError, Stopped, wrong_input
 
     if isinstance(fault, Stopped):
         return EXIT_STOPPED
+    if isinstance(fault, OSError) and fault.filename is not None:
+        said = f"{fault.strerror or fault}: {fault.filename}"
+        fault = wrong_input("E401", said, help="check the path and its permissions; NANOCHAT_HOME moves the home")
     if not isinstance(fault, NanochatError):
         raise fault
     for diagnostic in fault.diagnostics:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nanochat.cli.recipe_argument import recipe_file
+from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.errors import wrong_input
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
@@ -21,7 +21,7 @@ from nanochat.recipe.resolved import KeyPath, Recipe, Value
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(recipe: Path, overrides: tuple[str, ...], origin: bool, stage: str | None, as_json: bool) -> None:
     """Print the resolved RECIPE as TOML."""
-    loaded = load_recipe(recipe_file(recipe), overrides=overrides)
+    loaded = load_recipe(recipe_file(recipe), overrides=overrides, record=named_run(recipe) is not None)
     values = _chosen(loaded, stage)
     if as_json:
         click.echo(json.dumps({".".join(path): _described(leaf) for path, leaf in values.items()}, indent=2))

@@ -12,11 +12,10 @@ from typing import Any
 import attrs
 
 from nanochat.data.loader import Lane, Loader, Turns
-from nanochat.data.mixture import Mixture
+from nanochat.data.mixture import Mixture, weighted
 from nanochat.data.packing import Document, FitBuffer, best_fit_row, stream_row
 from nanochat.data.source import Source
 from nanochat.data.stream import DocumentStream, Encoder, Position
-from nanochat.errors import wrong_input
 
 
 class PretrainLoader(Loader):
@@ -37,18 +36,12 @@ class PretrainLoader(Loader):
     ) -> None:
         """`sources`: name → (source, weight); `rows`: this rank's B; `buffer`: documents a lane chooses from.
 
-        Raises E115 where the processes cannot share the lanes equally, E302 where a source has nothing to train on.
+        Raises E115 where the processes cannot share the lanes equally or no weight is above 0, E302 where a source has
+        nothing to train on.
         """
         assert packing in ("best_fit", "stream"), packing
         turns = Turns(lanes, rank, world_size)
-        # By name: the order in which a recipe lists its sources is no part of a stage's identity.
-        used = {name: entry for name, entry in sorted(sources.items()) if entry[1] > 0}
-        if not used:
-            raise wrong_input(
-                "E115",
-                "no source of the mixture has a weight above 0",
-                help="give a source under `data` a weight, or leave the weights out: then all are equal",
-            )
+        used = weighted(sources)
         self._sources = {name: source for name, (source, _) in used.items()}
         self._streams = [
             DocumentStream(name, source, tokenizer, lanes=lanes, own=turns.own)
@@ -103,14 +96,14 @@ class _Feed:
         return {
             "sources": {
                 stream.name: {**attrs.asdict(stream.position(self._lane)), "tokens": tokens}
-                for stream, tokens in zip(self._streams, self._mixture.tokens, strict=True)
+                for stream, tokens in zip(self._streams, self._mixture.taken, strict=True)
             }
         }
 
     def resume(self, cursor: Mapping[str, Any]) -> None:
         for number, stream in enumerate(self._streams):
             saved = dict(cursor["sources"][stream.name])
-            self._mixture.tokens[number] = saved.pop("tokens")
+            self._mixture.taken[number] = saved.pop("tokens")
             stream.seek(self._lane, Position(**saved))
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from nanochat.inference.sampling import Sampling
 
+GREEDY_BELOW = 1e-4
+"""Temperatures that are as good as 0: logits 0.01 apart are then probabilities e^100 apart. 1e-46 is 0 in float32."""
+
 
 def sample(
     logits: Tensor,  # (B, V) float32
@@ -18,21 +21,30 @@ def sample(
     samplings: Sequence[Sampling],
     uniforms: Sequence[float],  # each in (0, 1]
 ) -> Tensor:
-    """The chosen ids (B,) int64: the likeliest where temperature is 0, else by inverting the distribution function."""
-    logits = logits.masked_fill(forbidden, -torch.inf)
+    """The chosen ids (B,) int64: the likeliest where temperature is 0, else by inverting the distribution function.
+
+    None of them is forbidden, whatever the logits and the settings.
+    """
+    # Finite first: what is forbidden stays below the least of the rest, and no number of a broken model's is none.
+    lowest = torch.finfo(logits.dtype).min
+    logits = logits.nan_to_num(nan=lowest, neginf=lowest).masked_fill(forbidden, -torch.inf)
     chosen = logits.argmax(dim=-1)
-    drawn = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
-    if drawn:
-        settings = [samplings[row] for row in drawn]
-        weights = probabilities(logits[drawn], settings)
-        chosen[drawn] = invert(weights, torch.tensor([uniforms[row] for row in drawn], device=logits.device))
+    rows = [row for row, sampling in enumerate(samplings) if sampling.temperature >= GREEDY_BELOW]
+    if rows:
+        weights = probabilities(logits[rows], [samplings[row] for row in rows])
+        drawn = invert(weights, torch.tensor([uniforms[row] for row in rows], device=logits.device))
+        # Cumulated weights are rounded: what that lets through must not be a way around the grammar.
+        refused = forbidden[rows].gather(-1, drawn[:, None]).squeeze(-1)
+        chosen[rows] = torch.where(refused, chosen[rows], drawn)
     return chosen
 
 
 def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """logits (B, V) → the distributions (B, V) that are drawn from, after temperature, then top-k, then top-p."""
-    temperature = torch.tensor([s.temperature for s in samplings], device=logits.device)[:, None]
-    # The highest logit becomes 0 first, so that no temperature, however small, makes inf − inf.
+    # Beyond float32 a temperature would be inf, and what is forbidden −inf / inf.
+    hottest = torch.finfo(torch.float32).max
+    temperature = torch.tensor([min(s.temperature, hottest) for s in samplings], device=logits.device)[:, None]
+    # The highest logit becomes 0 first, so that no temperature makes inf − inf.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     weights = logits.softmax(dim=-1)
     cut = [row for row, s in enumerate(samplings) if s.top_k or s.top_p < 1]

@@ -174,15 +174,17 @@ class GPT(nn.Module):
         if config.smear:
             x = self._smear(x, cache)
         x0, middle = x, x
+        # The learnt scales enter as zero-dimensional float32 tensors: they do not promote x, and are not rounded to its
+        # dtype, in which steps of their learning rate would be lost.
         for i, block in enumerate(self.blocks):
             if config.residual_lambdas:
-                x = self.resid_lambdas[i].to(x.dtype) * x + self.x0_lambdas[i].to(x.dtype) * x0
+                x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             value = self.value_embeds[str(i)](ids).to(x.dtype) if config.has_value_embedding(i) else None
             x = block(x, value, rotary, cache)
             if i == config.depth // 2:
                 middle = x
         if config.backout:
-            x = x - self.backout_lambda.to(x.dtype) * middle
+            x = x - self.backout_lambda[0] * middle
         return norm(x)
 
     def _smear(self, x: Tensor, cache: CacheView | None) -> Tensor:
@@ -193,7 +195,7 @@ class GPT(nn.Module):
             known = (cache.previous_ids >= 0).to(x.dtype)[:, None]  # (B, 1)
             first = norm(self.wte(cache.previous_ids.clamp(min=0)).to(x.dtype)) * known  # (B, C)
             previous = torch.cat((first.unsqueeze(1), x[:, :-1]), dim=1)
-        gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+        gate = self.smear_lambda[0] * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))  # (B, T, 1)
         return x + gate * previous
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from nanochat.home import store_dir
 from nanochat.registry import Registry
 
@@ -32,18 +34,32 @@ def artifact_in(folder: Path) -> Path:
         return folder
 
 
-def stored(key: str) -> Path | None:
-    """The artifact of the finished stage with that key (or its first characters) in the store; None: there is none."""
-    if len(key) < KEY_CHARACTERS:
-        return None
+@attrs.frozen(kw_only=True)
+class Stored:
+    """What a finished stage left in the store."""
+
+    key: str
+    """The whole key."""
+    folder: Path
+    """Where its artifact lies."""
+    produces: str
+    """The kind of artifact that it is."""
+
+
+def stored(key: str) -> list[Stored]:
+    """The finished results whose key begins so; `key` has KEY_CHARACTERS at least."""
+    found = []
     for folder in sorted(store_dir().glob(f"*-{key[:KEY_CHARACTERS]}*")):
         try:
             record = json.loads((folder / RECORD_FILE).read_bytes())
-            if str(record["key"]).startswith(key):
-                return folder / str(record["artifact"])
+            result = Stored(
+                key=str(record["key"]), folder=folder / str(record["artifact"]), produces=str(record["produces"])
+            )
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return None
+        if not folder.name.startswith(".") and result.key.startswith(key):
+            found.append(result)
+    return found
 
 
 def kinds_in(folder: Path) -> list[str]:

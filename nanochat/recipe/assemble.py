@@ -115,12 +115,13 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
         name=stage.name,
         use=stage.use,
         revision=stage.revision,
+        distribution=stage.distribution,
         config=stage.config.built,
         produces=stage.produces,
         hardware=hardware,
         inputs=stage_inputs(stage),
         values=values,
-        components={part.path: (part.kind, part.use, part.revision) for part in parts},
+        components={part.path: (part.kind, part.use, part.revision, part.distribution) for part in parts},
         fingerprints=prints,
         location=stage.location,
     )
@@ -139,9 +140,9 @@ def _distributions(recipe: RecipeDraft) -> list[str]:
     """Those whose components the recipe uses, sorted."""
     found = {part.distribution for part in recipe.header.parts()}
     for stage in recipe.stages.values():
-        found.add(stage.distribution)
+        found |= {stage.distribution, stage.launcher}
         found.update(part.distribution for part in stage.config.parts())
-    return sorted(found)
+    return sorted(found - {""})
 
 
 def _values(draft: Draft) -> Iterator[tuple[KeyPath, Value]]:

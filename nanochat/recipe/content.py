@@ -13,11 +13,14 @@ from nanochat.errors import wrong_input
 
 
 def content_digest(place: Path) -> str:
-    """The digest of a file's bytes, or of the names and bytes of all files in a folder. InputError E301, E304."""
+    """The digest of a file's bytes, or of the names and bytes of all files in a folder. InputError E301, E304.
+
+    Weights beside a MANIFEST.json are not read: the manifest holds their digests.
+    """
     try:
         if not place.exists():
             raise wrong_input("E301", f"there is nothing at {place}")
-        files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+        files = sorted(file for file in place.rglob("*") if _counts(file)) if place.is_dir() else [place]
         digest = hashlib.sha256()
         for file in files:
             with file.open("rb") as content:
@@ -27,6 +30,10 @@ def content_digest(place: Path) -> str:
         return digest.hexdigest()
     except (OSError, ValueError) as fault:
         raise wrong_input("E304", f"{place} cannot be read: {fault}") from fault
+
+
+def _counts(file: Path) -> bool:
+    return file.is_file() and not (file.suffix == ".safetensors" and (file.parent / "MANIFEST.json").is_file())
 
 
 def paths_in(value: Any) -> Iterator[Path]:

@@ -247,8 +247,6 @@ class Resolver:
             return recorded(link.folder, words, self._registry)
         if link.reference is None:
             raise _Missing(f"{key_text(link.path)} is not given")
-        if link.reference.startswith("store:"):
-            raise _Missing(f"the store has no {link.reference}")
         raise Failed
 
     def _cannot(self, cell: Cell, reason: str) -> NoReturn:

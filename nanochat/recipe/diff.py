@@ -114,7 +114,7 @@ def _revisions(side: Side) -> dict[str, int]:
     found: dict[str, int] = {}
     for stage in side.recipe.stages.values():
         found[f"stage {stage.use}: revision"] = stage.revision
-        for kind, use, revision in stage.components.values():
+        for kind, use, revision, _ in stage.components.values():
             found[f"{kind} {use}: revision"] = revision
     return found
 

@@ -49,7 +49,7 @@ class Link:
     leaf: Leaf | None
     reference: str | None
     folder: Path | None = None
-    """path: where it lies."""
+    """path, store: where it lies."""
     stage: "StageDraft | None" = None
     """stage: the one that makes it."""
 
@@ -134,6 +134,8 @@ class StageDraft:
     produces: str
     numeric: bool
     """The compute dtype changes its result."""
+    launcher: str
+    """The distribution of its launcher; empty where that is not known."""
     location: Location | None
     config: Draft
     hardware: Draft

@@ -16,17 +16,20 @@ from nanochat.recipe.tree import Leaf
 _KEY = re.compile(rf"[0-9a-f]{{{KEY_CHARACTERS},64}}\Z")
 
 
-def connect(recipe: RecipeDraft, problems: Problems) -> None:
-    """Resolve every artifact reference, then order the stages: inputs first, otherwise as in the file."""
+def connect(recipe: RecipeDraft, problems: Problems, *, record: bool = False) -> None:
+    """Resolve every artifact reference, then order the stages: inputs first, otherwise as in the file.
+
+    record: what lies outside the recipe may be gone, and is not looked for.
+    """
     for stage in recipe.stages.values():
         for draft in stage.config.drafts():
             for link in draft.fields.values():
                 if isinstance(link, Link) and link.leaf is not None:
-                    draft.failed |= not _resolve(link, link.leaf, recipe, problems)
+                    draft.failed |= not _resolve(link, link.leaf, recipe, problems, record=record)
     _order(recipe, problems)
 
 
-def _resolve(link: Link, leaf: Leaf, recipe: RecipeDraft, problems: Problems) -> bool:
+def _resolve(link: Link, leaf: Leaf, recipe: RecipeDraft, problems: Problems, *, record: bool) -> bool:
     """Find what a reference means; False where it was reported."""
     before = len(problems)
     prefix, colon, rest = str(link.reference).partition(":")
@@ -43,12 +46,12 @@ def _resolve(link: Link, leaf: Leaf, recipe: RecipeDraft, problems: Problems) ->
         )
     elif prefix == "stage":
         _to_stage(link, leaf, rest, recipe, problems)
+    elif record:
+        link.folder = Path(rest)
     elif prefix == "path":
         _to_path(link, leaf, rest, problems)
-    elif _KEY.match(rest):
-        link.folder = stored(rest)
     else:
-        problems.add("E110", f"{shown(rest)} is no key of the store", at=leaf.place, label="at least 8 hex digits")
+        _to_stored(link, leaf, rest, problems)
     return len(problems) == before
 
 
@@ -86,6 +89,29 @@ def _to_path(link: Link, leaf: Leaf, text: str, problems: Problems) -> None:
         problems.add("E111", f"there is no {link.kind} at {place}: {found}", at=leaf.place, subject=text)
     else:
         link.reference, link.folder = f"path:{place.absolute()}", folder
+
+
+def _to_stored(link: Link, leaf: Leaf, key: str, problems: Problems) -> None:
+    if not _KEY.match(key):
+        problems.add("E110", f"{shown(key)} is no key of the store", at=leaf.place, label="at least 8 hex digits")
+        return
+    try:
+        found = stored(key)
+    except (OSError, RuntimeError) as fault:
+        problems.add("E110", f"the store cannot be read: {fault}", at=leaf.place)
+        return
+    if len(found) != 1:
+        keys = ", ".join(result.key for result in found)
+        message = f"the store has {'more than one' if found else 'no'} finished result with the key {shown(key)}"
+        remedy = f"give more of the key: {keys}" if found else "`nanochat runs` lists what there is"
+        problems.add("E110", message, at=leaf.place, subject=key, help=remedy)
+        return
+    (result,) = found
+    if link.kind not in (result.produces, *kinds_in(result.folder)):
+        message = f"{key_text(link.path)} takes a {link.kind}, but {shown(key)} is a {result.produces}"
+        problems.add("E111", message, at=leaf.place, subject=key)
+    else:
+        link.reference, link.folder = f"store:{result.key}", result.folder
 
 
 def _order(recipe: RecipeDraft, problems: Problems) -> None:

@@ -20,7 +20,7 @@ from nanochat.recipe.derive import Resolver
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
-from nanochat.recipe.lock import check_lock
+from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
 from nanochat.recipe.notation import is_bare
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
@@ -29,6 +29,7 @@ from nanochat.recipe.requirements import check_requirements
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.recipe.schema import LONGEST_NAME, Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
+from nanochat.recipe.text import check_readable
 from nanochat.recipe.tree import Leaf, Table, find, merge
 from nanochat.registry import Registry, load_registry
 
@@ -39,22 +40,26 @@ def load_recipe(
     overrides: Sequence[str] = (),
     registry: Registry | None = None,
     machine: Machine | None = None,
+    record: bool = False,
 ) -> Recipe:
     """Read, check and fill in a recipe. InputError with every diagnostic, in file order.
 
     registry: what `use` names are looked up in (what the recipe blocks is blocked in it); without it, all that is
     installed.
     machine: what "auto" hardware is derived from; without it, this machine.
+    record: the file is a run's lock, wanted for what the run was: its data and revisions are those that the lock says,
+    and what has become of files and store since is not looked at.
     """
     try:
-        return _load(Path(path), overrides, registry, machine or probe_machine())
+        return _load(Path(path), overrides, registry, machine or probe_machine(), record=record)
     except RecursionError:
         raise wrong_input("E106", f"{path} is nested too deep") from None
 
 
-def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machine: Machine) -> Recipe:
+def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machine: Machine, *, record: bool) -> Recipe:
+    base = _current_folder() if overrides or not path.is_absolute() else path.parent
     source = read_source(path)
-    tree = merge(source.tree, parse_overrides(overrides, base=Path.cwd()))
+    tree = merge(source.tree, parse_overrides(overrides, base=base))
     problems = Problems()
     problems.file_order([text.name for text in source.files.values()])
     _check_format(tree, source, problems)
@@ -65,22 +70,36 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     else:
         registry.block(block)
     draft = Schema(registry, problems).recipe(tree, name=_file_name(path))
-    connect(draft, problems)
+    lock = tree.items.get("lock")
+    if not isinstance(lock, Table):
+        lock = Table(items={}, location=None, base=base)
+    connect(draft, problems, record=record)
+    locked_prints = restore(lock, draft) if record else None
     resolver = Resolver(draft, registry, machine, problems)
     resolver.fill()
     check_groups(draft, resolver, problems)
-    prints = fingerprints(draft, problems)
+    prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built
-    warnings: list[Diagnostic] = []
     if isinstance(header, Header):
         _check_name(header.name, tree, problems)
         check_requirements(header.plugins.require, find(tree, ("plugins", "require")), registry, problems)
-    check_lock(tree.items.get("lock"), registry, problems, warnings)
+    warnings = [*check_plugins(lock, registry, problems), *check_revisions(lock, draft)]
+    check_data(lock, prints, problems)
     problems.raise_any()
     assert isinstance(header, Header)
     files = {str(file): text.content for file, text in source.files.items()}
     recipe = resolved_recipe(draft, header, path=path.absolute(), files=files, prints=prints)
     return attrs.evolve(recipe, warnings=[*warnings, *_ask_observers(recipe, registry)])
+
+
+def _current_folder() -> Path:
+    """Where relative paths of the command line start."""
+    try:
+        folder = Path.cwd()
+    except OSError:
+        raise wrong_input("E101", "the current folder is gone", help="change to a folder that exists") from None
+    check_readable(folder)
+    return folder
 
 
 def _check_format(tree: Table, source: Source, problems: Problems) -> None:

@@ -1,23 +1,27 @@
 """The lock: a resolved recipe as a recipe file of its own, with nothing left to derive.
 
 In: a Recipe. Out: TOML text in which every value is written; its [lock] table says which were derived and from what,
-which plugins gave the components, and what the data was. Loading it gives the same values and keys: [lock] is not
-read but for the plugins, which must be there.
+which plugins gave the components, in which revisions, and what the data was. Loading it gives the same values and keys:
+the plugins must be there and the data unchanged. Read as the record of a run, it says what the data was instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tomli_w
 
 from nanochat.errors import Diagnostic, Location
-from nanochat.recipe.notation import key_text, plain
+from nanochat.recipe.assemble import Fingerprints
+from nanochat.recipe.draft import Part, RecipeDraft, StageDraft
+from nanochat.recipe.notation import key_text, plain, shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.requirements import installed
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
 from nanochat.recipe.source import FORMAT
-from nanochat.recipe.tree import Leaf, Node, Table, find
+from nanochat.recipe.tree import Leaf, Table, as_plain, find
 from nanochat.registry import Registry
+
+_LEAVES = {"plugins": str, "revisions": int}
 
 
 def nested(values: Mapping[KeyPath, Value]) -> dict[str, Any]:
@@ -35,9 +39,14 @@ def lock_text(recipe: Recipe) -> str:
     """The lock of a recipe."""
     derived = {path: leaf.origin for path, leaf in recipe.values.items() if leaf.origin.kind == "derived"}
     prints = {path: found for stage in recipe.stages.values() for path, found in stage.fingerprints.items()}
+    revisions: dict[KeyPath, int] = {}
+    for stage in recipe.stages.values():
+        revisions["stages", stage.name] = stage.revision
+        revisions |= {path: revision for path, (_, _, revision, _) in stage.components.items()}
     document = {"format": FORMAT, **nested(recipe.values)}
     document["lock"] = {
         "plugins": distribution_versions(recipe),
+        "revisions": {key_text(path): revision for path, revision in revisions.items()},
         "derived": {
             key_text(path): {"rule": origin.rule, "sentence": origin.sentence, "inputs": plain(origin.inputs)}
             for path, origin in derived.items()
@@ -60,20 +69,79 @@ def distribution_versions(recipe: Recipe) -> dict[str, str]:
     return found
 
 
-def check_lock(node: Node | None, registry: Registry, problems: Problems, warnings: list[Diagnostic]) -> None:
+def check_plugins(lock: Table, registry: Registry, problems: Problems) -> list[Diagnostic]:
     """The plugins that a lock names must be there (E204); another version than the lock's is a warning."""
-    plugins = find(node, ("plugins",)) if isinstance(node, Table) else None
-    for name, leaf in plugins.items.items() if isinstance(plugins, Table) else ():
-        if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str):
-            continue
+    warnings = []
+    for name, leaf in _leaves(lock, "plugins"):
         plugin = installed(name, registry)
         if plugin is None or plugin.status != "ok":
             state = "not installed" if plugin is None else plugin.status
             problems.add("E204", f"the lock was made with {name} {leaf.value}, which is {state}", at=leaf.key)
         elif leaf.value and plugin.version and plugin.version != leaf.value:
-            warnings.append(_other_version(name, leaf.value, plugin.version, leaf.location))
+            found = f"{plugin.version} is installed"
+            warnings.append(_warning(f"the lock was made with {name} {leaf.value}; {found}", leaf.key))
+    return warnings
 
 
-def _other_version(name: str, locked: str, found: str, at: Location) -> Diagnostic:
-    message = f"the lock was made with {name} {locked}; {found} is installed"
+def check_revisions(lock: Table, draft: RecipeDraft) -> list[Diagnostic]:
+    """A warning for every component whose revision is not the lock's: its results, and so its key, are others."""
+    components = dict(_components(draft))
+    return [
+        _warning(f"the lock was made with revision {leaf.value} of {name}; it is now {found.revision}", leaf.key)
+        for name, leaf in _leaves(lock, "revisions")
+        if (found := components.get(name)) is not None and found.revision != leaf.value
+    ]
+
+
+def check_data(lock: Table, prints: Mapping[str, Fingerprints], problems: Problems) -> None:
+    """E304 for every table whose data is not what the lock was made with."""
+    for path, facts in (item for found in prints.values() for item in found.items()):
+        node = find(lock, ("data", key_text(path)))
+        if node is None:
+            continue
+        before, after = as_plain(node), plain(dict(facts))
+        if before != after:
+            differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+            changes = "; ".join(f"{name} {_shown(before, name)} → {_shown(after, name)}" for name in differing)
+            message = f"the data of {key_text(path)} is not what the lock was made with: {changes}"
+            remedy = "to use the data as it is now, run the recipe itself, not its lock"
+            problems.add("E304", message, at=node.location, subject=key_text(path), help=remedy)
+
+
+def restore(lock: Table, draft: RecipeDraft) -> dict[str, Fingerprints]:
+    """What a run was made with: its revisions, put into the draft, and by stage its data, both as its lock says."""
+    revisions = dict(_leaves(lock, "revisions"))
+    for name, component in _components(draft):
+        if name in revisions:
+            component.revision = revisions[name].value
+    prints: dict[str, Fingerprints] = {stage: {} for stage in draft.stages}
+    for stage in draft.stages.values():
+        for found in stage.config.drafts():
+            facts = find(lock, ("data", key_text(found.path)))
+            if isinstance(facts, Table):
+                prints[stage.name][found.path] = as_plain(facts)
+    return prints
+
+
+def _components(draft: RecipeDraft) -> Iterator[tuple[str, StageDraft | Part]]:
+    """Every stage and component by the name of its table."""
+    for stage in draft.stages.values():
+        yield key_text(stage.config.path), stage
+        for part in stage.config.parts():
+            yield key_text(part.path), part
+
+
+def _leaves(lock: Table, name: str) -> Iterator[tuple[str, Leaf]]:
+    table = lock.items.get(name)
+    kind = _LEAVES[name]
+    for key, leaf in table.items.items() if isinstance(table, Table) else ():
+        if isinstance(leaf, Leaf) and type(leaf.value) is kind:
+            yield key, leaf
+
+
+def _shown(facts: Mapping[str, Any], name: str) -> str:
+    return shown(facts[name]) if name in facts else "nothing"
+
+
+def _warning(message: str, at: Location) -> Diagnostic:
     return Diagnostic(code="E204", message=message, location=at, severity="warning")

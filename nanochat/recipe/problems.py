@@ -3,15 +3,13 @@
 In: diagnostics as the passes meet them. Out: one InputError that carries them all, or nothing.
 """
 
-import difflib
 from collections.abc import Iterable
 
 from nanochat.errors import Diagnostic, InputError, Location
+from nanochat.errors import did_you_mean as did_you_mean
 
 MOST = 100
 """More than these are counted, not shown."""
-LONGEST_NAME = 80
-"""Longer names are not compared with what is valid."""
 
 
 class Problems:
@@ -56,9 +54,7 @@ class Problems:
 
     def suggestion(self, name: str, valid: Iterable[str]) -> str:
         """«did you mean …?», at most three; nothing where nothing is close (or too much is wrong already)."""
-        if len(name) > LONGEST_NAME or len(self) > MOST:
-            return ""
-        return did_you_mean(name, valid)
+        return did_you_mean(name, valid) if len(self) <= MOST else ""
 
     def raise_any(self) -> None:
         """Raise all of them, in file order, if there are any."""
@@ -80,9 +76,3 @@ class Problems:
             return (len(self._files) + 1, "", 0, 0)
         order = self._files.index(where.path) if where.path in self._files else len(self._files)
         return (order, where.path, where.line, where.column)
-
-
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """«did you mean `a` or `b`?» for the at most three closest names, or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=3)
-    return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""

@@ -67,10 +67,12 @@ class Stage:
     """Artifact references in it that name a stage of this recipe → that stage's name, in file order."""
     values: Mapping[KeyPath, Value]
     """Every leaf below [stages.NAME], by its full path."""
-    components: Mapping[KeyPath, tuple[str, str, int]]
-    """Each component in it: path of its table → (kind, use, revision)."""
+    components: Mapping[KeyPath, tuple[str, str, int, str]]
+    """Each component in it: path of its table → (kind, use, revision, distribution)."""
     fingerprints: Mapping[KeyPath, Mapping[str, Any]]
     """What the data-bearing components in it stand for (file digests, the interpreter's version, …)."""
+    distribution: str = ""
+    """Whose stage it is."""
     location: Location | None = None
 
     def identity(self, *, seed: int) -> dict[str, Any]:
@@ -84,8 +86,10 @@ class Stage:
             for path, leaf in self.values.items()
             if leaf.identity and not leaf.default and not leaf.reference
         }
+        owner = {"distribution": self.distribution} if self.distribution else {}
         return {
             "use": self.use,
+            **owner,
             "revision": self.revision,
             "seed": seed,
             "values": kept,

@@ -78,6 +78,7 @@ class Schema:
         cell.default = name
         common = self._table_or_none(hardware, ("hardware",), "a table")
         recipe = RecipeDraft(header=header, hardware=self._hardware(common, ("hardware",)), stages={})
+        self._launcher(recipe.hardware)
         table = self._table_or_none(stages, ("stages",), "a table of stages")
         if table is None or not table.items:
             if stages is None or table is not None:
@@ -112,7 +113,8 @@ class Schema:
             revision=part.revision,
             distribution=part.distribution,
             produces=str(getattr(part.config.cls, "produces", "")),
-            numeric=bool(getattr(part.config.cls, "numeric", False)),
+            numeric=bool(getattr(part.config.cls, "numeric", True)),
+            launcher=self._launcher(drafted),
             location=table.location,
             config=part.config,
             hardware=drafted,
@@ -126,6 +128,19 @@ class Schema:
         draft = Draft(path=path, cls=Hardware, location=table.location if table else None)
         self._fill(draft, dict(table.items) if table else {})
         return draft
+
+    def _launcher(self, hardware: Draft) -> str:
+        """The distribution of the launcher that a [hardware] table names; empty where it names none that is there."""
+        cell = hardware.fields["launcher"]
+        assert isinstance(cell, Cell)
+        name = cell.default if cell.leaf is None else cell.leaf.value
+        if not isinstance(name, str):  # of the wrong type, or taken from what is filled in later
+            return ""
+        try:
+            return self._registry.entry("launcher", name).distribution
+        except InputError as fault:
+            self._problems.add_all(fault, at=cell.place)
+            return ""
 
     # Tables
 

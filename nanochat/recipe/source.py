@@ -9,10 +9,9 @@ from pathlib import Path
 
 import attrs
 
-from nanochat.errors import Diagnostic, InputError, Location
+from nanochat.errors import Diagnostic, InputError, Location, did_you_mean
 from nanochat.recipe.locator import locate
 from nanochat.recipe.notation import described, is_bare, shown
-from nanochat.recipe.problems import did_you_mean
 from nanochat.recipe.text import Text, display, read_text
 from nanochat.recipe.tree import Leaf, Table, build_tree, find, merge, without
 
@@ -130,7 +129,7 @@ def _unset(tree: Table, key: str, place: Location) -> Table:
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # a circle of symbolic links; reading it gives the message
+    except (OSError, RuntimeError, ValueError):  # a circle of symbolic links; reading it gives the message
         return path
 
 

@@ -43,6 +43,7 @@ class Text:
 
 def read_text(path: Path, *, asked: Location | None = None) -> Text:
     """Read and parse a recipe file. `asked` is the place that names it, where it is a parent."""
+    check_readable(path)
     name = display(path)
     content = _read(path, name, asked)
     try:
@@ -57,6 +58,16 @@ def read_text(path: Path, *, asked: Location | None = None) -> Text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise wrong_input("E101", f"{name} is no text: line {line} holds a NUL byte")
     return Text(name=name, text=text, values=parse(text, name), content=content)
+
+
+def check_readable(place: Path) -> None:
+    """E101 for a place whose name is no text: relative paths start there, and locks and records are UTF-8."""
+    if _escaped(str(place)) != str(place):
+        raise wrong_input("E101", f"{_escaped(str(place))} is not UTF-8", help="rename the file or its folder")
+
+
+def _escaped(name: str) -> str:
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _read(path: Path, name: str, asked: Location | None) -> bytes:
@@ -82,7 +93,7 @@ def _read(path: Path, name: str, asked: Location | None) -> bytes:
 
 def _nearby(path: Path) -> str:
     try:
-        found = sorted(p.name for p in path.parent.glob("*.toml"))[:8]
+        found = sorted(_escaped(p.name) for p in path.parent.glob("*.toml"))[:8]
     except OSError:
         found = []
     return f"in {display(path.parent)}: {', '.join(found)}" if found else ""

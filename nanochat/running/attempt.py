@@ -65,8 +65,8 @@ class Attempt:
             output.write(f"=== {now()} {' '.join(self.command)}\n".encode())
             output.flush()
             process = self._start(output.fileno())
-        self.display.begin(self.stage)  # after the fork: it may start a thread
         try:
+            self.display.begin(self.stage)  # after the fork: it may start a thread
             self._follow(process)
         finally:
             kill_tree(process)
@@ -102,15 +102,15 @@ class Attempt:
 
     def _pass_on(self, process: subprocess.Popen[bytes], count: int) -> None:
         if count == 1:
-            self.display.say(f"stopping {self.stage} after this step; once more stops it at once")
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
+            self.display.say(f"stopping {self.stage} after this step; once more stops it at once")
         else:
             kill_tree(process)
 
     def _show_notes(self, start: int) -> int:
         size = self.events.stat().st_size
-        for line in read_lines(self.events, start=start) if size > start else ():
+        for line in read_lines(self.events, start=start, end=size) if size > start else ():
             if line.get("event") == "note" and line.get("stage") == self.stage:
                 self.display.say(f"{self.stage}: {line['text']}")
         return size

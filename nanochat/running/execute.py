@@ -26,14 +26,14 @@ from nanochat.running.tracker import Audience
 from nanochat.runtime import Runtime, distributed_runtime
 from nanochat.stages.context import Record, StageContext
 
-_MEMORY_SETTINGS = ("device_batch_size", "batch_rows")
+_MEMORY_SETTINGS = ("device_batch_size",)
 """Execution fields that bound a stage's memory without changing its result."""
 
 
 def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
     """Run the stage in this process."""
-    recipe = load_recipe(run / LOCK)
-    registry = load_registry(block=recipe.block)
+    registry = load_registry()
+    recipe = load_recipe(run / LOCK, registry=registry)
     stage = recipe.stages[name]
     config = locate(stage, Handover(folder).inputs())
     audience = Audience(name, recipe.trackers, registry)
@@ -122,6 +122,7 @@ def _result(record: Record, runtime: Runtime) -> dict[str, Any]:
     return {
         "artifact": record.artifact,
         "figures": figures,
+        "data": dict(record.data),
         "world_size": runtime.world_size,
         "device": str(runtime.device.type),
         "dtype": str(runtime.dtype).removeprefix("torch."),

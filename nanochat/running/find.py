@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from nanochat.errors import InputError, wrong_input
-from nanochat.home import runs_dir
+from nanochat.home import expanded, runs_dir
 from nanochat.running.run_folder import PLAN, RunFolder
 from nanochat.running.store import CHECKPOINTS, StageFolder, Store, checkpoint_folder, checkpoint_steps
 
@@ -39,11 +39,12 @@ def find_checkpoint(argument: str | None = None) -> Path:
     """The folder of a checkpoint. InputError E405 where there is none."""
     if argument is None:
         return _newest().artifact
-    name, at, step = argument.rpartition("@") if "@" in argument else (argument, "", "")
-    if at and not step.isdigit():
+    place = expanded(argument)
+    if (place / MANIFEST).is_file():
+        return place.absolute()
+    name, at, step = argument.rpartition("@") if "@" in place.name else (argument, "", "")
+    if at and not step.isdecimal():
         raise wrong_input("E405", f"`@{step}` is no step", help="write NAME@STEP, for example quickstart/base@400")
-    if not at and (Path(name).expanduser() / MANIFEST).is_file():
-        return Path(name).expanduser().absolute()
     folder = _stage_folder(name, finished=not at)
     return _at_step(folder, int(step)) if at else folder.artifact
 
@@ -55,7 +56,7 @@ def find_run(argument: str | None = None) -> RunFolder:
         if runs:
             return runs[0]
         raise wrong_input("E405", "there is no run yet", help=_TRAIN)
-    place = Path(argument).expanduser()
+    place = expanded(argument)
     if (place / PLAN).exists():
         return RunFolder(place.absolute())
     for run in runs:

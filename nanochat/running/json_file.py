@@ -67,12 +67,12 @@ def append_line(path: Path, value: dict[str, Any]) -> None:
         os.close(descriptor)
 
 
-def read_lines(path: Path, *, start: int = 0) -> Iterator[dict[str, Any]]:
-    """The objects of a file of lines, from a byte on; a torn or foreign line is passed over."""
+def read_lines(path: Path, *, start: int = 0, end: int | None = None) -> Iterator[dict[str, Any]]:
+    """The objects of a file of lines, from one byte to another; a torn or foreign line is passed over."""
     try:
         with path.open("rb") as file:
             file.seek(start)
-            content = file.read()
+            content = file.read() if end is None else file.read(end - start)
     except OSError:
         return
     for line in content.splitlines():

@@ -242,8 +242,8 @@ def _use(component: Any) -> str:
 def _component(found: Any) -> str:
     if found is None:
         return "nothing"
-    _, use, revision = found
-    return f"{use} (revision {revision})"
+    _, use, revision, distribution = found
+    return f"{use} (revision {revision} of {distribution})"
 
 
 def _text(value: Any) -> str:

@@ -85,6 +85,32 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+class ShieldedDisplay:
+    """Another display, whose faults end nothing: a closed terminal or a broken pipe takes no training along."""
+
+    def __init__(self, display: Display) -> None:
+        self._display: Display | None = display
+
+    def say(self, text: str) -> None:
+        self._try("say", text)
+
+    def begin(self, stage: str) -> None:
+        self._try("begin", stage)
+
+    def update(self, progress: Mapping[str, Any]) -> None:
+        self._try("update", progress)
+
+    def end(self) -> None:
+        self._try("end")
+
+    def _try(self, method: str, *arguments: Any) -> None:
+        try:
+            if self._display is not None:
+                getattr(self._display, method)(*arguments)
+        except (OSError, ValueError, SystemExit):  # rich turns a broken pipe into SystemExit
+            self._display = None
+
+
 class PlainDisplay:
     """Lines, for logs and pipes."""
 

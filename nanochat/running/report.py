@@ -57,7 +57,7 @@ def stage_seconds(run: Path, stage: str, key: str) -> float:
 
 
 def write_report(run: RunFolder) -> str:
-    """Write report.md; returns its text."""
+    """Write report.md, where it says something new; returns its text."""
     stages = finished_stages(run)
     sections = [
         _head(run, stages),
@@ -69,7 +69,8 @@ def write_report(run: RunFolder) -> str:
         _provenance_section(run),
     ]
     text = "\n\n".join(section for section in sections if section) + "\n"
-    write_text(run.report, text)
+    if not run.report.exists() or run.report.read_text(encoding="utf-8") != text:
+        write_text(run.report, text)
     return text
 
 
@@ -187,7 +188,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _value(name: str, value: float | None) -> str:
     if value is None:
         return "not finite"
-    if name.endswith("accuracy"):
+    if "accuracy" in name:
         return f"{100 * value:.1f}%"
     return _whole(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.4g}"
 
@@ -196,7 +197,7 @@ def _error(name: str, figure: Mapping[str, Any]) -> str:
     error = figure.get("standard_error")
     if error is None:
         return ""
-    return f"± {100 * error:.1f}%" if name.endswith("accuracy") else f"± {error:.2g}"
+    return f"± {100 * error:.1f}%" if "accuracy" in name else f"± {error:.2g}"
 
 
 def _count(figure: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ In: a plan. Out: files. One recipe with one set of stage keys has one run folder
 in it. The results themselves are in the store.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ class RunFolder:
         """Write down what this invocation is about to do. The lock is what the workers read."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._write_sources(plan)
-        write_text(self.path / LOCK, lock_text(plan.recipe))
+        if plan.recipe.path.absolute() != (self.path / LOCK).absolute():
+            # A run of this very lock leaves it as it is: read back, it no longer says what was derived.
+            write_text(self.path / LOCK, lock_text(plan.recipe))
         environment, patch = provenance.collect(plan.recipe.path, machine, registry)
         write_json(self.path / ENVIRONMENT, environment)
         if patch:
@@ -68,7 +71,8 @@ class RunFolder:
 
     def _write_sources(self, plan: Plan) -> None:
         folder = self.path / SOURCES
-        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         taken: set[str] = set()
         for path, content in plan.recipe.files.items():
             name = Path(path).name

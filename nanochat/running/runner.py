@@ -35,7 +35,7 @@ from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
 from nanochat.running.plan import Plan, PlannedStage, description_of, make_plan
-from nanochat.running.progress import Display, duration, make_display
+from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
 from nanochat.running.provenance import now
 from nanochat.running.run_folder import EVENTS, RunFolder
 from nanochat.running.stop import StopRequests
@@ -59,10 +59,9 @@ class Request:
 
 def run_recipe(request: Request, display: Display | None = None) -> int:
     """Do what is left to do. Returns an exit code; NanochatError for what is wrong or fails."""
-    display = display or make_display()
-    machine, store = probe_machine(), Store()
-    recipe = load_recipe(request.recipe, overrides=request.overrides, machine=machine)
-    registry = load_registry(block=recipe.block)
+    display = ShieldedDisplay(display or make_display())
+    machine, store, registry = probe_machine(), Store(), load_registry()
+    recipe = load_recipe(request.recipe, overrides=request.overrides, registry=registry, machine=machine)
     for warning in recipe.warnings:
         display.say(warning.render())
     for name in (*request.fresh, request.until, request.start):
@@ -75,6 +74,7 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
     _refuse_blocked(stages)
     run = RunFolder(plan.run_folder)
     if not any(stage.to_do for stage in stages) and run.report.exists():
+        report.write_report(run)  # another run may have finished what this one's lacks
         display.say(f"nothing to do: every stage asked for is finished. Report: {run.report}")
         return EXIT_DONE
     launchers = {stage.name: _launcher(stage.stage, registry) for stage in stages if stage.to_do}
@@ -107,6 +107,7 @@ class Walk:
         started = time.monotonic()
         self.requests.listen()
         try:
+            self._set_aside()
             for planned in stages:
                 ending = self._run_stage(planned)
                 if ending.state == "stopped":
@@ -119,11 +120,17 @@ class Walk:
         self._say_end(started)
         return EXIT_DONE
 
+    def _set_aside(self) -> None:
+        """Move all results that are to be made afresh out of the way, before the first one is: an interruption, or
+        --until, leaves none behind that follows from what was replaced.
+        """
+        for planned in self.plan.stages:
+            if planned.fresh and planned.folder.path.exists():
+                with lease(planned.folder.path, what=f"stage `{planned.name}`"):
+                    self.store.set_aside(planned.folder)
+
     def _run_stage(self, planned: PlannedStage) -> Ending:
         folder, what = planned.folder, f"stage `{planned.name}`"
-        if planned.fresh and folder.path.exists():
-            with lease(folder.path, what=what):
-                self.store.set_aside(folder)
         with lease(folder.path, what=what) as held:
             if folder.record is not None:
                 self.display.say(f"{planned.name}: was finished meanwhile, {folder.path.name}")
@@ -252,6 +259,13 @@ def _selected(plan: Plan, request: Request) -> list[PlannedStage]:
     names = [stage.name for stage in plan.stages]
     first = names.index(request.start) if request.start else 0
     last = names.index(request.until) if request.until else len(names) - 1
+    late = [name for name in request.fresh if names.index(name) > last]
+    if first > last or late:
+        raise wrong_input(
+            "E407",
+            f"--until {request.until} comes before {'--fresh ' + late[0] if late else '--from ' + str(request.start)}",
+            help=f"the stages' order is {', '.join(names)}",
+        )
     unfinished = [stage.name for stage in plan.stages[:first] if stage.action != "reuse"]
     if unfinished:
         raise wrong_input(

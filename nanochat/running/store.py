@@ -39,9 +39,11 @@ class StageFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """What the finished stage left, or None: not finished, torn, or of another key."""
+        """What the finished stage left, or None: not finished, torn, of another key, or its artifact is gone."""
         found = read_json(self.path / RECORD)
-        return found if found is not None and found.get("key") == self.key else None
+        if found is None or found.get("key") != self.key:
+            return None
+        return found if (self.path / str(found.get("artifact", "."))).exists() else None
 
     @property
     def state(self) -> State:
@@ -59,7 +61,12 @@ class StageFolder:
     def artifact(self) -> Path:
         """Where the finished stage's artifact lies."""
         record = self.record
-        assert record is not None, f"{self.path} is not finished"
+        if record is None:
+            raise wrong_input(
+                "E405",
+                f"the result in {self.path} is gone, or not finished",
+                help="the same command makes it again",
+            )
         return self.path / str(record.get("artifact", "."))
 
     def open(self, config: Mapping[str, Any]) -> None:
@@ -125,7 +132,7 @@ class Store:
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a stage's folder, ascending. A checkpoint in the making has another name."""
     names = [p.name for p in (folder / CHECKPOINTS).glob("step_*") if p.is_dir()]
-    return sorted(int(n.removeprefix("step_")) for n in names if n.removeprefix("step_").isdigit())
+    return sorted(int(n.removeprefix("step_")) for n in names if n.removeprefix("step_").isdecimal())
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:

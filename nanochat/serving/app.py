@@ -5,9 +5,8 @@ error has OpenAI's shape. Not here: sockets and signals (`nanochat.serving.serve
 """
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,22 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from nanochat.errors import NanochatError
 from nanochat.inference.engine import Engine
 from nanochat.serving.engine_thread import Answer, EngineFailed, EngineThread, Overloaded
-from nanochat.serving.openai_format import ChatAnswer, ChatRequest, RequestError, model_list, parse_chat, parse_json
+from nanochat.serving.openai_format import (
+    ChatAnswer,
+    ChatRequest,
+    RequestError,
+    encoded,
+    model_list,
+    parse_chat,
+    parse_json,
+)
 from nanochat.text.conversation import render_prompt
 
 STATIC = Path(__file__).parent / "static"
@@ -30,6 +37,8 @@ MAX_BODY_BYTES = 4 * 2**20
 CAPACITY = 256
 """Answers that are being written or wait; one more is turned away."""
 RETRY_AFTER_SECONDS = 2
+SHOWN = 80
+"""Characters of a request that an error repeats at most."""
 CLIENT_CLOSED_REQUEST = 499
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -77,23 +86,21 @@ class Service:
         self.created = int(time.time())
 
     async def health(self, _: Request) -> Response:
-        """Whether prompts are answered, and how many are."""
-        alive = self.thread.alive
-        return JSONResponse(
-            {"status": "ok" if alive else "stopped", "model": self.model, "open": self.thread.open},
-            status_code=200 if alive else 503,
-        )
+        """Whether prompts are answered, why no longer, and how many are."""
+        ended = self.thread.ended
+        state = {"status": "ok"} if ended is None else {"status": "stopped", "reason": ended}
+        return _json(state | {"model": self.model, "open": self.thread.open}, status=200 if ended is None else 503)
 
     async def models(self, _: Request) -> Response:
         """The one model there is."""
-        return JSONResponse(model_list(self.model, self.created))
+        return _json(model_list(self.model, self.created))
 
     async def chat(self, request: Request) -> Response:
         """A chat completion, whole or streamed."""
         asked = parse_chat(parse_json(await _body(request)))
-        if asked.model not in (None, self.model):
+        if asked.model is not None and asked.model != self.model:
             raise RequestError(
-                404, f"there is no model `{asked.model}`; this server has `{self.model}`", param="model",
+                404, f"there is no model `{asked.model[:SHOWN]}`; this server has `{self.model}`", param="model",
                 code="model_not_found",
             )  # fmt: skip
         # Off the event loop: a long conversation takes its time to tokenise.
@@ -116,7 +123,7 @@ class Service:
             if not writing.done():
                 writing.cancel()
                 return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody hears
-            return JSONResponse(ChatAnswer(self.model).whole(await writing))
+            return _json(ChatAnswer(self.model).whole(await writing))
 
     async def _events(self, asked: ChatRequest, answer: Answer) -> AsyncIterator[bytes]:
         """Server-sent events; closing this iterator, as a disconnect does, ends the answer."""
@@ -169,14 +176,18 @@ async def _disconnected(request: Request) -> None:
 
 
 def _event(value: dict[str, Any]) -> bytes:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+    return b"data: " + encoded(value) + b"\n\n"
+
+
+def _json(value: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(encoded(value), status, headers, media_type="application/json")
 
 
 # Errors, all in OpenAI's shape
 
 
 def _error(fault: RequestError, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse(fault.body(), status_code=fault.status, headers=headers)
+    return _json(fault.body(), status=fault.status, headers=headers)
 
 
 def _failure(fault: EngineFailed) -> RequestError:
@@ -196,7 +207,7 @@ def _nanochat_error(_: Request, fault: Exception) -> Response:
 
 def _http_error(request: Request, fault: Exception) -> Response:
     assert isinstance(fault, HTTPException)
-    return _error(RequestError(fault.status_code, f"{fault.detail}: {request.method} {request.url.path}"))
+    return _error(RequestError(fault.status_code, f"{fault.detail}: {request.method} {request.scope['path'][:SHOWN]}"))
 
 
 def _overloaded(_: Request, __: Exception) -> Response:

@@ -103,6 +103,9 @@ class EngineThread:
         self.engine, self.capacity = engine, capacity
         self._inbox: queue.SimpleQueue[tuple[str, _Ticket | None]] = queue.SimpleQueue()
         self._open: dict[Request, _Ticket] = {}
+        self._ending = threading.Lock()  # between a last look into the inbox and a prompt that comes just then
+        self.ended: str | None = None
+        """Why no prompt is answered any more."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -115,30 +118,39 @@ class EngineThread:
         self._thread.join()
 
     @property
-    def alive(self) -> bool:
-        """Whether prompts are answered."""
-        return self._thread.is_alive()
-
-    @property
     def open(self) -> int:
         """How many answers are being written or waited for."""
         return len(self._open) + self._inbox.qsize()
 
     def answer(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
         """A prompt's answer, to be entered. Raises Overloaded where too many are open."""
-        if not self.alive:
-            raise EngineFailed("the engine has been stopped")
+        if self.ended is not None:
+            raise EngineFailed(self.ended)
         if self.open >= self.capacity:
             raise Overloaded
         return Answer(self, prompt, sampling)
 
     def send(self, what: str, ticket: _Ticket) -> None:
-        """Tell the thread: submit or cancel."""
-        self._inbox.put((what, ticket))
+        """Tell the thread: submit or cancel. Where it has ended the ticket hears EngineFailed."""
+        with self._ending:
+            if self.ended is None:
+                self._inbox.put((what, ticket))
+                return
+        _deliver(ticket, EngineFailed(self.ended))
 
     # In the thread
 
     def _run(self) -> None:
+        """Answer until asked to stop. However it ends, nobody is left waiting."""
+        reason = "the server is shutting down"
+        try:
+            self._answer()
+        except BaseException as fault:  # a thread has nobody above it to tell
+            log.exception("the engine's thread failed")
+            reason = f"the engine has failed: {fault or type(fault).__name__}"
+        self._end(reason)
+
+    def _answer(self) -> None:
         while self._drain():
             if not self.engine.scheduler.busy:
                 continue
@@ -150,7 +162,6 @@ class EngineThread:
                 continue
             for request in moved:
                 self._report(request)
-        self._abandon(EngineFailed("the server is shutting down"))
 
     def _drain(self) -> bool:
         """Take every message; wait for one where there is nothing else to do. False: stop."""
@@ -174,6 +185,9 @@ class EngineThread:
             ticket.request = self.engine.submit(ticket.prompt, ticket.sampling)
         except NanochatError as fault:
             _deliver(ticket, fault)
+        except Exception as fault:
+            log.exception("a prompt was not accepted")
+            _deliver(ticket, EngineFailed(str(fault)))
         else:
             self._open[ticket.request] = ticket
             _deliver(ticket, None)
@@ -190,6 +204,18 @@ class EngineThread:
         for request, ticket in self._open.items():
             self.engine.cancel(request)
             _deliver(ticket, EngineFailed(str(fault)))
+        self._open.clear()
+
+    def _end(self, reason: str) -> None:
+        with self._ending:
+            self.ended = reason
+        tickets = list(self._open.values())
+        while not self._inbox.empty():
+            what, ticket = self._inbox.get()
+            if ticket is not None and what == "submit":
+                tickets.append(ticket)
+        for ticket in tickets:
+            _deliver(ticket, EngineFailed(reason))
         self._open.clear()
 
 

@@ -33,6 +33,11 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
 """Fields whose other values would change the answer and are not understood: refused rather than ignored."""
 
 
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """JSON as it is sent. Half a surrogate pair, which a request may spell and an error repeat, has no bytes: `?`."""
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
 class RequestError(Exception):
     """An answer that is an error: the HTTP status, and what OpenAI's error object says."""
 

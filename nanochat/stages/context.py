@@ -66,3 +66,5 @@ class Record:
     artifact: str = "."
     """Path of what others may ask for (the tokenizer, the checkpoint), relative to the stage's folder."""
     figures: Mapping[str, Figure] = attrs.field(factory=dict)
+    data: Mapping[str, str] = attrs.field(factory=dict)
+    """What was read: "SOURCE.SPLIT" → the sha256 over its shards' digests."""

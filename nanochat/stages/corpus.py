@@ -7,9 +7,9 @@ that is used up no longer counts. No randomness. Not here: batches for a model (
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from nanochat.data.mixture import Mixture, weighted
 from nanochat.data.source import Source, Split
 from nanochat.data.stream import unusable
-from nanochat.errors import wrong_input
 
 
 class Corpus:
@@ -27,15 +27,9 @@ class Corpus:
 
         Raises InputError E115 where no source has a weight above 0.
         """
-        # By name: the order in which a recipe lists its sources is no part of a stage's identity.
-        self._sources = {name: source for name, (source, weight) in sorted(sources.items()) if weight > 0}
-        self._weights = {name: sources[name][1] for name in self._sources}
-        if not self._sources:
-            raise wrong_input(
-                "E115",
-                "no source of the mixture has a weight above 0",
-                help="give a source under `data` a weight, or leave the weights out: then all are equal",
-            )
+        used = weighted(sources).values()
+        self._sources = [source for source, _ in used]
+        self._weights = [weight for _, weight in used]
         self._split = split
         self._max_chars, self._max_document_chars = max_chars, max_document_chars
         self.documents = 0
@@ -45,20 +39,20 @@ class Corpus:
 
     def expected_characters(self) -> int:
         """About how many characters there will be: bytes on disk are all that is known beforehand."""
-        sizes = [shard.size_bytes for source in self._sources.values() for shard in source.shards(self._split)]
+        sizes = [shard.size_bytes for source in self._sources for shard in source.shards(self._split)]
         return min(self._max_chars, sum(sizes))
 
     def __iter__(self) -> Iterator[str]:
-        unread = {name: self._texts(source) for name, source in self._sources.items()}
-        taken = dict.fromkeys(unread, 0)
-        while unread and self.characters < self._max_chars:
-            name = min(unread, key=lambda name: taken[name] / self._weights[name])
-            text = next(unread[name], None)
+        mixture = Mixture(self._weights)
+        texts = [self._texts(source) for source in self._sources]
+        while self.characters < self._max_chars and not mixture.ended:
+            source = mixture.due()
+            text = next(texts[source], None)
             if text is None:
-                del unread[name]
+                mixture.end(source)
                 continue
             text = text[: self._max_chars - self.characters]
-            taken[name] += len(text)
+            mixture.add(source, len(text))
             self.characters += len(text)
             self.documents += 1
             yield text

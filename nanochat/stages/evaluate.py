@@ -18,8 +18,10 @@ def run(config: EvaluateConfig, context: StageContext) -> Record:
         sources={name: context.build(source) for name, source in config.data.items()},
         tools=loaded.tools,
         progress=context.reporter.progress,
+        note=context.reporter.note,
         should_stop=context.should_stop,
     )
+    evaluation.check(config.evals, subject)
     figures = evaluation.run_evals(config.evals, subject, context)
     context.reporter.metrics(0, evaluation.values(figures))
     return Record(figures=figures)

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from nanochat.config import Artifact, artifact, components, config, option
+from nanochat.config import Artifact, artifact, components, config
 from nanochat.stages.slots import EvalSlot, SourceSlot
 
 
@@ -11,9 +11,7 @@ class EvaluateConfig:
     """Measure a checkpoint."""
 
     produces: ClassVar[str] = "figures"
-    numeric: ClassVar[bool] = True
 
     checkpoint: Artifact = artifact("checkpoint")
     evals: dict[str, Any] = components("eval", slot=EvalSlot)
     data: dict[str, Any] = components("source", slot=SourceSlot, optional=True, doc="sources for evals that read them")
-    batch_rows: int = option(32, minimum=1, execution=True, doc="conversations generated at once")

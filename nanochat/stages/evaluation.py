@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from nanochat.config import Component
+from nanochat.errors import stage_failure
 from nanochat.stages.context import Figure, StageContext
 from nanochat.stages.subject import Subject
 
@@ -14,6 +15,17 @@ from nanochat.stages.subject import Subject
 def due(evals: Mapping[str, Component], step: int) -> dict[str, Component]:
     """The evaluations whose interval a step completes."""
     return {name: e for name, e in evals.items() if e.slot.every is not None and step % e.slot.every == 0}
+
+
+def check(evals: Mapping[str, Component], subject: Subject) -> None:
+    """Refuse, before any work, what an evaluation could not do. StageError E115."""
+    for name, component in evals.items():
+        if getattr(component.config, "needs_sources", False) and not subject.sources:
+            raise stage_failure(
+                "E115",
+                f"the evaluation `{name}` ({component.use}) measures on sources, and this stage has none",
+                help="move it to the pretraining stage, or to an evaluate stage with a `data` table",
+            )
 
 
 def run_evals(evals: Mapping[str, Component], subject: Subject, context: StageContext) -> dict[str, Figure]:

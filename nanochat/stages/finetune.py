@@ -38,6 +38,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         runtime=runtime,
         build=context.build,
         tools=[context.build(tool) for tool in config.tools.values()],
+        note=context.reporter.note,
         should_stop=context.should_stop,
     )
     stage = TrainingStage(
@@ -58,5 +59,4 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
 
 def mean_progress(loader: FinetuneLoader, runtime: Runtime) -> float:
     """The share of the first pass that all ranks together have consumed; every rank gets the same answer."""
-    share = torch.tensor(loader.progress, dtype=torch.float64, device=runtime.device)
-    return float(runtime.sum(share)) / runtime.world_size
+    return float(runtime.sum(torch.tensor(loader.progress))) / runtime.world_size

@@ -12,7 +12,6 @@ class FinetuneConfig:
     """Go on training a checkpoint on conversations."""
 
     produces: ClassVar[str] = "checkpoint"
-    numeric: ClassVar[bool] = True
 
     init: Artifact = artifact("checkpoint", doc="the model to start from")
     data: dict[str, Any] = components("task", slot=TaskSlot, doc="a mixture of tasks, shuffled together")
@@ -32,7 +31,7 @@ class FinetuneConfig:
     )
 
     steps: int | None = option(None, minimum=1, doc="optimizer steps; without it, one pass over the mixture")
-    lr_factor: float = option(1.0, minimum=0.0, doc="multiplies every group's learning rate")
+    lr_factor: float = option(0.8, minimum=0.0, doc="multiplies every group's learning rate")
     total_batch_size: int = option(524_288, minimum=1, doc="tokens of a step, padding included")
     device_batch_size: int = option(32, minimum=1, execution=True, doc="rows that a process computes at once")
     loss_on: str = option("assistant", choices=("assistant", "all"), doc="all: midtraining on every token")

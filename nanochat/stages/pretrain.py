@@ -35,6 +35,7 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
         runtime=runtime,
         build=context.build,
         sources=sources,
+        note=context.reporter.note,
         should_stop=context.should_stop,
     )
     stage = TrainingStage(

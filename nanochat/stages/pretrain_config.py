@@ -12,8 +12,6 @@ class PretrainConfig:
     """Train a model from scratch on documents."""
 
     produces: ClassVar[str] = "checkpoint"
-    numeric: ClassVar[bool] = True
-    """The compute dtype changes the result."""
 
     tokenizer: Artifact = artifact("tokenizer")
     model: Component = component("model")

@@ -4,12 +4,13 @@ The subject is everything about the model that an evaluation may need. An evalua
 itself, leaves its weights alone, and gives the same figures for any batch size.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from nanochat.data.source import Source
+from nanochat.errors import Stopped
 from nanochat.inference.tool import Tool
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
@@ -31,4 +32,20 @@ class Subject:
     keep_example: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Keeps one example's result (plain data) beside the figures, for the report and for comparisons."""
     progress: Callable[[int, int, Mapping[str, float]], None] = lambda *_: None
+    note: Callable[[str], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
+    kept: dict[object, Any] = attrs.field(factory=dict)
+    """What an evaluation keeps from one of its turns in a stage to the next: tokenised text, say."""
+
+    def rounds(self, count: int, rows: int) -> Iterator[range]:
+        """This rank's share of `count` examples, at most `rows` at a time. Raises Stopped where that is asked for.
+
+        Every rank goes through equally many rounds, the last of which may be empty: whether to stop, and whatever else
+        the ranks exchange in a round, is asked by all of them alike.
+        """
+        share = -(-count // self.runtime.world_size)
+        mine = range(self.runtime.rank, count, self.runtime.world_size)
+        for start in range(0, share, rows):
+            if self.should_stop():
+                raise Stopped
+            yield mine[start : start + rows]

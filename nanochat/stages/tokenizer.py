@@ -10,12 +10,12 @@ the data, which happens where it is read.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import attrs
 
-from nanochat.data.source import Source
+from nanochat.data.source import Source, digests
 from nanochat.errors import Stopped
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.corpus import Corpus
@@ -32,13 +32,16 @@ ASK_EVERY = 64
 
 def run(config: TokenizerConfig, context: StageContext) -> Record:
     """Train the tokenizer. InputError: E302 no text, E305 too little of it, E104 a bad pattern, E115 no weights."""
+    sources: dict[str, Source] = {name: context.build(entry) for name, entry in config.data.items()}
+    # Every rank asks: what a source has to fetch it fetches now, and nobody waits for that in a collective.
+    read = digests(sources)
     if not context.runtime.is_main:
         while not _meet(context, finished=False):
             pass
-        return Record(artifact=ARTIFACT)
-    record = _Training(config, context).execute()
+        return Record(artifact=ARTIFACT, data=read)
+    figures = _Training(config, context, sources).execute()
     _meet(context, finished=True)
-    return record
+    return Record(artifact=ARTIFACT, figures=figures, data=read)
 
 
 def _meet(context: StageContext, *, finished: bool) -> bool:
@@ -59,12 +62,13 @@ class _Training:
     sources: dict[str, tuple[Source, float]]
     words: WordList
 
-    def __init__(self, config: TokenizerConfig, context: StageContext) -> None:
+    def __init__(self, config: TokenizerConfig, context: StageContext, sources: Mapping[str, Source]) -> None:
         self.config, self.context = config, context
-        self.sources = {name: (context.build(entry), entry.slot.weight) for name, entry in config.data.items()}
+        self.sources = {name: (source, config.data[name].slot.weight) for name, source in sources.items()}
         self.words = WordList()
 
-    def execute(self) -> Record:
+    def execute(self) -> dict[str, Figure]:
+        """Train, save, measure."""
         report = self.context.reporter
         corpus = Corpus(
             self.sources,
@@ -86,7 +90,7 @@ class _Training:
             **self._measure(tokenizer),
         }
         self._save(tokenizer)
-        return Record(artifact=ARTIFACT, figures=figures)
+        return figures
 
     def _read(self, corpus: Corpus) -> Iterator[str]:
         """The training text; on the way its words are counted and progress is reported."""

@@ -12,6 +12,7 @@ class TokenizerConfig:
     """Train a byte-pair encoding on text."""
 
     produces: ClassVar[str] = "tokenizer"
+    numeric: ClassVar[bool] = False
 
     vocab_size: int = option(32_768, minimum=265, doc="ids: 256 bytes, the merges, and 9 specials")
     max_chars: int = option(2_000_000_000, minimum=1, doc="characters to train on")

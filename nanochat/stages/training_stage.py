@@ -18,6 +18,7 @@ from torch import nn
 
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState, joined
+from nanochat.data.source import digests
 from nanochat.errors import stage_failure
 from nanochat.stages import evaluation
 from nanochat.stages.context import Figure, Record, StageContext
@@ -60,6 +61,8 @@ class TrainingStage:
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
         context, config = self.context, self.config
+        evaluation.check(config.evals, self.subject)
+        refuse_float16(context)
         self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
         self.run = TrainingRun(
             model=torch.compile(self.model) if config.compile else self.model,
@@ -85,6 +88,7 @@ class TrainingStage:
         figures = evaluation.run_evals(config.evals, self.subject, context)
         context.reporter.metrics(self.run.step, evaluation.values(figures))
         return Record(
+            data=digests(self.subject.sources),
             artifact=f"checkpoints/step_{self.run.step:06d}",
             figures=figures
             | {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
@@ -150,6 +154,16 @@ class TrainingStage:
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
         context.reporter.truncate_metrics(self.run.step)
         context.reporter.note(f"goes on from step {self.run.step}")
+
+
+def refuse_float16(context: StageContext) -> None:
+    """StageError E115: without loss scaling, float16 gradients of large batches are zeros."""
+    if context.runtime.dtype == torch.float16:
+        raise stage_failure(
+            "E115",
+            f"stage `{context.stage}` cannot train in float16",
+            help='set dtype = "bfloat16" or "float32" in [hardware]',
+        )
 
 
 def read_loader_state(found: Path) -> LoaderState:

@@ -6,6 +6,7 @@ Out: `<|bos|>`, and for each turn its start, its text, its end; a `python` part 
 python_end, a `python_output` part between output_start and output_end. Not here: cutting to a length, packing.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,11 +35,16 @@ class Rendered:
 
 @frozen
 class _Turn:
-    """A checked message: who speaks, in parts, and its place in the conversation."""
+    """A checked message: who speaks, in parts that can be encoded, and its place in the conversation."""
 
     role: str
     parts: list[tuple[str, str]]
     index: int
+
+
+def check_conversation(conversation: Mapping[str, Any]) -> None:
+    """Raises InputError E306, which names the message, for a conversation that cannot be rendered."""
+    _turns(conversation)
 
 
 def render_conversation(conversation: Mapping[str, Any], tokenizer: Tokenizer) -> Rendered:
@@ -58,11 +64,6 @@ def render_prompt(conversation: Mapping[str, Any], tokenizer: Tokenizer) -> list
     if turns[-1].role == "assistant":
         turns = turns[:-1]
     return [*_render(turns, tokenizer).ids, tokenizer.special_id(special.ASSISTANT_START)]
-
-
-def text_of(content: str | Sequence[Mapping[str, str]]) -> str:
-    """A message's content as plain text: its parts joined, of whatever type."""
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def _render(turns: Sequence[_Turn], tokenizer: Tokenizer) -> Rendered:
@@ -87,8 +88,8 @@ def _render(turns: Sequence[_Turn], tokenizer: Tokenizer) -> Rendered:
 def _encode(text: str, tokenizer: Tokenizer, index: int) -> list[int]:
     try:
         return tokenizer.encode(text)
-    except UnicodeEncodeError as error:
-        raise _bad(f"messages[{index}] is no valid Unicode: {error}", "replace halves of surrogate pairs") from error
+    except ValueError as error:  # a split pattern of the user's own may give a text up
+        raise _bad(f"messages[{index}] cannot be tokenised: {error}", "shorten it") from error
 
 
 def _turns(conversation: Mapping[str, Any]) -> list[_Turn]:
@@ -118,8 +119,15 @@ def _turn(index: int, message: Any) -> _Turn:
         raise _bad(f"messages[{index}] is {_kind(message)}, not a table", SHAPE)
     role = message.get("role")
     if role not in ("system", "user", "assistant"):
-        raise _bad(f"messages[{index}] has role {role!r}", "valid roles: user, assistant, and system for messages[0]")
+        raise _bad(
+            f"messages[{index}] has role {reprlib.repr(role)}",
+            "valid roles: user, assistant, and system for messages[0]",
+        )
     parts = _parts(index, role, message.get("content"))
+    try:
+        "".join(text for _, text in parts).encode()
+    except UnicodeEncodeError as error:
+        raise _bad(f"messages[{index}] is no valid Unicode: {error}", "replace halves of surrogate pairs") from error
     if role != "assistant":
         # One text, encoded as one: parts of a user are no more than how a client happened to send it.
         parts = [("text", "".join(text for _, text in parts))]
@@ -139,7 +147,7 @@ def _parts(index: int, role: str, content: Any) -> list[tuple[str, str]]:
         type_, text = (part.get("type"), part.get("text")) if isinstance(part, Mapping) else (None, None)
         if not isinstance(type_, str) or type_ not in valid or not isinstance(text, str):
             raise _bad(
-                f"messages[{index}].content[{number}] is no part that the role {role!r} may have: {str(part)[:80]}",
+                f"messages[{index}].content[{number}] is no part that the role {role!r} may have: {reprlib.repr(part)}",
                 f'valid: {{"type": …, "text": "…"}} with type {" or ".join(valid)}',
             )
         parts.append((type_, text))

@@ -5,6 +5,8 @@ specials. `encode` never gives a special: text that spells one is ordinary text,
 specials in. Not here: the vocabulary's file (`vocabulary_file.py`), incremental decoding (`decoder.py`).
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -98,8 +100,8 @@ class Tokenizer:
         return self._encoder.encode(text)
 
     def encode_batch(self, texts: Sequence[str], *, threads: int | None = None) -> list[list[int]]:
-        """As `encode` on each text, on so many threads; None: one a processor."""
-        return self._encoder.encode_batch(texts, threads)
+        """As `encode` on each text, on so many threads; None: this process's share of the machine's processors."""
+        return self._encoder.encode_batch(texts, _own_processors() if threads is None else threads)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes of ids; a special's are its name. ValueError for an id that the vocabulary does not have."""
@@ -120,9 +122,11 @@ class Tokenizer:
         """The id of a special. KeyError where there is none of this name."""
         return self._specials[token]
 
-    def is_special(self, id: int) -> bool:
-        """Whether an id is a special's."""
-        return len(self._vocabulary.tokens) <= id < len(self._bytes)
+
+def _own_processors() -> int:
+    """Those that this process may use, shared among the processes that torchrun started beside it."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _counted(texts: Iterable[str], pattern: str) -> Trainer:

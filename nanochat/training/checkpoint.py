@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ from nanochat.text.tokenizer import Tokenizer
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
+MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
+"""What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
 KEEP = 2
 """Checkpoints of a stage kept on disk: the newest, and the one before it in case the newest is damaged."""
 
@@ -111,15 +113,16 @@ class CheckpointWriter:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints below a stage's `checkpoints` folder, oldest first."""
-    return sorted(path for path in folder.glob("step_*") if (path / MANIFEST).is_file())
+    found = [path for path in folder.glob("step_*") if (path / MANIFEST).is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
-def verify(checkpoint: Path) -> None:
-    """Compare every file with the manifest. StageError E406 that names the first one that differs."""
+def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
+    """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs."""
     try:
         files = json.loads((checkpoint / MANIFEST).read_text())["files"]
-        for name, expected in files.items():
-            path = checkpoint / name
+        for name in names or files:
+            path, expected = checkpoint / name, files[name]
             if path.stat().st_size != expected["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes, its manifest says {expected['bytes']}")
             if _digest(path) != expected["sha256"]:
@@ -152,7 +155,7 @@ def newest_valid(folder: Path, runtime: Runtime, note: Any) -> Path | None:
 
 def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> Loaded:
     """Build the model, tokenizer and tools that a checkpoint holds. StageError E406 where it is broken."""
-    verify(checkpoint)
+    verify(checkpoint, MODEL_FILES)
     meta = json.loads((checkpoint / "meta.json").read_text())
     component = rebuild("model", meta["model"], registry)
     model = registry.builder("model", component.use)(component.config, runtime)

@@ -61,20 +61,22 @@ class TrainingRun:
     tokens: int = 0
     """Tokens computed by all ranks, padding included."""
     saved_step: int = -1
+    done: float = 0.0
+    """The share of the run that is done, as of its last step."""
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
-        return self.step >= self.steps if self.steps is not None else self.fraction(self.step) >= 1.0
+        return self.step >= self.steps if self.steps is not None else self.done >= 1.0
 
 
 def train(run: TrainingRun) -> None:
     """Train until the run is finished; raise Stopped, with everything saved, when asked to stop."""
     run.model.train()
     smoothed, saved_at, logged_at, logged_tokens = math.nan, time.monotonic(), time.monotonic(), run.tokens
+    run.done = run.fraction(run.step)
     while not run.finished:
-        fraction = run.fraction(run.step)
-        lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, fraction)
+        lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
 
         batch = run.loader.next_batch()
         loss = accumulate_gradients(run, batch)
@@ -90,6 +92,7 @@ def train(run: TrainingRun) -> None:
             optimizer.zero_grad(set_to_none=True)
 
         run.step += 1
+        run.done = run.fraction(run.step)
         run.tokens += batch.inputs.numel() * run.runtime.world_size
         smoothed = loss if math.isnan(smoothed) else SMOOTHING * smoothed + (1 - SMOOTHING) * loss
         if run.step % run.log_every == 0 or run.finished:
@@ -100,7 +103,11 @@ def train(run: TrainingRun) -> None:
             run.metrics(run.step, figures if norm is None else figures | {"gradient_norm": norm})
         run.progress(run.step, expected_steps(run), {"loss": smoothed, "tokens": float(run.tokens)})
 
-        evaluated = run.evaluate(run.step)
+        try:
+            evaluated = run.evaluate(run.step)
+        except Stopped:
+            run.save()
+            raise
         if evaluated:
             run.metrics(run.step, evaluated)
             run.model.train()
@@ -150,4 +157,4 @@ def expected_steps(run: TrainingRun) -> int:
     """The run's length in steps; estimated from the share that is done where the data decides it."""
     if run.steps is not None:
         return run.steps
-    return max(run.step, round(run.step / max(run.fraction(run.step), 1e-9)))
+    return max(run.step, round(run.step / max(run.done, 1e-9)))

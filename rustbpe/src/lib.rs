@@ -5,6 +5,7 @@
 
 pub mod count;
 pub mod encode;
+pub mod pools;
 pub mod split;
 pub mod train;
 

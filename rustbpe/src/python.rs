@@ -4,10 +4,10 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyString};
-use rayon::ThreadPoolBuilder;
 
 use crate::count::PieceCounts;
 use crate::encode::Encoder;
+use crate::pools::Pools;
 use crate::split::{Invalid, Splitter};
 use crate::train::{Merging, BYTES};
 
@@ -23,11 +23,15 @@ impl From<Invalid> for PyErr {
     }
 }
 
-/// Run on so many threads of our own, which end with the work: a fork of the process later finds none missing.
-fn on_threads<R: Send>(py: Python<'_>, threads: Option<usize>, work: impl FnOnce() -> R + Send) -> PyResult<R> {
-    let threads = threads.unwrap_or(0); // rayon's word for "one a processor"
-    let pool = ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| PyValueError::new_err(format!("{threads} threads cannot be started: {error}")))?;
+fn on_threads<R: Send>(
+    py: Python<'_>,
+    pools: &Pools,
+    threads: Option<usize>,
+    work: impl FnOnce() -> R + Send,
+) -> PyResult<R> {
+    let pool = pools
+        .get(threads)
+        .map_err(|error| PyValueError::new_err(error.to_string()))?;
     Ok(py.detach(|| pool.install(work)))
 }
 
@@ -36,6 +40,7 @@ fn on_threads<R: Send>(py: Python<'_>, threads: Option<usize>, work: impl FnOnce
 struct Trainer {
     splitter: Splitter,
     counts: PieceCounts,
+    pools: Pools,
 }
 
 #[pymethods]
@@ -45,6 +50,7 @@ impl Trainer {
         Ok(Self {
             splitter: Splitter::new(pattern)?,
             counts: PieceCounts::default(),
+            pools: Pools::default(),
         })
     }
 
@@ -106,8 +112,12 @@ impl Trainer {
 
 impl Trainer {
     fn count(&mut self, py: Python<'_>, batch: &[PyBackedStr]) -> PyResult<()> {
-        let Self { splitter, counts } = self;
-        on_threads(py, None, || counts.add(splitter, batch))?.map_err(PyErr::from)
+        let Self {
+            splitter,
+            counts,
+            pools,
+        } = self;
+        on_threads(py, pools, None, || counts.add(splitter, batch))?.map_err(PyErr::from)
     }
 }
 
@@ -115,6 +125,7 @@ impl Trainer {
 #[pyclass(module = "nanochat._rustbpe", name = "Encoder", frozen)]
 struct PyEncoder {
     encoder: Encoder,
+    pools: Pools,
 }
 
 #[pymethods]
@@ -124,6 +135,7 @@ impl PyEncoder {
     fn new(pattern: &str, tokens: Vec<Vec<u8>>) -> Result<Self, Invalid> {
         Ok(Self {
             encoder: Encoder::new(pattern, &tokens)?,
+            pools: Pools::default(),
         })
     }
 
@@ -137,7 +149,7 @@ impl PyEncoder {
     fn encode_batch(&self, py: Python<'_>, texts: Vec<PyBackedStr>, threads: Option<usize>) -> PyResult<Vec<Vec<u32>>> {
         match threads {
             Some(0) => Err(PyValueError::new_err("threads must be 1 or more")),
-            _ => on_threads(py, threads, || self.encoder.encode_batch(&texts))?.map_err(PyErr::from),
+            _ => on_threads(py, &self.pools, threads, || self.encoder.encode_batch(&texts))?.map_err(PyErr::from),
         }
     }
 }

@@ -101,6 +101,7 @@ async function answer(text) {
         following(() => show(body, parts));
       });
     });
+    if (!parts.length && !status.textContent) say("The model had nothing to say.");
   } catch (fault) {
     if (mine === messages) {
       if (fault.name === "AbortError") say("Stopped.");

@@ -7,49 +7,67 @@ ignores context can be below it.
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from nanochat.data.source import Source
-from nanochat.errors import Stopped, stage_failure
+from nanochat.errors import stage_failure
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
 from nanochat_plugins.evals.bpb_config import BpbConfig
 
+DOCUMENTS_AT_ONCE = 64
+
 
 def evaluate(config: BpbConfig, subject: Subject) -> Mapping[str, Figure]:
     """bpb over all sources, one figure a source where there are several, and the unigram bound."""
-    token_bytes = torch.tensor(subject.tokenizer.token_bytes(), device=subject.runtime.device)
-    share = config.tokens // max(1, len(subject.sources))
-    rows = {
-        name: validation_rows(source, subject, share, subject.model.config.sequence_len)
-        for name, source in subject.sources.items()
-    }
+    token_bytes = torch.tensor(subject.tokenizer.token_bytes())
+    rows = subject.kept.get(config)
+    if rows is None:
+        rows = subject.kept[config] = all_rows(config, subject)
     measured = {name: measure(ids, token_bytes, subject, config.rows) for name, ids in rows.items()}
     figures = {"bpb": ratio_figure(torch.cat(list(measured.values())))}
     if len(measured) > 1:
         figures |= {f"bpb.{name}": ratio_figure(sums) for name, sums in measured.items()}
-    targets = torch.cat([ids[:, 1:].flatten() for ids in rows.values()])
-    figures["unigram_bpb"] = Figure(value=unigram_bpb(targets.to(token_bytes.device), token_bytes), n=len(targets))
+    targets = torch.cat([ids[:, 1:].flatten() for ids in rows.values()]).long()
+    figures["unigram_bpb"] = Figure(value=unigram_bpb(targets, token_bytes), n=len(targets))
     return figures
 
 
+def all_rows(config: BpbConfig, subject: Subject) -> dict[str, Tensor]:
+    """Every source's rows (N, T+1). A source too short for one is left out, and said; StageError E302 if all are."""
+    sequence_len = subject.model.config.sequence_len
+    share = config.tokens // max(1, len(subject.sources))
+    found = {name: validation_rows(source, subject, share, sequence_len) for name, source in subject.sources.items()}
+    for name, rows in found.items():
+        if not len(rows):
+            subject.note(f"bpb leaves `{name}` out: its validation split has no row of {sequence_len} tokens")
+    found = {name: rows for name, rows in found.items() if len(rows)}
+    if not found:
+        raise stage_failure(
+            "E302",
+            f"no validation split has a row of {sequence_len} tokens to measure bpb on",
+            help="give the sources more text or a larger validation share, or raise the evaluation's `tokens`",
+        )
+    return found
+
+
 def validation_rows(source: Source, subject: Subject, tokens: int, sequence_len: int) -> Tensor:
-    """The first `tokens` ids of a validation split as rows (N, T+1) that overlap by one id."""
+    """The first `tokens` ids of a validation split as rows (N, T+1) that overlap by one id; N may be 0."""
     ids: list[int] = []
-    for text in validation_documents(source):
-        ids += [subject.tokenizer.bos_id, *subject.tokenizer.encode(text)]
+    documents = validation_documents(source)
+    while texts := list(islice(documents, DOCUMENTS_AT_ONCE)):
+        for encoded in subject.tokenizer.encode_batch(texts):
+            ids += [subject.tokenizer.bos_id, *encoded]
         if len(ids) > tokens:
             break
     count = min(tokens, len(ids) - 1) // sequence_len
     if count < 1:
-        raise stage_failure(
-            "E302",
-            f"the validation split has {len(ids)} tokens, less than one row of {sequence_len}",
-            help="give the source more text, or a larger validation share",
-        )
-    return torch.tensor(ids[: count * sequence_len + 1]).unfold(0, sequence_len + 1, sequence_len)
+        return torch.empty(0, sequence_len + 1, dtype=torch.int32)
+    flat = torch.tensor(ids[: count * sequence_len + 1], dtype=torch.int32)
+    return flat.unfold(0, sequence_len + 1, sequence_len)
 
 
 def validation_documents(source: Source) -> Iterator[str]:
@@ -61,20 +79,19 @@ def validation_documents(source: Source) -> Iterator[str]:
 @torch.no_grad()
 def measure(rows: Tensor, token_bytes: Tensor, subject: Subject, batch_rows: int) -> Tensor:
     """rows (N, T+1) → per row (nats, bytes), (N, 2) float64; the ranks share the rows."""
-    runtime = subject.runtime
-    sums = torch.zeros(len(rows), 2, dtype=torch.float64, device=runtime.device)
-    mine = torch.arange(runtime.rank, len(rows), runtime.world_size)
-    for picked in mine.split(batch_rows):
-        if subject.should_stop():
-            raise Stopped
-        batch = rows[picked].to(runtime.device)
-        targets = batch[:, 1:].contiguous()
+    sums = torch.zeros(len(rows), 2, dtype=torch.float64)
+    for picked in subject.rounds(len(rows), batch_rows):
+        if not picked:
+            continue
+        where = torch.tensor(picked)
+        batch = rows[where].long()
+        inputs, targets = batch[:, :-1].contiguous(), batch[:, 1:].contiguous()
+        device = subject.runtime.device
+        nats = subject.model(inputs.to(device), targets.to(device), reduction="none").cpu()
         counted = token_bytes[targets]  # (B, T), 0 for specials
-        nats = subject.model(batch[:, :-1].contiguous(), targets, reduction="none")
-        where = picked.to(runtime.device)
         sums[where, 0] = (nats.double() * (counted > 0)).sum(dim=1)
         sums[where, 1] = counted.sum(dim=1).double()
-    return runtime.sum(sums)
+    return subject.runtime.sum(sums)
 
 
 def ratio_figure(sums: Tensor) -> Figure:

@@ -1,11 +1,15 @@
 """Configuration of `bpb`."""
 
+from typing import ClassVar
+
 from nanochat.config import config, option
 
 
 @config
 class BpbConfig:
     """Bits per byte on the validation split of the stage's sources."""
+
+    needs_sources: ClassVar[bool] = True
 
     tokens: int = option(80 * 2**19, minimum=1, doc="how many, shared equally by the sources")
     rows: int = option(32, minimum=1, execution=True, doc="rows computed at once")

@@ -1,8 +1,9 @@
-"""The source `climbmix`: shards of a public data set, each downloaded when it is first read.
+"""The source `climbmix`: shards of a public data set, all downloaded before the first document is read.
 
 In: a `ClimbMixConfig`. Out: documents shard by shard; the data set's last shard is the validation split. Files lie
 below the data folder as DATA/REPO/REVISION/shard_00000.parquet; one that is there already is not asked for again.
-StageError E301 where a download fails, InputError E304 where a file is damaged.
+StageError E301 where a shard cannot be had, E304 where what came is not what the hub describes; InputError E304 where a
+file is damaged. Not here: the one request for one file (`hub_file.py`).
 """
 
 import hashlib
@@ -13,12 +14,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from nanochat.data.source import Shard, Split
-from nanochat.errors import stage_failure
 from nanochat.home import data_dir
 from nanochat_plugins.sources.climbmix_config import LAST_SHARD, ClimbMixConfig
+from nanochat_plugins.sources.hub_file import fetch
 from nanochat_plugins.sources.records import records
-
-SHARD_BYTES = 100_000_000  # about; the exact sizes are known to the hub alone
 
 
 class ClimbMix:
@@ -29,11 +28,18 @@ class ClimbMix:
         self._skipped: Counter[str] = Counter()
 
     def shards(self, split: Split) -> Sequence[Shard]:
-        return [self._shard(n) for n in ([LAST_SHARD] if split == "validation" else range(self._config.shards))]
+        """The shards of a split, whose files are here then.
+
+        The train split's bring that of validation along: a process that downloads in the middle of training lets all
+        others wait in a collective, which has a limit.
+        """
+        files = [self._fetched(n) for n in ([LAST_SHARD] if split == "validation" else range(self._config.shards))]
+        self._fetched(LAST_SHARD)
+        return [self._shard(file) for file in files]
 
     def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
         number = 0
-        for record in records(self._local(shard.name), column="text", separator=""):
+        for record in records(self._folder / shard.name, column="text", separator=""):
             if record.text is not None:
                 number += 1
                 if number > start:
@@ -44,35 +50,21 @@ class ClimbMix:
     def skipped(self) -> Mapping[str, int]:
         return dict(self._skipped)
 
-    def _shard(self, number: int) -> Shard:
-        name = f"shard_{number:05d}.parquet"
-        origin = f"{self._config.repo}@{self._config.revision}/{name}"
-        return Shard(name=name, size_bytes=SHARD_BYTES, digest=hashlib.sha256(origin.encode()).hexdigest())
+    @property
+    def _folder(self) -> Path:
+        return data_dir() / self._config.repo.replace("/", "--") / self._config.revision.replace("/", "--")
 
-    def _local(self, name: str) -> Path:
+    def _shard(self, file: Path) -> Shard:
+        origin = f"{self._config.repo}@{self._config.revision}/{file.name}"
+        digest = hashlib.sha256(origin.encode()).hexdigest()
+        return Shard(name=file.name, size_bytes=file.stat().st_size, digest=digest)
+
+    def _fetched(self, number: int) -> Path:
         """The shard's file, downloaded if it is not here; other processes that want it wait."""
-        folder = data_dir() / self._config.repo.replace("/", "--") / self._config.revision.replace("/", "--")
-        file = folder / name
-        if file.exists():
-            return file
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f"{name}.lock"):
-            if not file.exists():
-                self._download(name, folder)
+        file = self._folder / f"shard_{number:05d}.parquet"
+        if not file.exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._folder / f"{file.name}.lock"):
+                if not file.exists():
+                    fetch(self._config.repo, self._config.revision, file)
         return file
-
-    def _download(self, name: str, folder: Path) -> None:
-        # The client takes a second to import, and is not needed where the shards are.
-        from huggingface_hub import hf_hub_download
-
-        try:
-            hf_hub_download(
-                self._config.repo, name, repo_type="dataset", revision=self._config.revision, local_dir=folder
-            )
-        except Exception as fault:  # the client raises its own, its HTTP library's and the system's errors
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-            raise stage_failure(
-                "E301",
-                f"{name} of the data set {self._config.repo} ({self._config.revision}) was not downloaded: {reason}",
-                help=f"check the network, or put the file into {folder}; then the same command goes on",
-            ) from fault

@@ -32,7 +32,11 @@ class FilesConfig(Fingerprinted):
         0.02, minimum=0.0, maximum=0.5, doc="without `validation`: share of the documents held out, by their text"
     )
     column: str = option("text", doc="the column of a .parquet, the field of a .jsonl line")
-    separator: str = option("\n\n", doc="what stands between the documents of a .txt; empty: a file is one document")
+    separator: str = option(
+        "\n\n",
+        doc="what stands between the documents of a .txt; empty: a file is one document, tokenised as a whole, "
+        "of which best-fit packing keeps no more than the beginning that fills a row",
+    )
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Names, sizes and digests of the files."""

@@ -105,7 +105,7 @@ def extract(library: Path) -> list[str]:
 
 
 def _docstrings(path: Path) -> Iterator[str]:
-    """The docstrings of one file, in the order of its lines; none from a file that is no Python of this version."""
+    """The docstrings of one file, outer ones first; none from a file that is no Python of this version."""
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, OSError):

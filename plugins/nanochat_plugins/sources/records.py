@@ -98,15 +98,29 @@ def _lines(path: Path, stream: BinaryIO, column: str) -> Iterator[Record]:
 def _pieces(stream: BinaryIO, separator: bytes) -> Iterator[Record]:
     """Documents of a text file. Blank lines about them are not theirs; where nothing else is, there is no record."""
     separator = separator.replace(b"\r\n", b"\n")
-    rest = b"" if separator else stream.read().replace(b"\r\n", b"\n")
+    rest = bytearray()
+    for block in _blocks(stream):
+        # What is read already is not searched again, but for what may be the beginning of a separator.
+        start, looked = 0, max(0, len(rest) - len(separator) + 1)
+        rest += block
+        while separator and (end := rest.find(separator, looked)) >= 0:
+            yield from _piece(rest[start:end])
+            start = looked = end + len(separator)
+        del rest[:start]
+    yield from _piece(rest)
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    """A file with the line ends of Unix."""
     while block := stream.read(BLOCK):
-        if block.endswith(b"\r"):  # do not part \r\n
-            block += stream.read(1)
-        *whole, rest = (rest + block.replace(b"\r\n", b"\n")).split(separator)
-        yield from (_record(piece) for piece in (piece.strip(b"\n") for piece in whole) if piece)
-    rest = rest.strip(b"\n")
-    if rest:
-        yield _record(rest)
+        while block.endswith(b"\r") and (more := stream.read(1)):  # do not part \r\n
+            block += more
+        yield block.replace(b"\r\n", b"\n")
+
+
+def _piece(found: bytearray) -> Iterator[Record]:
+    if piece := bytes(found.strip(b"\n")):
+        yield _record(piece)
 
 
 def _record(value: str | bytes | None) -> Record:

@@ -10,18 +10,19 @@ Out: these conversations in the file's order. An answer is right when it is the 
 InputError E301 where the file is not there, E302 where it is empty, E306 for a bad line, by its number.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import attrs
+
 from nanochat.config import Fingerprinted, config, option
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import Diagnostic, InputError, wrong_input
+from nanochat.text.conversation import check_conversation
+from nanochat_plugins.tasks.user_file import content, digest
 
-ROLES = ("system", "user", "assistant")
-PARTS = ("text", "python", "python_output")
 SHOWN = 10  # bad lines named at once
 
 
@@ -37,7 +38,7 @@ class CustomJSONConfig(Fingerprinted):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The file's digest."""
-        return {"sha256": hashlib.sha256(_content(self.path)).hexdigest()}
+        return {"sha256": digest(self.path)}
 
     def problems(self) -> list[str]:
         """What does not fit together."""
@@ -64,30 +65,21 @@ class CustomJSON(Task):
         return self._conversations[index]
 
     def evaluate(self, conversation: Conversation, completion: str) -> bool:
-        content = conversation["messages"][-1]["content"]
-        wanted = content if isinstance(content, str) else "".join(p["text"] for p in content if p["type"] == "text")
+        answer = conversation["messages"][-1]["content"]
+        wanted = answer if isinstance(answer, str) else "".join(p["text"] for p in answer if p["type"] == "text")
         return completion.split() == wanted.split()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as fault:
-        raise wrong_input(
-            "E301", f"there is no file {path}", help="`path` is a JSONL file, relative to the recipe's file"
-        ) from fault
-    except OSError as fault:
-        raise wrong_input("E304", f"{path} cannot be read: {fault.strerror}") from fault
 
 
 def _read(path: Path) -> list[Conversation]:
     conversations: list[Conversation] = []
     faults: list[Diagnostic] = []
-    for number, line in enumerate(_content(path).split(b"\n"), 1):
+    for number, line in enumerate(content(path).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             conversations.append(_conversation(line))
+        except InputError as fault:
+            faults += [attrs.evolve(found, message=f"{path}:{number}: {found.message}") for found in fault.diagnostics]
         except (ValueError, RecursionError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
             message = f"{path}:{number} is no conversation: {fault}"
             faults.append(Diagnostic(code="E306", message=message, help=_HELP))
@@ -102,35 +94,10 @@ _HELP = 'a line is {"messages": [{"role": "user", "content": "…"}, {"role": "a
 
 
 def _conversation(line: bytes) -> Conversation:
-    """One line's conversation. ValueError says what is wrong with it."""
+    """One line's conversation. ValueError or InputError says what is wrong with it."""
     found = json.loads(line.decode())
-    conversation = {"messages": found} if isinstance(found, list) else found
-    messages = conversation.get("messages") if isinstance(conversation, dict) else None
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("it has no list of messages")
-    for place, message in enumerate(messages, 1):
-        if fault := _fault(message):
-            raise ValueError(f"message {place} {fault}")
-    turns = [message["role"] for message in messages if message["role"] != "system"]
-    if any(message["role"] == "system" for message in messages[1:]):
-        raise ValueError("a system message can only come first")
-    if not turns or turns != (["user", "assistant"] * len(turns))[: len(turns)]:
-        raise ValueError(f"user and assistant must take turns, the user first; found {', '.join(turns) or 'neither'}")
-    if len(turns) % 2:
+    conversation: Conversation = {"messages": found} if isinstance(found, list) else found
+    check_conversation(conversation)
+    if conversation["messages"][-1]["role"] != "assistant":
         raise ValueError("the last message must be the assistant's")
     return conversation
-
-
-def _fault(message: Any) -> str:
-    """What is wrong with a message, or nothing."""
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        return f"needs a role, one of {', '.join(ROLES)}"
-    content = message.get("content")
-    if isinstance(content, str):
-        return "" if content.strip() else "is empty"
-    if not isinstance(content, list) or not content:
-        return "needs a content: a text or a list of parts"
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") not in PARTS or not isinstance(part.get("text"), str):
-            return f'has a part that is no {{"type": …, "text": …}} of a type {", ".join(PARTS)}'
-    return ""

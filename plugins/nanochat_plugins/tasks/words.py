@@ -6,14 +6,14 @@ first). Out: the words of a split. One place for all spelling tasks, so that a w
 spelt by another in training, as long as both read one list.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanochat.config import Artifact, Fingerprinted, artifact, config, option
-from nanochat.errors import InputError, wrong_input
+from nanochat.errors import wrong_input
 from nanochat_plugins.tasks.generated import GeneratedConfig, held_out
+from nanochat_plugins.tasks.user_file import content, digest
 
 TEST_SHARE = 0.1
 ALWAYS_TRAINED = 1_000
@@ -39,7 +39,7 @@ class SpellingConfig(GeneratedConfig, Fingerprinted):
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The digest of a word list; a tokenizer has a key of its own."""
-        return {"sha256": hashlib.sha256(_content(self.word_list)).hexdigest()} if self.word_list else {}
+        return {"sha256": digest(self.word_list)} if self.word_list else {}
 
 
 def words_of(config: SpellingConfig) -> Sequence[str]:
@@ -68,24 +68,11 @@ def spelt(word: str) -> str:
 def _read(place: Path) -> list[str]:
     """The words that can be asked, each once, in the file's order."""
     try:
-        lines = _content(place).decode().splitlines()
+        lines = content(place).decode().splitlines()
     except UnicodeDecodeError as fault:
         raise wrong_input("E304", f"the word list {place} is not UTF-8: {fault}") from fault
     words = (line.partition("\t")[0].strip() for line in lines)
     return list(dict.fromkeys(word for word in words if _can_be_asked(word)))
-
-
-def _content(place: Path) -> bytes:
-    try:
-        return place.read_bytes()
-    except OSError as fault:
-        raise _unreadable(place, fault) from fault
-
-
-def _unreadable(place: Path, fault: OSError) -> InputError:
-    if isinstance(fault, FileNotFoundError):
-        return wrong_input("E301", f"there is no word list {place}", help="a word list has one word a line")
-    return wrong_input("E304", f"the word list {place} cannot be read: {fault.strerror}")
 
 
 def _can_be_asked(word: str) -> bool:

@@ -1,0 +1,223 @@
+"""bpb and task evaluations against values counted by hand, on one process and on two."""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nanochat.config import Component
+from nanochat.data.source import Shard, Split
+from nanochat.data.task import Conversation, Task
+from nanochat.errors import StageError, Stopped
+from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.runtime import Runtime, local_runtime
+from nanochat.stages import evaluation
+from nanochat.stages.subject import Subject
+from nanochat.text.tokenizer import Tokenizer
+from nanochat_plugins.evals import bpb, task
+from nanochat_plugins.evals.bpb_config import BpbConfig
+from nanochat_plugins.evals.task_config import TaskConfig
+from nanochat_plugins.tools.calculator import Calculator
+
+TEXTS = [f"the {n} small birds sat on a wall, and {n * n} flew away when it rained; é—ü" for n in range(60)]
+CONFIG = GPTConfig(depth=2, dim=32, head_dim=16, n_head=2, n_kv_head=2, vocab_size=300, sequence_len=32)
+
+
+class Texts:
+    """A source whose validation split is a list of texts."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts, self.readings = texts, 0
+
+    def shards(self, split: Split) -> Sequence[Shard]:
+        return [Shard(name="all", size_bytes=1, digest="")]
+
+    def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
+        self.readings += 1
+        return iter(self.texts[start:])
+
+    def skipped(self) -> Mapping[str, int]:
+        return {}
+
+
+class Letters(Task):
+    """Which letter comes next: the right one is always B."""
+
+    eval_type = "categorical"  # type: ignore[assignment]
+
+    def __init__(self, questions: Sequence[str]) -> None:
+        super().__init__()
+        self.questions = questions
+
+    def num_examples(self) -> int:
+        return len(self.questions)
+
+    def get_example(self, index: int) -> Conversation:
+        messages = [{"role": "user", "content": self.questions[index]}, {"role": "assistant", "content": "B"}]
+        return {"messages": messages, "letters": ("A", "B", "C")}
+
+    def evaluate(self, conversation: Conversation, completion: str) -> bool:
+        return completion == "B"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXTS, vocab_size=300)
+
+
+def subject(tokenizer: Tokenizer, runtime: Runtime | None = None, **changes: Any) -> Subject:
+    torch.manual_seed(0)
+    model = GPT(CONFIG)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    build: Callable[..., Any] = changes.pop("build", lambda component: None)
+    return Subject(model=model, tokenizer=tokenizer, runtime=runtime or local_runtime(), build=build, **changes)
+
+
+def test_bpb_is_the_sum_of_nats_over_the_sum_of_bytes_counted_one_token_at_a_time(tokenizer: Tokenizer) -> None:
+    given = subject(tokenizer, sources={"all": Texts(TEXTS)})
+    found = bpb.evaluate(BpbConfig(tokens=320, rows=3), given)
+    ids = [i for text in TEXTS for i in [tokenizer.bos_id, *tokenizer.encode(text)]][: 10 * 32 + 1]
+    nats = counted = 0.0
+    for row in range(10):
+        inputs = ids[row * 32 : row * 32 + 32]
+        logs = given.model(torch.tensor([inputs]))[0].double().log_softmax(-1)
+        for position in range(32):
+            target = ids[row * 32 + position + 1]
+            if target != tokenizer.bos_id:
+                nats -= float(logs[position, target].detach())
+                counted += len(tokenizer.decode_bytes([target]))
+    assert found["bpb"].value == pytest.approx(nats / math.log(2) / counted, rel=1e-5)
+    assert found["bpb"].n == 10
+    # An untrained model is no better than the best unigram model of the same tokens.
+    assert found["unigram_bpb"].value < found["bpb"].value
+
+
+def test_the_unigram_bound_is_the_entropy_of_the_tokens() -> None:
+    targets = torch.tensor([0, 0, 1, 1, 2])  # 2 is a special: no bytes
+    assert bpb.unigram_bpb(targets, torch.tensor([1, 3, 0])) == pytest.approx(4 * 1.0 / 8)
+
+
+def test_the_validation_text_is_read_once_in_a_stage_however_often_it_is_measured(tokenizer: Tokenizer) -> None:
+    source = Texts(TEXTS)
+    given = subject(tokenizer, sources={"all": source})
+    first, second = (bpb.evaluate(BpbConfig(tokens=320), given) for _ in range(2))
+    assert first == second
+    assert source.readings == 1
+
+
+def test_a_source_too_short_for_a_row_is_left_out_in_words_and_only_if_all_are_it_fails(tokenizer: Tokenizer) -> None:
+    notes: list[str] = []
+    given = subject(tokenizer, sources={"all": Texts(TEXTS), "short": Texts(["a"])}, note=notes.append)
+    assert bpb.evaluate(BpbConfig(tokens=640), given)["bpb"].n == 10
+    assert "leaves `short` out" in notes[0]
+    with pytest.raises(StageError, match="E302"):
+        bpb.evaluate(BpbConfig(tokens=640), subject(tokenizer, sources={"short": Texts(["a"])}))
+
+
+def test_an_evaluation_that_needs_sources_is_refused_before_any_work(tokenizer: Tokenizer) -> None:
+    component = Component(kind="eval", name="bpb", use="bpb", revision=1, config=BpbConfig())
+    with pytest.raises(StageError, match="measures on sources, and this stage has none"):
+        evaluation.check({"bpb": component}, subject(tokenizer))
+
+
+def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(tokenizer: Tokenizer) -> None:
+    questions = [f"Which? {'x' * n}" for n in range(9)]
+    component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
+    kept: list[Mapping[str, Any]] = []
+    given = subject(tokenizer, build=lambda _: Letters(questions), keep_example=kept.append)
+    found = task.evaluate(TaskConfig(task=component, rows=4), given)
+    from nanochat.text.conversation import render_prompt
+
+    expected = []
+    for question in questions:
+        prompt = render_prompt({"messages": [{"role": "user", "content": question}]}, tokenizer)
+        row = given.model(torch.tensor([prompt]))[0, -1]
+        expected.append(max("ABC", key=lambda letter, row=row: float(row[tokenizer.encode(letter)[0]].detach())))
+    assert [example["completion"] for example in kept] == expected
+    assert found["accuracy"].value == pytest.approx(expected.count("B") / 9)
+
+
+def test_a_prompt_longer_than_the_context_counts_as_unsolved_and_is_counted(tokenizer: Tokenizer) -> None:
+    component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
+    given = subject(tokenizer, build=lambda _: Letters(["why " * 40, "q"]))
+    found = task.evaluate(TaskConfig(task=component), given)
+    assert found["too_long"].value == 1
+    assert found["accuracy"].n == 2
+
+
+def test_an_answer_counts_as_solved_with_a_tool_only_if_a_tool_gave_a_result() -> None:
+    class Answered:
+        text, parts = "#### 3", [{"type": "python", "text": "1+"}, {"type": "text", "text": "#### 3"}]
+
+    class Three(Task):
+        def evaluate(self, conversation: Conversation, completion: str) -> bool:
+            return completion == "#### 3"
+
+    scorer = object.__new__(task.Generative)
+    scorer.task = Three()
+    assert scorer._scored({}, Answered()) == task.Result(score=1.0, with_tool=False, answer=Answered.parts)
+    Answered.parts = [*Answered.parts, {"type": "python_output", "text": "3"}]
+    assert scorer._scored({}, Answered()).with_tool
+
+
+def test_an_evaluation_that_is_asked_to_stop_stops(tokenizer: Tokenizer) -> None:
+    with pytest.raises(Stopped):
+        bpb.evaluate(BpbConfig(tokens=320), subject(tokenizer, sources={"a": Texts(TEXTS)}, should_stop=lambda: True))
+
+
+def test_every_rank_goes_through_equally_many_rounds_and_together_they_see_each_example_once(
+    tokenizer: Tokenizer,
+) -> None:
+    for count in range(1, 40):
+        seen: list[int] = []
+        lengths = set()
+        for rank in range(4):
+            runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=4)
+            rounds = list(subject(tokenizer, runtime).rounds(count, 3))
+            lengths.add(len(rounds))
+            seen += [index for picked in rounds for index in picked]
+        assert len(lengths) == 1
+        assert sorted(seen) == list(range(count))
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    ran = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    alone = measured(local_runtime())
+    for rank in range(2):
+        assert torch.load(tmp_path / f"{rank}.pt") == pytest.approx(alone, rel=1e-6)
+
+
+def measured(runtime: Runtime) -> dict[str, float]:
+    """Figures of uneven work: 33 rows in rounds of 16, 5 questions in rounds of 2, with a stop asked in every round."""
+    trained = Tokenizer.train(TEXTS, vocab_size=300)
+
+    def ask() -> bool:
+        return runtime.any(False)
+
+    component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
+    given = subject(
+        trained, runtime, sources={"all": Texts(TEXTS)}, build=lambda _: Letters([f"q{n}" for n in range(5)]),
+        should_stop=ask, tools=[Calculator()],
+    )  # fmt: skip
+    figures = {**bpb.evaluate(BpbConfig(tokens=33 * 32, rows=16), given)}
+    figures |= task.evaluate(TaskConfig(task=component, rows=2), given)
+    return {name: figure.value for name, figure in figures.items()}
+
+
+if __name__ == "__main__":  # one of the two processes
+    from nanochat.runtime import distributed_runtime
+
+    with distributed_runtime(device="cpu", dtype="float32", seed=0) as shared:
+        torch.save(measured(shared), Path(sys.argv[1]) / f"{shared.rank}.pt")
