@@ -8,6 +8,7 @@ Written beside its place, synced, then renamed. No pickle anywhere. A checkpoint
 digests of its manifest is refused by name.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nanochat.config import Component
@@ -79,7 +81,12 @@ class CheckpointWriter:
     def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write NAME.safetensors."""
         path = self.folder / f"{name}.safetensors"
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        try:
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
+        except SafetensorError as fault:
+            if "No space left" in str(fault):  # its own error hides the system's, which the runner knows how to tell
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
+            raise
         _sync(path)
 
     def json(self, name: str, value: Any) -> None:
