@@ -68,7 +68,7 @@ def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Pat
         ("steps = 5", 'steps = "5"', "E103", 'steps = "5"', 9, "without the quotes: 5"),
         ("steps = 5", "steps = 0", "E104", "steps = 0", 9, "at least 1"),
         ("steps = 5", "steps = {a = 1}", "E103", "steps = {a = 1}", 1, "a table"),
-        ("depth = 2", "head_dim = 32\nneck = 1", "E106", "head_dim = 64", 14, "cannot overwrite"),
+        ("depth = 2", "head_dim = 32\nneck = 1", "E106", "head_dim = 64", 1, "the first is in line 20"),
         ("depth = 2\n", "", "E105", "[stages.base.model]", 14, "`depth`, an integer (transformer blocks)"),
         ("head_dim = 64", "head_dim = 63", "E115", "[stages.base.model]", 14, "must be even"),
         ('use = "gpt"', 'use = "gtp"', "E201", 'use = "gtp"', 7, "`gpt`"),
@@ -199,7 +199,7 @@ def test_a_copied_table_reports_its_fault_once_and_at_the_original(tmp_path: Pat
         (b"x = " + b"9" * 5_000, "E106", "not TOML"),
         (b"x = 0x" + b"f" * 5_000, "E106", "beyond 64 bits"),
         (b"x = 9223372036854775808", "E106", "beyond 64 bits"),
-        (b"a = 1\na = 2\n", "E106", "cannot overwrite"),
+        (b"a = 1\na = 2\n", "E106", "`a` is set twice"),
         (b"", "E105", "format = 1"),
     ],
 )
@@ -292,7 +292,48 @@ def test_bad_toml_is_shown_at_its_line_and_column(tmp_path: Path) -> None:
     assert places(refused(write(tmp_path, "format = 1\nname = \n"))) == [("E106", "recipe.toml:2:8")]
 
 
+def test_every_line_that_is_wrong_by_itself_is_shown_and_what_follows_from_it_is_not(tmp_path: Path) -> None:
+    text = "format = 1\nname = 'tiny\nseed = \n[stages.base]\nsteps = many\nlist = [\n  1,\n"
+    found = refused(write(tmp_path, text))
+    assert places(found) == [("E106", f"recipe.toml:{line}") for line in ("2:13", "3:8", "5:9", "7:5")]
+
+
+@pytest.mark.parametrize(
+    "text, message, column, first",
+    [
+        ("[stages.base]\nx = 1\n\n[stages.base]", "[stages.base] is declared twice", 1, 1),
+        ("seed = 1\n# again\n\nseed = 2\n", "`seed` is set twice", 1, 1),
+        ("[a]\nb = 1\nc = 2\nb . d = 3\n", "`a.b` is set twice", 1, 2),
+        ("[t]\nx = {y = 1}\n\n[t.x]\nz = 2\n", "[t.x] is declared twice", 1, 2),
+    ],
+)
+def test_what_is_said_twice_names_the_place_of_the_first(
+    tmp_path: Path, text: str, message: str, column: int, first: int
+) -> None:
+    (found,) = refused(write(tmp_path, text))
+    assert places([found]) == [("E106", f"recipe.toml:4:{column}")]
+    assert (found.message, found.label) == (message, f"the first is in line {first}")
+
+
 # Parents, unset, --set
+
+
+def test_what_is_wrong_with_several_files_and_arguments_is_shown_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "seed = \n", "torn.toml")
+    write(tmp_path, TINY, "base.toml")
+    write(tmp_path, 'extends = ["base.toml", "gone.toml", "torn.toml"]\nunset = ["stages.sfd"]\n', "mine.toml")
+    found = refused(Path("mine.toml"), "seed", "seed=1")
+    assert places(found) == [("E107", "mine.toml:1:25"), ("E106", "torn.toml:1:8"), ("E109", "--set 1:1")]
+
+
+def test_a_bad_unset_and_a_bad_argument_do_not_hide_the_errors_of_the_keys(tmp_path: Path) -> None:
+    write(tmp_path, TINY, "base.toml")
+    text = 'extends = "base.toml"\nunset = ["stages.sfd", "a b"]\n[stages.base]\nstepz = 3\n'
+    found = refused(write(tmp_path, text), "seed", "seed=x")
+    assert [d.code for d in found] == ["E108", "E108", "E102", "E109", "E103"]
 
 
 def test_parents_in_a_circle_show_the_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

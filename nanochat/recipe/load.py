@@ -58,10 +58,11 @@ def load_recipe(
 
 def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machine: Machine, *, record: bool) -> Recipe:
     base = _current_folder() if overrides or not path.is_absolute() else path.parent
-    source = read_source(path)
-    tree = merge(source.tree, parse_overrides(overrides, base=base))
     problems = Problems()
-    problems.file_order([text.name for text in source.files.values()])
+    source = read_source(path, problems)
+    tree = merge(source.tree, parse_overrides(overrides, problems, base=base))
+    if not source.whole:
+        problems.raise_any()
     _check_format(tree, source, problems)
     tree = follow_references(tree, problems)
     block = _blocked(tree)

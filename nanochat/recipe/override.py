@@ -1,7 +1,7 @@
 """`--set KEY=VALUE` arguments as a tree of their own, to be merged over the recipe.
 
 In: the arguments as typed. Out: a tree whose leaves say which argument set them. The right side is TOML; a bare word
-is a string: `--set stages.base.tokenizer=stage:tok`. All bad arguments are reported together (E109).
+is a string: `--set stages.base.tokenizer=stage:tok`. A bad argument is a problem (E109), the others are taken.
 """
 
 import re
@@ -13,8 +13,9 @@ from typing import Any
 from nanochat.errors import Diagnostic, InputError, Location
 from nanochat.recipe.locator import Mark
 from nanochat.recipe.notation import key_text, value_text
+from nanochat.recipe.problems import Problems
 from nanochat.recipe.source import parse_key
-from nanochat.recipe.text import parse
+from nanochat.recipe.syntax import parse
 from nanochat.recipe.tree import Table, build_tree, merge
 
 _BARE_WORD = re.compile(r"[A-Za-z_./~*][^\s\"'\[\]{},=#]*\Z")
@@ -22,17 +23,14 @@ _FILE_ONLY = ("format", "extends", "unset", "lock")
 EXAMPLE = "--set stages.base.model.depth=12"
 
 
-def parse_overrides(arguments: Sequence[str], *, base: Path) -> Table:
-    """The tree of all arguments, later ones over earlier. Relative paths in them start from `base`."""
+def parse_overrides(arguments: Sequence[str], problems: Problems, *, base: Path) -> Table:
+    """The tree of all good arguments, later ones over earlier. Relative paths in them start from `base`."""
     tree = Table(items={}, location=None, base=base)
-    bad: list[Diagnostic] = []
     for number, argument in enumerate(arguments, start=1):
         try:
             tree = merge(tree, _parse(argument, f"--set {number}", base))
         except InputError as fault:
-            bad.extend(fault.diagnostics)
-    if bad:
-        raise InputError(bad)
+            problems.add_all(fault, at=None)
     return tree
 
 

@@ -1,7 +1,7 @@
 """A recipe file with its parents: `extends` followed, `unset` taken away, all merged into one tree.
 
-In: a path. Out: the merged tree and the files as read. E101, E104, E106, E107 and E108 are raised here: what follows
-would only guess at a recipe that cannot be read whole.
+In: a path. Out: the merged tree, the files as read, and problems E101, E103, E104, E106, E107 and E108. A recipe
+that cannot be read whole is not looked at further: what follows would only guess.
 """
 
 import tomllib
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import attrs
 
-from nanochat.errors import Diagnostic, InputError, Location, did_you_mean
+from nanochat.errors import InputError, Location
 from nanochat.recipe.locator import locate
 from nanochat.recipe.notation import described, is_bare, shown
+from nanochat.recipe.problems import Problems
 from nanochat.recipe.text import Text, display, read_text
 from nanochat.recipe.tree import Leaf, Table, build_tree, find, merge, without
 
@@ -27,13 +28,16 @@ class Source:
     tree: Table
     files: dict[Path, Text]
     """Every file read, the recipe itself first."""
+    whole: bool
+    """False: a file is missing or no TOML, and the tree lacks what it would hold."""
 
 
-def read_source(path: Path) -> Source:
-    """Read a recipe and all that it extends."""
-    reader = _Reader()
+def read_source(path: Path, problems: Problems) -> Source:
+    """Read a recipe and all that it extends; what is wrong with any of the files goes to `problems`."""
+    reader = _Reader(problems)
     tree = reader.file(path.absolute(), chain=[], asked=None)
-    return Source(tree=tree, files=reader.texts)
+    problems.file_order(reader.names)
+    return Source(tree=tree, files=reader.texts, whole=reader.whole)
 
 
 def parse_key(text: str) -> tuple[str, ...] | None:
@@ -53,8 +57,12 @@ def parse_key(text: str) -> tuple[str, ...] | None:
 class _Reader:
     """Reads each file once, however many recipes extend it."""
 
-    def __init__(self) -> None:
+    def __init__(self, problems: Problems) -> None:
         self.texts: dict[Path, Text] = {}
+        self.names: list[str] = []
+        """What diagnostics call the files, the recipe itself first."""
+        self.whole = True
+        self._problems = problems
         self._trees: dict[Path, Table] = {}
 
     def file(self, path: Path, chain: list[Path], asked: Location | None) -> Table:
@@ -62,50 +70,88 @@ class _Reader:
         path = _resolved(path)
         if path in chain:
             circle = " → ".join(display(p) for p in [*chain[chain.index(path) :], path])
-            raise _error("E107", f"recipes extend each other in a circle: {circle}", asked)
+            return self._lost(path, f"recipes extend each other in a circle: {circle}", asked)
         if len(chain) >= MOST_PARENTS:
-            raise _error("E107", f"more than {MOST_PARENTS} recipes extend one another", asked)
+            return self._lost(path, f"more than {MOST_PARENTS} recipes extend one another", asked)
         if path not in self._trees:
-            text = self.texts[path] = read_text(path, asked=asked)
-            own = build_tree(text.values, text.text, text.place(), base=path.parent)
-            self._check_format(own)
-            inherited = Table(items={}, location=None, base=path.parent)
-            for parent, place in self._parents(own, text):
-                inherited = merge(inherited, self.file(path.parent / parent, [*chain, path], place))
-            for key, place in _strings(own, "unset", text):
-                inherited = _unset(inherited, key, place)
-            kept = {name: node for name, node in own.items.items() if name not in ("extends", "unset")}
-            self._trees[path] = merge(inherited, attrs.evolve(own, items=kept))
+            self.names.append(display(path))
+            try:
+                text = self.texts[path] = read_text(path, asked=asked)
+            except InputError as fault:
+                self._problems.add_all(fault, at=None)
+                self.whole = False
+                return _empty(path)
+            self._trees[path] = self._merged(text, path, chain)
         return self._trees[path]
+
+    def _merged(self, text: Text, path: Path, chain: list[Path]) -> Table:
+        own = build_tree(text.values, text.text, text.place(), base=path.parent)
+        self._check_format(own)
+        inherited = _empty(path)
+        for parent, place in self._strings(own, "extends", text):
+            if not parent or "\0" in parent:
+                self._lost(path, f"{shown(parent)} names no file", place)
+                continue
+            inherited = merge(inherited, self.file(path.parent / parent, [*chain, path], place))
+        for key, place in self._strings(own, "unset", text):
+            inherited = self._unset(inherited, key, place)
+        kept = {name: node for name, node in own.items.items() if name not in ("extends", "unset")}
+        return merge(inherited, attrs.evolve(own, items=kept))
 
     def _check_format(self, own: Table) -> None:
         written = own.items.get("format")
         if isinstance(written, Leaf) and (isinstance(written.value, bool) or written.value != FORMAT):
             message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
-            raise _error("E104", message, written.location, label=f"format = {FORMAT}")
+            self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
+            self.whole = False  # another format's keys mean other things
 
-    def _parents(self, own: Table, text: Text) -> list[tuple[str, Location]]:
-        found = _strings(own, "extends", text)
-        for parent, place in found:
-            if not parent or "\0" in parent:
-                raise _error("E107", f"{shown(parent)} names no file", place)
+    def _lost(self, path: Path, message: str, at: Location | None) -> Table:
+        self._problems.add("E107", message, at=at)
+        self.whole = False
+        return _empty(path)
+
+    def _strings(self, own: Table, name: str, text: Text) -> list[tuple[str, Location]]:
+        """The strings of a key that holds one or a list of them, each with its place."""
+        node = own.items.get(name)
+        if node is None:
+            return []
+        if not isinstance(node, Leaf):
+            self._mistyped(f"{name} is a string or an array of strings, not a table", node.location)
+            return []
+        if name == "unset" and not isinstance(node.value, list):
+            self._mistyped(f"unset is an array of keys, not {described(node.value)}", node.location)
+            return []
+        found = []
+        for index, value in enumerate(node.value if isinstance(node.value, list) else [node.value]):
+            place = _item_place(text, name, index, node)
+            if isinstance(value, str):
+                found.append((value, place))
+            else:
+                self._mistyped(f"{name} holds strings, not {described(value)}", place)
         return found
 
+    def _mistyped(self, message: str, at: Location | None) -> None:
+        self._problems.add("E103", message, at=at)
+        self.whole = False
 
-def _strings(own: Table, name: str, text: Text) -> list[tuple[str, Location]]:
-    """The strings of a key that holds one or a list of them, each with its place."""
-    node = own.items.get(name)
-    if node is None:
-        return []
-    if not isinstance(node, Leaf):
-        raise _error("E103", f"{name} is a string or an array of strings, not a table", node.location)
-    values = node.value if isinstance(node.value, list) else [node.value]
-    if name == "unset" and not isinstance(node.value, list):
-        raise _error("E103", f"unset is an array of keys, not {described(node.value)}", node.location)
-    for value in values:
-        if not isinstance(value, str):
-            raise _error("E103", f"{name} holds strings, not {described(value)}", node.location)
-    return [(value, _item_place(text, name, index, node)) for index, value in enumerate(values)]
+    def _unset(self, tree: Table, key: str, place: Location) -> Table:
+        path = parse_key(key)
+        if path is None:
+            self._problems.add("E108", f"{shown(key)} is no key", at=place)
+            return tree
+        for depth in range(1, len(path) + 1):
+            if find(tree, path[:depth]) is None:
+                above = find(tree, path[: depth - 1])
+                names = above.items if isinstance(above, Table) else {}
+                label = self._problems.suggestion(path[depth - 1], [n for n in names if is_bare(n)])
+                if self.whole:  # else a file that is missing may set it
+                    self._problems.add("E108", f"nothing that this recipe extends sets {key}", at=place, label=label)
+                return tree
+        return without(tree, path)
+
+
+def _empty(path: Path) -> Table:
+    return Table(items={}, location=None, base=path.parent)
 
 
 def _item_place(text: Text, name: str, index: int, node: Leaf) -> Location:
@@ -113,25 +159,8 @@ def _item_place(text: Text, name: str, index: int, node: Leaf) -> Location:
     return text.place()(span.value) if span is not None and span.value is not None else node.location
 
 
-def _unset(tree: Table, key: str, place: Location) -> Table:
-    path = parse_key(key)
-    if path is None:
-        raise _error("E108", f"{shown(key)} is no key", place)
-    for depth in range(1, len(path) + 1):
-        if find(tree, path[:depth]) is None:
-            above = find(tree, path[: depth - 1])
-            names = above.items if isinstance(above, Table) else {}
-            label = did_you_mean(path[depth - 1], [n for n in names if is_bare(n)])
-            raise _error("E108", f"nothing that this recipe extends sets {key}", place, label=label)
-    return without(tree, path)
-
-
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):  # a circle of symbolic links; reading it gives the message
         return path
-
-
-def _error(code: str, message: str, at: Location | None, *, label: str = "") -> InputError:
-    return InputError(Diagnostic(code=code, message=message, location=at, label=label))

@@ -4,9 +4,7 @@ In: a path. Out: text, values and a place for every mark. Refused: what is missi
 MiB, not UTF-8, not TOML, nested too deep, integers beyond 64 bits.
 """
 
-import re
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,9 @@ import attrs
 
 from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.recipe.locator import Mark
-from nanochat.recipe.tree import DEEPEST
+from nanochat.recipe.syntax import parse
 
 LARGEST_BYTES = 2**20
-_POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 @attrs.frozen(kw_only=True)
@@ -97,51 +94,6 @@ def _nearby(path: Path) -> str:
     except OSError:
         found = []
     return f"in {display(path.parent)}: {', '.join(found)}" if found else ""
-
-
-def parse(text: str, name: str) -> dict[str, Any]:
-    """The values of a text; E106 with line and column where it is not TOML."""
-    try:
-        values = tomllib.loads(text)
-    except RecursionError:
-        raise wrong_input("E106", f"{name} is nested too deep: at most {DEEPEST} levels are allowed") from None
-    except ValueError as fault:
-        raise InputError(
-            Diagnostic(
-                code="E106",
-                message=f"{name} is not TOML: {_POSITION.sub('', str(fault)).lower()}",
-                location=_fault_place(text, name, str(fault)),
-            )
-        ) from None
-    for value, depth in _walk(values):
-        if depth > DEEPEST:
-            raise wrong_input("E106", f"{name} is nested too deep: at most {DEEPEST} levels are allowed")
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise wrong_input("E106", f"{name} holds an integer beyond 64 bits")
-    return values
-
-
-def _walk(values: Any) -> Iterator[tuple[Any, int]]:
-    """Every value with its depth; with a list of its own instead of recursion, so that no depth can overflow it."""
-    waiting = [(values, 0)]
-    while waiting:
-        value, depth = waiting.pop()
-        yield value, depth
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        waiting.extend((item, depth + 1) for item in inner)
-
-
-def _fault_place(text: str, name: str, message: str) -> Location | None:
-    found = _POSITION.search(message)
-    if found is None:
-        return None
-    lines = text.split("\n")
-    if found[1]:
-        row, column = int(found[1]), int(found[2])
-    else:
-        row = len(lines) - (len(lines) > 1 and not lines[-1])
-        column = len(lines[row - 1].removesuffix("\r")) + 1
-    return Location(path=name, line=row, column=column, text=lines[row - 1].removesuffix("\r"))
 
 
 def display(path: Path) -> str:
