@@ -34,10 +34,10 @@ def side(path: Path, *overrides: str, **more: Any) -> Side:
     return Side(label=path.name, recipe=load(path, *overrides), **more)
 
 
-def groups(found: list[Difference]) -> dict[str, dict[str, tuple[Any, Any]]]:
-    shown: dict[str, dict[str, tuple[Any, Any]]] = {}
+def groups(found: list[Difference]) -> dict[str, dict[str, tuple[Any, ...]]]:
+    shown: dict[str, dict[str, tuple[Any, ...]]] = {}
     for difference in found:
-        shown.setdefault(difference.group, {})[difference.key] = (difference.a, difference.b)
+        shown.setdefault(difference.group, {})[difference.key] = difference.values
     return shown
 
 
@@ -54,12 +54,12 @@ def run(*arguments: str) -> int:
 
 
 def test_a_recipe_differs_in_nothing_from_itself_under_another_name(tiny: Path) -> None:
-    assert diff(side(tiny), side(tiny, "name=other")) == []
+    assert diff([side(tiny), side(tiny, "name=other")]) == []
 
 
 def test_differences_are_told_apart_by_what_they_mean(tiny: Path) -> None:
     changed = side(tiny, "stages.base.model.depth=4", "stages.base.device_batch_size=8")
-    assert groups(diff(side(tiny), changed)) == {
+    assert groups(diff([side(tiny), changed])) == {
         "identity": {"stages.base.model.depth": (2, 4)},
         "execution": {"stages.base.device_batch_size": (32, 8)},
         "derived": {
@@ -71,16 +71,65 @@ def test_differences_are_told_apart_by_what_they_mean(tiny: Path) -> None:
 
 
 def test_what_one_side_sets_by_hand_is_no_derived_value(tiny: Path) -> None:
-    found = groups(diff(side(tiny), side(tiny, "stages.base.model.dim=256", "stages.base.model.n_head=4")))
+    found = groups(diff([side(tiny), side(tiny, "stages.base.model.dim=256", "stages.base.model.n_head=4")]))
     assert set(found["identity"]) == {"stages.base.model.dim", "stages.base.model.n_head"}
 
 
 def test_numbers_have_a_ratio_and_what_is_gone_is_none(tiny: Path) -> None:
     other = side(tiny, "stages.base.steps=20", 'stages.base.data.more={use="words"}')
-    found = {difference.key: difference for difference in diff(side(tiny), other)}
+    found = {difference.key: difference for difference in diff([side(tiny), other])}
     assert found["stages.base.steps"].ratio == 4.0
-    assert (found["stages.base.data.more.use"].a, found["stages.base.data.more.use"].b) == (None, "words")
-    assert found["stages.base.data.more.use"].ratio is None
+    assert found["stages.base.data.more"].values == (None, {"use": "words"})
+    assert found["stages.base.data.more"].ratio is None
+
+
+def test_a_changed_use_is_one_difference_that_says_what_is_declared_on_either_side(tiny: Path) -> None:
+    group = '{use = "fussy", low = 0, match = "*", lr_factor = 2.0}'
+    found, of_sft = diff([side(tiny), side(tiny, f"stages.base.optim.all={group}")])
+    assert (found.group, found.key) == ("identity", "stages.base.optim.all")
+    assert (of_sft.key, of_sft.values) == ("stages.sft.optim.all", found.values)  # it takes its groups from base
+    assert found.values == (
+        {"use": "sgd", "match": "*"},
+        {"use": "fussy", "match": "*", "low": 0, "lr_factor": 2.0},
+    )
+
+
+def test_a_renamed_stage_is_named_and_compared_with_what_it_was(tiny: Path, tmp_path: Path) -> None:
+    text = TINY.replace("[stages.base", "[stages.pre").replace('"stage:base"', '"stage:pre"')
+    text = text.replace('"stages.base.optim"', '"stages.pre.optim"').replace("steps = 5", "steps = 7")
+    a, b = (
+        side(tiny, figures={"base.loss": 2.0}),
+        side(write(tmp_path, text, "renamed.toml"), figures={"pre.loss": 1.0}),
+    )
+    assert groups(diff([a, b])) == {
+        "identity": {"stages.base.steps": (5, 7)},
+        "execution": {"stages.base: name": ("base", "pre")},
+        "metrics": {"base.loss": (2.0, 1.0)},
+    }
+
+
+def test_a_stage_of_another_kind_is_no_renamed_one(tiny: Path, tmp_path: Path) -> None:
+    text = TINY[: TINY.index("[stages.sft]")] + '[stages.other]\nuse = "evaluate"\ncheckpoint = "stage:base"\n'
+    other = write(tmp_path, text + '[stages.other.evals.score]\nuse = "score"\ntask = {use = "sums"}\n', "other.toml")
+    found = groups(diff([side(tiny), side(other)]))
+    assert {key: [value and value["use"] for value in values] for key, values in found["identity"].items()} == {
+        "stages.sft": ["finetune", None],
+        "stages.other": [None, "evaluate"],
+    }
+
+
+def test_more_than_two_sides_are_compared_value_by_value(tiny: Path) -> None:
+    found = diff([side(tiny), side(tiny, "stages.base.steps=5"), side(tiny, "stages.base.steps=9")])
+    assert groups(found) == {"identity": {"stages.base.steps": (5, 5, 9)}}
+    assert found[0].ratio is None
+
+
+def test_a_difference_of_figures_is_measured_in_its_standard_error(tiny: Path) -> None:
+    a = side(tiny, figures={"eval.accuracy": 0.5, "eval.count": 3.0}, errors={"eval.accuracy": 0.03})
+    b = side(tiny, figures={"eval.accuracy": 0.6, "eval.count": 4.0}, errors={"eval.accuracy": 0.04})
+    accuracy, count = diff([a, b])
+    assert accuracy.deviations == pytest.approx(0.1 / 0.05)
+    assert count.deviations is None
 
 
 def test_a_component_of_another_revision_is_a_difference_of_plugins(tiny: Path) -> None:
@@ -91,14 +140,14 @@ def test_a_component_of_another_revision_is_a_difference_of_plugins(tiny: Path) 
     newer = attrs.evolve(recipe, stages={**recipe.stages, "base": attrs.evolve(stage, components=raised)})
     b = Side(label="b", recipe=newer, versions={"acme-tiny": "2.0"})
     a = attrs.evolve(a, versions={"acme-tiny": "1.2"})
-    assert groups(diff(a, b)) == {"plugins": {"source everything: revision": (3, 4), "acme-tiny": ("1.2", "2.0")}}
+    assert groups(diff([a, b])) == {"plugins": {"source everything: revision": (3, 4), "acme-tiny": ("1.2", "2.0")}}
 
 
 def test_figures_are_compared_where_both_sides_have_them(tiny: Path) -> None:
     a, b = side(tiny, figures={"base.bpb.bpb": 1.5}), side(tiny, figures={"base.bpb.bpb": 1.2})
-    (metric,) = diff(a, b)
+    (metric,) = diff([a, b])
     assert (metric.group, metric.key, metric.ratio) == ("metrics", "base.bpb.bpb", pytest.approx(0.8))
-    assert diff(a, side(tiny)) == []
+    assert diff([a, side(tiny)]) == []
 
 
 def test_a_run_keeps_apart_what_was_derived_though_its_lock_writes_every_value(tiny: Path, tmp_path: Path) -> None:
@@ -107,7 +156,7 @@ def test_a_run_keeps_apart_what_was_derived_though_its_lock_writes_every_value(t
         text = lock_text(load(tiny, f"stages.base.model.depth={depth}", machine=EIGHT_GPUS))
         derived = frozenset(tomllib.loads(text)["lock"]["derived"])
         locks.append(side(write(tmp_path, text, f"{name}.toml"), derived=derived))
-    found = groups(diff(*locks))
+    found = groups(diff(locks))
     assert set(found["identity"]) == {"stages.base.model.depth"}
     assert "stages.base.model.dim" in found["derived"]
 
@@ -124,11 +173,11 @@ def test_a_run_is_compared_with_the_data_and_revisions_that_its_lock_says(tmp_pa
         return Side(label="run", recipe=load_recipe(lock, registry=tiny_registry(), machine=CPU, record=True))
 
     data.write_text("abcd")
-    found = groups(diff(of_run(), side(path)))
+    found = groups(diff([of_run(), side(path)]))
     assert found["data"] == {"stages.base.data.web: size": (3, 4)}
     assert found["plugins"]["source text: revision"] == (7, 1)
     data.unlink()
-    assert diff(of_run(), of_run()) == []
+    assert diff([of_run(), of_run()]) == []
 
 
 def test_a_run_is_read_though_the_artifacts_that_it_took_are_gone(tmp_path: Path) -> None:
@@ -142,12 +191,18 @@ def test_a_run_is_read_though_the_artifacts_that_it_took_are_gone(tmp_path: Path
 
 
 def test_everything_also_lists_what_is_the_same(tiny: Path) -> None:
-    found = diff(side(tiny), side(tiny), everything=True)
+    found = diff([side(tiny), side(tiny)], everything=True)
     assert all(difference.same for difference in found)
     assert {"stages.base.steps", "seed"} <= {difference.key for difference in found}
 
 
 # The command line
+
+
+def cells(shown: str, key: str) -> list[str]:
+    """The values in a printed table's row."""
+    (row,) = [line for line in shown.splitlines() if f" {key} " in line]
+    return [cell.strip() for cell in row.strip("|").split("|")][1:]
 
 
 def test_diff_exits_0_for_the_same_and_1_for_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,10 +211,16 @@ def test_diff_exits_0_for_the_same_and_1_for_a_difference(tmp_path: Path, capsys
     assert run("diff", str(a), str(a)) == 0
     assert "no difference" in capsys.readouterr().out
     assert run("diff", str(a), str(b), "--json") == 1
-    (found,) = json.loads(capsys.readouterr().out)
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["sides"] == [str(a), str(b)]
+    (found,) = answer["differences"]
     assert (found["group"], found["key"], found["ratio"]) == ("identity", "stages.tok.vocab_size", 1.25)
+    assert (found["values"], found["origins"]) == ([400, 500], [f"{a}:7:14", f"{b}:7:14"])
     assert run("diff", str(a), str(b), "--md") == 1
-    assert "| stages.tok.vocab_size | 400 | 500 | 1.25 |" in capsys.readouterr().out
+    assert cells(capsys.readouterr().out, "stages.tok.vocab_size") == ["400", "500", "1.25"]
+    assert run("diff", str(a), str(b), str(a)) == 1
+    assert cells(capsys.readouterr().out, "stages.tok.vocab_size") == ["400", "500", "400"]
+    assert run("diff", str(a)) == 2
     assert run("diff", str(a), str(b)) == 1
     assert "400 → 500  ×1.25" in capsys.readouterr().out
 
@@ -176,10 +237,12 @@ def test_diff_compares_the_figures_of_two_runs(
         (folder / "recipe.lock.toml").write_text(lock)
         plan = {"recipe": "words", "stages": [{"stage": "tok", "folder": str(store)}]}
         (folder / "plan.json").write_text(json.dumps(plan))
-        (store / "record.json").write_text(json.dumps({"figures": {"ratio": {"value": value, "n": 1}}}))
+        (store / "record.json").write_text(
+            json.dumps({"figures": {"ratio": {"value": value, "n": 9, "standard_error": 0.1}}})
+        )
     assert run("diff", "words-one", str(tmp_path / "runs" / "words-two")) == 1
     shown = capsys.readouterr().out
-    assert "tok.ratio  2.0 → 1.0  ×0.5" in shown
+    assert "tok.ratio  2.0 → 1.0  ×0.5  (7.1 standard errors)" in shown
     assert "identity" not in shown
 
 

@@ -1,9 +1,9 @@
-"""`nanochat diff A B`: what differs between two recipes, two runs, or one of each. Exit 0: nothing, 1: something."""
+"""`nanochat diff A B …`: what differs between recipes, runs, or some of each. Exit 0: nothing, 1: something."""
 
 import json
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +13,39 @@ from nanochat.cli.recipe_argument import named_run
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
-from nanochat.recipe.notation import shown
+from nanochat.recipe.notation import shown, value_text
 from nanochat.running.json_file import read_json
+from nanochat.running.report import table
 from nanochat.running.run_folder import LOCK, RunFolder
 from nanochat.running.store import RECORD
 
+TABLE_CHARACTERS = 120
+"""What a table whose `use` changed is cut to; --json has all of it."""
+
 
 @click.command("diff")
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
+@click.argument("sides", nargs=-1, required=True, metavar="A B [C …]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--md", "as_markdown", is_flag=True, help="Print Markdown tables.")
 @click.option("--all", "everything", is_flag=True, help="Also what is the same.")
-def command(a: str, b: str, as_json: bool, as_markdown: bool, everything: bool) -> None:
-    """Compare A with B, each a recipe's file, a lock, a run's folder or its name."""
-    left, right = _side(a), _side(b)
-    found = diff(left, right, everything=everything)
+def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything: bool) -> None:
+    """Compare A with B (and C …), each a recipe's file, a lock, a run's folder or its name.
+
+    Exit codes: 0 the same · 1 different · 2 one of them cannot be read.
+    """
+    if len(sides) < 2:
+        raise click.UsageError("two things at least are compared: nanochat diff A B")
+    compared = [_side(argument) for argument in sides]
+    found = diff(compared, everything=everything)
     if as_json:
-        click.echo(json.dumps([_described(difference) for difference in found], indent=2))
+        described = {"sides": [side.label for side in compared], "differences": [_described(one) for one in found]}
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
     elif as_markdown:
-        _print_markdown(found, left, right)
+        _print_tables(found, compared, heading="### ")
+    elif len(compared) > 2:
+        _print_tables(found, compared)
     else:
-        _print_text(found, left, right)
+        _print_changes(found, compared)
     sys.exit(0 if all(difference.same for difference in found) else 1)
 
 
@@ -45,73 +56,88 @@ def _side(argument: str) -> Side:
         return Side(label=argument, recipe=recipe, versions=distribution_versions(recipe))
     recipe = load_recipe(run.path / LOCK, record=True)
     lock = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("lock", {})
+    figures = dict(_figures(run))
+    errors = {name: figure["standard_error"] for name, figure in figures.items() if figure.get("standard_error")}
     return Side(
         label=run.path.name,
         recipe=recipe,
         derived=frozenset(lock.get("derived", {})),
         versions=lock.get("plugins", {}),
-        figures=_figures(run),
+        figures={name: figure["value"] for name, figure in figures.items()},
+        errors=errors,
     )
 
 
-def _figures(run: RunFolder) -> dict[str, float]:
+def _figures(run: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a run's finished stages measured."""
-    found: dict[str, float] = {}
     for stage in run.plan.get("stages", []):
         record = read_json(Path(stage["folder"]) / RECORD) or {}
         for name, figure in record.get("figures", {}).items():
-            found[f"{stage['stage']}.{name}"] = figure["value"]
-    return found
+            yield f"{stage['stage']}.{name}", figure
 
 
 def _described(difference: Difference) -> dict[str, Any]:
-    return {
+    described: dict[str, Any] = {
         "group": difference.group,
         "key": difference.key,
-        "a": difference.a,
-        "b": difference.b,
-        "ratio": difference.ratio,
-        "origin_a": difference.origin_a,
-        "origin_b": difference.origin_b,
+        "values": list(difference.values),
     }
+    if any(difference.origins):
+        described["origins"] = list(difference.origins)
+    if difference.ratio is not None:
+        described["ratio"] = difference.ratio
+    if difference.errors:
+        described |= {"standard_errors": list(difference.errors), "deviations": difference.deviations}
+    return described
 
 
-def _print_text(found: Sequence[Difference], a: Side, b: Side) -> None:
-    click.echo(f"{a.label} → {b.label}")
-    if not found:
-        click.echo("no difference")
+def _by_group(found: Sequence[Difference]) -> Iterator[tuple[str, list[Difference]]]:
     for group in GROUPS:
         members = [difference for difference in found if difference.group == group]
-        if not members:
-            continue
+        if members:
+            yield group, members
+
+
+def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
+    """Two sides: a line for each change."""
+    click.echo(" → ".join(side.label for side in sides))
+    if not found:
+        click.echo("no difference")
+    for group, members in _by_group(found):
         click.secho(group, bold=True)
         width = min(56, max(len(difference.key) for difference in members))
         for difference in members:
-            ratio = f"  ×{difference.ratio:.4g}" if difference.ratio is not None else ""
-            change = _value(difference.a)
-            if not difference.same:
-                change += f" → {_value(difference.b)}"
-            click.echo(f"  {difference.key:<{width}}  {change}{ratio}")
+            values = [_value(value) for value in difference.values]
+            change = values[0] if difference.same else " → ".join(values)
+            click.echo(f"  {difference.key:<{width}}  {change}{_notes(difference)}")
 
 
-def _print_markdown(found: Sequence[Difference], a: Side, b: Side) -> None:
+def _notes(difference: Difference) -> str:
+    ratio = f"  ×{difference.ratio:.4g}" if difference.ratio is not None else ""
+    deviations = difference.deviations
+    return ratio if deviations is None else f"{ratio}  ({deviations:.1f} standard errors)"
+
+
+def _print_tables(found: Sequence[Difference], sides: Sequence[Side], *, heading: str = "") -> None:
+    """A table for each group; of two sides with the ratio."""
     if not found:
-        click.echo("No difference.")
-    for group in GROUPS:
-        members = [difference for difference in found if difference.group == group]
-        if not members:
-            continue
-        click.echo(f"### {group}\n\n| key | {_cell(a.label)} | {_cell(b.label)} | ratio |\n| --- | --- | --- | --- |")
+        click.echo("No difference." if heading else "no difference")
+    for group, members in _by_group(found):
+        titles = ["key", *(side.label for side in sides), *(["ratio"] if len(sides) == 2 else [])]
+        rows = []
         for difference in members:
             ratio = f"{difference.ratio:.4g}" if difference.ratio is not None else ""
-            values = f"{_cell(_value(difference.a))} | {_cell(_value(difference.b))}"
-            click.echo(f"| {_cell(difference.key)} | {values} | {ratio} |")
-        click.echo()
+            values = [_value(value) for value in difference.values]
+            rows.append([difference.key, *values, *([ratio] if len(sides) == 2 else [])])
+        click.echo(click.style(heading + group, bold=not heading))
+        click.echo(("\n" if heading else "") + table(titles, rows) + "\n")
 
 
 def _value(value: Any) -> str:
-    return "—" if value is None else shown(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    if value is None:
+        return "—"
+    if isinstance(value, dict) and "use" in value:
+        own = {name: inner for name, inner in value.items() if name != "use"}
+        text = f"{value['use']} {value_text(own)}" if own else str(value["use"])
+        return text if len(text) <= TABLE_CHARACTERS else text[: TABLE_CHARACTERS - 1] + "…"
+    return shown(value)

@@ -1,15 +1,18 @@
-"""What differs between two recipes, or two runs, in the groups that matter to who compares experiments.
+"""What differs between recipes, or runs, in the groups that matter to who compares experiments.
 
-In: two sides: a resolved recipe and, for a run, its measured figures. Out: differences by group: identity (changes
-results), execution (does not), derived (follows from others), data, plugins, metrics. Not here: how they are printed.
+In: two or more sides: a resolved recipe each and, for a run, its measured figures. Out: differences by group: identity
+(changes results), execution (does not), derived (follows from others), data, plugins, metrics. A stage that was only
+renamed is compared with what it was; a table whose `use` changed is one difference. Not here: how they are printed.
 """
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from nanochat.recipe.notation import key_text
+from nanochat.recipe.renames import renamed_stages
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
 
 Group = Literal["identity", "execution", "derived", "data", "plugins", "metrics"]
@@ -20,7 +23,7 @@ _NAMES_ITSELF: KeyPath = ("name",)
 
 @attrs.frozen(kw_only=True)
 class Side:
-    """One of the two things compared."""
+    """One of the things compared."""
 
     label: str
     recipe: Recipe
@@ -30,6 +33,8 @@ class Side:
     """Distribution → version; empty values where it is not known."""
     figures: Mapping[str, float] = attrs.field(factory=dict)
     """A run: "stage.figure" → value."""
+    errors: Mapping[str, float] = attrs.field(factory=dict)
+    """A run: "stage.figure" → standard error, of those that have one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,97 +43,212 @@ class Difference:
 
     group: Group
     key: str
-    a: Any
-    b: Any
-    origin_a: str = ""
-    origin_b: str = ""
+    values: tuple[Any, ...]
+    """As each side has it. A table whose `use` differs: what is declared in it."""
+    origins: tuple[str, ...] = ()
+    errors: tuple[float | None, ...] = ()
+    """metrics: the standard error of each value."""
 
     @property
     def same(self) -> bool:
-        """Whether both sides have it alike."""
-        return _alike(self.a, self.b)
+        """Whether all sides have it alike."""
+        return all(_alike(self.values[0], value) for value in self.values[1:])
 
     @property
     def ratio(self) -> float | None:
-        """b over a, where both are numbers and that says something."""
-        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (self.a, self.b))
-        return self.b / self.a if numbers and self.a and not self.same else None
+        """The second of two sides over the first, where both are numbers and that says something."""
+        numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in self.values)
+        if len(self.values) != 2 or not numbers or self.same or not self.values[0]:
+            return None
+        return float(self.values[1] / self.values[0])
+
+    @property
+    def deviations(self) -> float | None:
+        """How many standard errors of the difference lie between two figures; below 2 says little."""
+        if len(self.values) != 2 or None in (*self.values, *self.errors) or not self.errors:
+            return None
+        error = math.hypot(*(e for e in self.errors if e is not None))
+        return abs(self.values[1] - self.values[0]) / error if error else None
 
 
-def diff(a: Side, b: Side, *, everything: bool = False) -> list[Difference]:
+def diff(sides: Sequence[Side], *, everything: bool = False) -> list[Difference]:
     """All differences, in the order of GROUPS, then of the recipes. everything: also what is the same."""
-    found = [*_values(a, b), *_data(a, b), *_plugins(a, b), *_metrics(a, b)]
+    renames = [renamed_stages(sides[0].recipe, side.recipe) for side in sides]
+    views = [_View.of(side, names) for side, names in zip(sides, renames, strict=True)]
+    folded = _changed_tables(views)
+    found = [
+        *_renamed(sides[0].recipe, renames),
+        *_values(views, folded),
+        *_data(views, folded),
+        *_plugins(views),
+        *_metrics(views),
+    ]
     kept = [difference for difference in found if everything or not difference.same]
     return sorted(kept, key=lambda difference: GROUPS.index(difference.group))
 
 
-def _values(a: Side, b: Side) -> Iterator[Difference]:
-    for path in _union(a.recipe.values, b.recipe.values):
-        if path == _NAMES_ITSELF:
-            continue
-        left, right = a.recipe.values.get(path), b.recipe.values.get(path)
-        yield Difference(
-            group=_group(path, a, b),
-            key=key_text(path),
-            a=left.value if left else None,
-            b=right.value if right else None,
-            origin_a=str(left.origin) if left else "",
-            origin_b=str(right.origin) if right else "",
+@attrs.frozen(kw_only=True)
+class _View:
+    """A side under the stage names of the first one."""
+
+    side: Side
+    values: Mapping[KeyPath, Value]
+    prints: Mapping[KeyPath, Mapping[str, Any]]
+    revisions: Mapping[str, int]
+    figures: Mapping[str, float]
+    errors: Mapping[str, float]
+
+    @classmethod
+    def of(cls, side: Side, names: Mapping[str, str]) -> "_View":
+        stages = side.recipe.stages.values()
+        prints = {path: found for stage in stages for path, found in stage.fingerprints.items()}
+        return cls(
+            side=side,
+            values={
+                _renamed_path(path, names): _renamed_value(leaf, names) for path, leaf in side.recipe.values.items()
+            },
+            prints={_renamed_path(path, names): found for path, found in prints.items()},
+            revisions=dict(_revisions(side)),
+            figures={_renamed_figure(name, names): value for name, value in side.figures.items()},
+            errors={_renamed_figure(name, names): value for name, value in side.errors.items()},
         )
 
+    def declared(self, table: KeyPath) -> dict[str, Any] | None:
+        """What was chosen in a table and below it, `use` first; None where the table is not there."""
+        if (*table, "use") not in self.values:
+            return None
+        found: dict[str, Any] = {"use": self.values[(*table, "use")].value}
+        for path, leaf in self.values.items():
+            if path[: len(table)] == table and not leaf.default and not self.derives(path, leaf):
+                inner = found
+                for name in path[len(table) : -1]:
+                    inner = inner.setdefault(name, {})
+                inner[path[-1]] = leaf.value
+        return found
 
-def _group(path: KeyPath, a: Side, b: Side) -> Group:
-    """Derived only where neither side set it: what one side sets by hand is a choice."""
-    there = [(side, leaf) for side in (a, b) if (leaf := side.recipe.values.get(path)) is not None]
-    if all(_derived(leaf, path, side) for side, leaf in there):
+    def derives(self, path: KeyPath, leaf: Value) -> bool:
+        """Whether a rule gave the value; of a run, its lock says so."""
+        return leaf.origin.kind == "derived" or key_text(path) in self.side.derived
+
+
+# Stages under other names
+
+
+def _renamed(first: Recipe, renames: Sequence[Mapping[str, str]]) -> Iterator[Difference]:
+    for name in first.stages:
+        values = tuple(next((new for new, old in names.items() if old == name), name) for names in renames)
+        if len(set(values)) > 1:
+            yield Difference(group="execution", key=f"stages.{name}: name", values=values)
+
+
+def _renamed_path(path: KeyPath, names: Mapping[str, str]) -> KeyPath:
+    return (path[0], names.get(path[1], path[1]), *path[2:]) if path[0] == "stages" and len(path) > 1 else path
+
+
+def _renamed_value(leaf: Value, names: Mapping[str, str]) -> Value:
+    prefix, _, stage = str(leaf.value).partition(":")
+    renamed = leaf.reference and prefix == "stage" and stage in names
+    return attrs.evolve(leaf, value=f"stage:{names[stage]}") if renamed else leaf
+
+
+def _renamed_figure(figure: str, names: Mapping[str, str]) -> str:
+    stage, dot, rest = figure.partition(".")
+    return f"{names.get(stage, stage)}{dot}{rest}"
+
+
+# Values
+
+
+def _changed_tables(views: Sequence[_View]) -> list[KeyPath]:
+    """The outermost tables whose `use` is not the same on all sides, or which not all of them have."""
+    found: list[KeyPath] = []
+    for path in _union(*(view.values for view in views)):
+        if path[-1] != "use" or _is_below(path, found):
+            continue
+        uses = [view.values[path].value if path in view.values else None for view in views]
+        if len(set(uses)) > 1:
+            found = [table for table in found if table[: len(path) - 1] != path[:-1]]
+            found.append(path[:-1])
+    return found
+
+
+def _is_below(path: KeyPath, tables: Sequence[KeyPath]) -> bool:
+    return any(path[: len(table)] == table for table in tables)
+
+
+def _values(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Difference]:
+    waiting = list(folded)
+    for path in _union(*(view.values for view in views)):
+        table = next((table for table in waiting if path[: len(table)] == table), None)
+        if table is not None:
+            waiting.remove(table)
+            use = (*table, "use")
+            yield Difference(
+                group=_group(use, views),
+                key=key_text(table),
+                values=tuple(view.declared(table) for view in views),
+                origins=_origins(use, views),
+            )
+        elif path != _NAMES_ITSELF and not _is_below(path, folded):
+            yield Difference(
+                group=_group(path, views),
+                key=key_text(path),
+                values=tuple(view.values[path].value if path in view.values else None for view in views),
+                origins=_origins(path, views),
+            )
+
+
+def _origins(path: KeyPath, views: Sequence[_View]) -> tuple[str, ...]:
+    return tuple(str(view.values[path].origin) if path in view.values else "" for view in views)
+
+
+def _group(path: KeyPath, views: Sequence[_View]) -> Group:
+    """Derived only where no side set it: what one side sets by hand is a choice."""
+    there = [(view, view.values[path]) for view in views if path in view.values]
+    if all(view.derives(path, leaf) for view, leaf in there):
         return "derived"
     return "identity" if any(leaf.identity for _, leaf in there) else "execution"
 
 
-def _derived(leaf: Value, path: KeyPath, side: Side) -> bool:
-    return leaf.origin.kind == "derived" or key_text(path) in side.derived
+# Data, plugins, metrics
 
 
-def _data(a: Side, b: Side) -> Iterator[Difference]:
-    left, right = _prints(a), _prints(b)
-    for path in _union(left, right):
-        facts_a, facts_b = left.get(path, {}), right.get(path, {})
-        for name in _union(facts_a, facts_b):
-            yield Difference(group="data", key=f"{key_text(path)}: {name}", a=facts_a.get(name), b=facts_b.get(name))
+def _data(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Difference]:
+    for path in _union(*(view.prints for view in views)):
+        if _is_below(path, folded):
+            continue
+        facts = [view.prints.get(path, {}) for view in views]
+        for name in _union(*facts):
+            values = tuple(found.get(name) for found in facts)
+            yield Difference(group="data", key=f"{key_text(path)}: {name}", values=values)
 
 
-def _prints(side: Side) -> dict[KeyPath, Mapping[str, Any]]:
-    return {path: found for stage in side.recipe.stages.values() for path, found in stage.fingerprints.items()}
+def _plugins(views: Sequence[_View]) -> Iterator[Difference]:
+    for key in _union(*(view.revisions for view in views)):
+        if all(key in view.revisions for view in views):  # else a `use` differs, and that is said
+            yield Difference(group="plugins", key=key, values=tuple(view.revisions[key] for view in views))
+    for name in _union(*(view.side.versions for view in views)):
+        yield Difference(group="plugins", key=name, values=tuple(view.side.versions.get(name) for view in views))
 
 
-def _plugins(a: Side, b: Side) -> Iterator[Difference]:
-    revisions_a, revisions_b = _revisions(a), _revisions(b)
-    for key in _union(revisions_a, revisions_b):
-        if key in revisions_a and key in revisions_b:  # else its `use` differs, and that is said
-            yield Difference(group="plugins", key=key, a=revisions_a[key], b=revisions_b[key])
-    for name in _union(a.versions, b.versions):
-        yield Difference(group="plugins", key=name, a=a.versions.get(name), b=b.versions.get(name))
-
-
-def _revisions(side: Side) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _revisions(side: Side) -> Iterator[tuple[str, int]]:
     for stage in side.recipe.stages.values():
-        found[f"stage {stage.use}: revision"] = stage.revision
+        yield f"stage {stage.use}: revision", stage.revision
         for kind, use, revision, _ in stage.components.values():
-            found[f"{kind} {use}: revision"] = revision
-    return found
+            yield f"{kind} {use}: revision", revision
 
 
-def _metrics(a: Side, b: Side) -> Iterator[Difference]:
-    if not (a.figures and b.figures):
+def _metrics(views: Sequence[_View]) -> Iterator[Difference]:
+    if sum(bool(view.figures) for view in views) < 2:
         return
-    for key in _union(a.figures, b.figures):
-        yield Difference(group="metrics", key=key, a=a.figures.get(key), b=b.figures.get(key))
+    for key in _union(*(view.figures for view in views)):
+        values = tuple(view.figures.get(key) for view in views)
+        yield Difference(group="metrics", key=key, values=values, errors=tuple(v.errors.get(key) for v in views))
 
 
-def _union(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> list[Any]:
-    """The keys of both, in a's order, then b's."""
-    return list(dict.fromkeys([*a, *b]))
+def _union(*tables: Mapping[Any, Any]) -> list[Any]:
+    """The keys of all, in the order of the first, then what the others add."""
+    return list(dict.fromkeys(key for table in tables for key in table))
 
 
 def _alike(a: Any, b: Any) -> bool:
