@@ -20,6 +20,7 @@ import pytest
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
+from nanochat.registry import load_registry
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.lease import is_held
 from nanochat.running.plan import Plan, make_plan
@@ -59,6 +60,7 @@ class House:
     """A home folder, a recipe in it, and the commands run there."""
 
     folder: Path
+    plugins: Path = LOOSE
 
     @property
     def recipe(self) -> Path:
@@ -75,7 +77,7 @@ class House:
         environment = {
             **os.environ,
             "NANOCHAT_HOME": home or str(self.folder / "home"),
-            "NANOCHAT_PLUGINS_DIR": str(LOOSE),
+            "NANOCHAT_PLUGINS_DIR": str(self.plugins),
         }
         environment |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         return subprocess.Popen(
@@ -92,8 +94,9 @@ class House:
         return self.call("run", str(self.recipe), *options)
 
     def plan(self, *overrides: str, fresh: Sequence[str] = (), machine: Machine = MACHINE) -> Plan:
-        recipe = load_recipe(self.recipe, overrides=overrides, machine=machine)
-        return make_plan(recipe, machine, Store(), fresh=fresh)
+        registry = load_registry()
+        recipe = load_recipe(self.recipe, overrides=overrides, registry=registry, machine=machine)
+        return make_plan(recipe, machine, Store(), registry, fresh=fresh)
 
     def actions(self, *overrides: str, fresh: Sequence[str] = ()) -> dict[str, str]:
         return {stage.name: stage.action for stage in self.plan(*overrides, fresh=fresh).stages}
@@ -286,7 +289,7 @@ def test_a_run_folder_tells_where_a_result_came_from(finished: House) -> None:
 
 def test_the_lock_of_a_run_plans_to_the_same_keys(finished: House) -> None:
     lock = load_recipe(find_run("counting").path / "recipe.lock.toml", machine=MACHINE)
-    again = make_plan(lock, MACHINE, Store())
+    again = make_plan(lock, MACHINE, Store(), load_registry())
     assert [stage.key for stage in again.stages] == [stage.key for stage in finished.plan().stages]
 
 

@@ -8,7 +8,8 @@ import click
 
 from nanochat.hardware import probe_machine
 from nanochat.recipe.load import load_recipe
-from nanochat.running.plan import Plan, make_plan
+from nanochat.registry import load_registry
+from nanochat.running.plan import Plan, PlannedStage, make_plan
 from nanochat.running.store import Store
 
 _STYLES = {"reuse": "green", "resume": "cyan", "run": "yellow", "blocked": "red"}
@@ -20,10 +21,14 @@ _STYLES = {"reuse": "green", "resume": "cyan", "run": "yellow", "blocked": "red"
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
     """Show what a run of RECIPE would do: reuse, resume, run or blocked, and why."""
-    machine = probe_machine()
-    plan = make_plan(load_recipe(recipe, overrides=overrides, machine=machine), machine, Store())
+    machine, registry = probe_machine(), load_registry()
+    loaded = load_recipe(recipe, overrides=overrides, registry=registry, machine=machine)
+    plan = make_plan(loaded, machine, Store(), registry)
     for warning in plan.recipe.warnings:
         click.echo(warning.render(), err=True)
+    for stage in plan.stages:
+        if stage.drift:
+            click.secho(f"warning: {stage.drift_warning()}", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps(plan.description(), indent=2, ensure_ascii=False, default=str))
     elif sys.stdout.isatty():
@@ -32,10 +37,27 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
         _print_lines(plan)
 
 
+def _why(stage: PlannedStage) -> str:
+    """One line: the reason, or how many changes are listed below it."""
+    return stage.why if len(stage.changes) < 2 else f"{len(stage.changes)} changes since {stage.since}"
+
+
+def _change_lines(stage: PlannedStage) -> list[str]:
+    """Several changes, field by field, each with the place of its new value."""
+    if len(stage.changes) < 2:
+        return []
+    width = max(len(change.field) for change in stage.changes)
+    shown = [(f"{change.field:<{width}}  {change.text}", change.origin) for change in stage.changes]
+    broad = min(60, max(len(line) for line, _ in shown))
+    return [f"{line:<{broad}}  {origin}".rstrip() for line, origin in shown]
+
+
 def _print_lines(plan: Plan) -> None:
     width = max(len(stage.name) for stage in plan.stages)
     for stage in plan.stages:
-        click.echo(f"{stage.name.ljust(width)}  {stage.action.ljust(7)}  {stage.key[:8]}  {stage.why}")
+        click.echo(f"{stage.name.ljust(width)}  {stage.action.ljust(7)}  {stage.key[:8]}  {_why(stage)}")
+        for line in _change_lines(stage):
+            click.echo(f"{' ' * width}    {line}")
     click.echo(f"run folder: {plan.run_folder}")
 
 
@@ -49,7 +71,8 @@ def _print_table(plan: Plan) -> None:
         table.add_column(title, no_wrap=title != "why")
     for stage in plan.stages:
         action = Text(stage.action, style=_STYLES[stage.action])
-        table.add_row(Text(stage.name), action, Text(stage.key[:8]), Text(stage.why))
+        why = Text("\n".join([_why(stage), *(f"  {line}" for line in _change_lines(stage))]))
+        table.add_row(Text(stage.name), action, Text(stage.key[:8]), why)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"run folder: {plan.run_folder}", markup=False, soft_wrap=True)

@@ -13,12 +13,17 @@ import attrs
 from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
 from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.registry import Registry
+from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
 from nanochat.running.keys import input_keys, run_digest, stage_keys
 from nanochat.running.store import CONFIG, StageFolder, Store
 
+CODE = "code"
+"""In a stage's config.json: the digests of the modules behind it when it was made."""
 Action = Literal["reuse", "resume", "run", "blocked"]
 _SHOWN_CHANGES = 4
+_SHOWN_MODULES = 3
 
 
 @attrs.frozen(kw_only=True)
@@ -32,8 +37,13 @@ class Change:
     origin: str = ""
     """Where the new value stands."""
 
+    @property
+    def text(self) -> str:
+        """What became of the field."""
+        return f"{self.old} → {self.new}" if self.old or self.new else "changed"
+
     def __str__(self) -> str:
-        change = f"{self.field} {self.old} → {self.new}" if self.old or self.new else f"{self.field} changed"
+        change = f"{self.field} {self.text}"
         return f"{change} ({self.origin})" if self.origin else change
 
 
@@ -47,6 +57,12 @@ class PlannedStage:
     action: Action
     why: str
     changes: tuple[Change, ...] = ()
+    since: str = ""
+    """run: the other result that `changes` are compared with."""
+    code: Mapping[str, str] = attrs.field(factory=dict)
+    """The modules behind the stage and their digests, as they are now."""
+    drift: tuple[str, ...] = ()
+    """reuse, resume: modules whose source has changed since, though no revision was raised."""
     fresh: bool = False
     """An old result is to be set aside first."""
 
@@ -70,8 +86,21 @@ class PlannedStage:
             "folder": str(self.folder.path),
             "action": self.action,
             "why": self.why,
+            "since": self.since,
             "changes": [attrs.asdict(change) for change in self.changes],
+            "drift": list(self.drift),
         }
+
+    def drift_warning(self) -> str:
+        """What is said where the result may be stale; empty where the code is what made it."""
+        if not self.drift:
+            return ""
+        shown = ", ".join(self.drift[:_SHOWN_MODULES])
+        more = f" and {len(self.drift) - _SHOWN_MODULES} more" if len(self.drift) > _SHOWN_MODULES else ""
+        return (
+            f"{self.name}: the code behind {self.folder.path.name} has changed since, and no revision was raised: "
+            f"{shown}{more}. If results change, --fresh {self.name}"
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -102,9 +131,12 @@ class Plan:
         }
 
 
-def make_plan(recipe: Recipe, machine: Machine, store: Store, *, fresh: Collection[str] = ()) -> Plan:
+def make_plan(
+    recipe: Recipe, machine: Machine, store: Store, registry: Registry, *, fresh: Collection[str] = ()
+) -> Plan:
     """Decide for every stage. `fresh`: stages to redo though a result is there; what follows them is redone too."""
-    planner = _Planner(recipe=recipe, keys=stage_keys(recipe), machine=machine, store=store, fresh=fresh)
+    keys = stage_keys(recipe)
+    planner = _Planner(recipe=recipe, keys=keys, machine=machine, store=store, registry=registry, fresh=fresh)
     for stage in recipe.stages.values():
         planner.planned[stage.name] = planner.plan(stage)
     run_folder = runs_dir() / f"{recipe.name}-{run_digest(planner.keys)[:8]}"
@@ -119,6 +151,7 @@ class _Planner:
     keys: Mapping[str, str]
     machine: Machine
     store: Store
+    registry: Registry
     fresh: Collection[str]
     planned: dict[str, PlannedStage] = attrs.field(factory=dict)
 
@@ -129,6 +162,7 @@ class _Planner:
         inputs = [self.planned[name] for name in dict.fromkeys(stage.inputs.values())]
         afresh = self._afresh(stage, inputs)
         changes: tuple[Change, ...] = ()
+        since = ""
         action: Action = "run"
         if folder.state == "done" and not afresh:
             action, why = "reuse", "finished " + str((folder.record or {}).get("finished", ""))[:16].replace("T", " ")
@@ -141,7 +175,10 @@ class _Planner:
         else:
             other = newest_other(stage, key, self.recipe, self.store)
             changes = tuple(changes_since(other, stage, self.recipe, self.keys)) if other else ()
-            why = _why_run(changes, other)
+            since = other.path.name if other else ""
+            why = _why_run(changes, since)
+        code = code_digests(stage, self.registry)
+        before = (read_json(folder.path / CONFIG) or {}).get(CODE) if action in ("reuse", "resume") else None
         return PlannedStage(
             stage=stage,
             key=key,
@@ -149,6 +186,9 @@ class _Planner:
             action=action,
             why=why,
             changes=changes,
+            since=since,
+            code=code,
+            drift=changed_modules(before, code) if before else (),
             fresh=bool(afresh) and action == "run",
         )
 
@@ -166,13 +206,12 @@ class _Planner:
         return missing(stage.hardware, self.machine) or for_inputs
 
 
-def _why_run(changes: tuple[Change, ...], other: StageFolder | None) -> str:
+def _why_run(changes: tuple[Change, ...], since: str) -> str:
     if not changes:
         return "no result yet"
     shown = "; ".join(str(change) for change in changes[:_SHOWN_CHANGES])
     more = f"; and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
-    assert other is not None
-    return f"{shown}{more}; since {other.path.name}"
+    return f"{shown}{more}; since {since}"
 
 
 def newest_other(stage: Stage, key: str, recipe: Recipe, store: Store) -> StageFolder | None:

@@ -34,7 +34,7 @@ from nanochat.running.home import check_home, disk_failure, is_disk_fault
 from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
-from nanochat.running.plan import Plan, PlannedStage, description_of, make_plan
+from nanochat.running.plan import CODE, Plan, PlannedStage, description_of, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
 from nanochat.running.provenance import now
 from nanochat.running.run_folder import EVENTS, RunFolder
@@ -66,8 +66,11 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
         display.say(warning.render())
     for name in (*request.fresh, request.until, request.start):
         _check_stage(recipe, name)
-    plan = make_plan(recipe, machine, store, fresh=request.fresh)
+    plan = make_plan(recipe, machine, store, registry, fresh=request.fresh)
     stages = _selected(plan, request)
+    for stage in stages:
+        if stage.drift:
+            display.say(f"warning: {stage.drift_warning()}")
     if request.dry_run:
         _show_dry_run(plan, stages, registry, display)
         return EXIT_DONE
@@ -149,7 +152,7 @@ class Walk:
     def _prepare(self, planned: PlannedStage) -> None:
         """Make the folder ready, say what begins."""
         folder = planned.folder
-        folder.open(description_of(planned.stage, self.plan.recipe, self._keys))
+        folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: dict(planned.code)})
         handover = Handover(folder.path)
         handover.clear()
         handover.write_inputs(self._inputs(planned.stage))
