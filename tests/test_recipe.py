@@ -1,7 +1,6 @@
 """The recipe language: merging, overrides, references, types, derivations, the lock, identity."""
 
 import math
-import random
 import subprocess
 import sys
 import tomllib
@@ -11,8 +10,6 @@ from typing import Any
 
 import pytest
 import tiny_plugin
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_plugin import CPU, EIGHT_GPUS, TINY, Sums, load, tiny_registry, write
 
 from nanochat.config import Artifact
@@ -526,73 +523,3 @@ def test_every_recipe_of_the_repository_loads_without_torch_and_its_lock_without
     arguments = [sys.executable, "-c", program, str(recipe), str(tmp_path / "recipe.lock.toml")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-# Whatever is written: a recipe or diagnostics, never anything else
-
-TOKENS = [
-    *("=", "[", "]", "{", "}", '"', "'", "\n", ".", ",", "#", "[[", "]]", "\r", "\t", "é", "\0", "[]", "{}", "-1"),
-    *("true", "auto", "from", "use", "stages", "extends", "unset", "nan", "1e999", "1979-05-27", "'*'", "9" * 30),
-    *("stage:tok", "path:", "path:/", "store:00000000", '"\\u0000"'),
-    *('{from = "stages"}', '{from = "stages.base"}', '{use = "sgd"}', "{use = 3}"),
-]
-
-
-def loaded_or_refused(path: Path, *overrides: str) -> None:
-    """No exception but an InputError whose diagnostics can be printed; what loads can be locked."""
-    try:
-        recipe = load(path, *overrides)
-    except InputError as fault:
-        refused = fault
-    else:
-        assert tomllib.loads(lock_text(recipe))
-        return
-    assert refused.diagnostics
-    assert all(found.render().encode() for found in refused.diagnostics)
-
-
-@st.composite
-def mutated(draw: st.DrawFn) -> bytes:
-    """The tiny recipe after a few edits of its text, lines, values or bytes."""
-    generator = random.Random(draw(st.integers(0, 2**32)))
-    text = TINY
-    for _ in range(generator.randint(1, 4)):
-        lines = text.split("\n")
-        spot = generator.randrange(len(lines))
-        edit = generator.randrange(6)
-        if edit == 0:
-            lines[spot] = lines[generator.randrange(len(lines))]
-        elif edit == 1:
-            del lines[spot]
-        elif edit == 2:
-            lines.insert(
-                spot, generator.choice(["k", "use", "from", "steps", "match"]) + " = " + generator.choice(TOKENS)
-            )
-        elif edit == 3 and "=" in lines[spot]:
-            lines[spot] = lines[spot].split("=")[0] + "= " + generator.choice(TOKENS)
-        elif edit == 4:
-            column = generator.randrange(len(lines[spot]) + 1)
-            lines[spot] = lines[spot][:column] + generator.choice(TOKENS) + lines[spot][column:]
-        else:
-            lines[spot], lines[0] = lines[0], lines[spot]
-        text = "\n".join(lines)
-    content = bytearray(text.encode())
-    for _ in range(generator.choice([0, 0, 0, 1, 3])):
-        content[generator.randrange(len(content))] = generator.randrange(256)
-    return bytes(content)
-
-
-@given(mutated())
-@settings(max_examples=400, deadline=None)
-def test_a_mutated_recipe_is_loaded_or_refused_with_diagnostics(tmp_path_factory: Any, content: bytes) -> None:
-    path = tmp_path_factory.getbasetemp() / "mutated.toml"
-    path.write_bytes(content)
-    loaded_or_refused(path)
-
-
-@given(st.text(max_size=40) | st.sampled_from(TOKENS).map(lambda token: f"stages.base.steps={token}"))
-@settings(max_examples=200, deadline=None)
-def test_any_set_argument_is_taken_or_refused_with_diagnostics(tmp_path_factory: Any, argument: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "set.toml"
-    path.write_text(TINY)
-    loaded_or_refused(path, argument)
