@@ -37,6 +37,8 @@ class _Expansion:
     def __init__(self, tree: Table, problems: Problems) -> None:
         self._tree, self._problems = tree, problems
         self._done: dict[Path, Node] = {}
+        self._lost: set[Path] = set()
+        """What lies on the way of a reference that was reported."""
         self._active: list[Path] = []
         self._nodes = 0
 
@@ -55,6 +57,8 @@ class _Expansion:
         """A node without `from` in or below it. `asked`: the reference that led here."""
         if isinstance(node, Leaf):
             return node
+        if path in self._lost:
+            raise _Broken
         if path in self._done:
             return self._done[path]
         origin = node.items.get(FROM)
@@ -66,6 +70,9 @@ class _Expansion:
             if isinstance(node, Table):
                 node = self._inside(path, node)
             self._done[path] = node
+        except _Broken:
+            self._lost.add(path)
+            raise
         finally:
             self._active.pop()
         return node

@@ -17,6 +17,8 @@ from nanochat.recipe.tree import DEEPEST
 
 MOST_FAULTS = 20
 """More wrong lines are not looked for: the text is something else than TOML."""
+_LONG_KEY = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
+"""tomllib needs time that grows with the square of a dotted key's length."""
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _TWICE = re.compile(r"cannot (?:declare|mutate|overwrite|redefine)|twice", re.IGNORECASE)
 _NAMED = re.compile(r"(?:declare|namespace) (\(.*\))")
@@ -24,6 +26,8 @@ _NAMED = re.compile(r"(?:declare|namespace) (\(.*\))")
 
 def parse(text: str, name: str) -> dict[str, Any]:
     """The values of a text that diagnostics call `name`. InputError E106."""
+    if _LONG_KEY.search(text):
+        raise _too_deep(name)
     try:
         values = tomllib.loads(text)
     except RecursionError:
