@@ -35,24 +35,54 @@ class Machine:
     """What was found on this machine."""
 
     cuda_devices: int
+    """NVIDIA's, or AMD's, which torch calls cuda as well."""
     mps: bool
     cpu_cores: int
     memory_bytes: int
     name: str
+    xpu_devices: int = 0
+    """Intel's GPUs, a processor's own included."""
 
 
-def probe_machine() -> Machine:
-    """Look at the machine through the operating system alone: milliseconds, no driver is loaded."""
+def probe_machine(root: Path = Path("/")) -> Machine:
+    """Look at the machine through the operating system alone: milliseconds, no driver is loaded.
+
+    root: where proc, dev and sys are.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    present = len(list(Path("/proc/driver/nvidia/gpus").glob("*"))) or len(list(Path("/dev").glob("nvidia[0-9]*")))
+    present = _nvidia_devices(root) or _amd_devices(root)
     cuda = present if visible is None else min(present, len([v for v in visible.split(",") if v not in ("", "-1")]))
     try:
         cores = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not Linux
         cores, memory = os.cpu_count() or 1, 0
-    apple = platform.system() == "Darwin" and platform.machine() == "arm64"
-    return Machine(cuda_devices=cuda, mps=apple, cpu_cores=cores, memory_bytes=memory, name=platform.platform())
+    return Machine(
+        cuda_devices=cuda,
+        mps=platform.system() == "Darwin" and platform.machine() == "arm64",
+        cpu_cores=cores,
+        memory_bytes=memory,
+        name=platform.platform(),
+        xpu_devices=sum(_text(path) == "0x8086" for path in root.glob("sys/class/drm/renderD*/device/vendor")),
+    )
+
+
+def _nvidia_devices(root: Path) -> int:
+    found = len(list(root.glob("proc/driver/nvidia/gpus/*"))) or len(list(root.glob("dev/nvidia[0-9]*")))
+    # Windows' Linux has one device file for all, and the driver's library in a place of its own.
+    return found or int((root / "dev/dxg").exists() and (root / "usr/lib/wsl/lib/libcuda.so.1").exists())
+
+
+def _amd_devices(root: Path) -> int:
+    """The kernel's compute nodes that are no processors."""
+    return sum(_text(path) not in ("", "0") for path in root.glob("sys/class/kfd/kfd/topology/nodes/*/gpu_id"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def default_device(machine: Machine) -> str:
@@ -67,11 +97,10 @@ def default_dtype(device: str) -> str:
 
 def missing(hardware: Hardware, machine: Machine) -> str:
     """Why this machine cannot run a stage on that hardware, or an empty string."""
-    if hardware.device == "cuda":
-        wanted = hardware.nproc_per_node
-        if machine.cuda_devices < wanted:
-            found = f"this machine has {machine.cuda_devices}" if machine.cuda_devices else "this machine has none"
-            return f"asks for {wanted} CUDA device{'s' if wanted > 1 else ''}; {found}"
-    if hardware.device == "mps" and not machine.mps:
-        return "asks for an Apple GPU; this machine has none"
-    return ""
+    wanted, device = hardware.nproc_per_node, hardware.device
+    there = {"cuda": machine.cuda_devices, "xpu": machine.xpu_devices, "mps": int(machine.mps)}.get(device, wanted)
+    if there >= wanted:
+        return ""
+    names = {"cuda": "CUDA device", "xpu": "Intel GPU", "mps": "Apple GPU"}
+    asked = f"{wanted} {names[device]}s" if wanted > 1 else f"one {names[device]}"
+    return f"asks for {asked}; this machine has {there or 'none'}"
