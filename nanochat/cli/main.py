@@ -114,10 +114,11 @@ def _known(fault: Exception) -> int:
         fault = wrong_input("E401", said, help="check the path and its permissions; NANOCHAT_HOME moves the home")
     if not isinstance(fault, NanochatError):
         raise fault
-    for diagnostic in fault.diagnostics:
-        click.echo(_coloured(diagnostic), err=True)
+    click.echo("\n\n".join(_coloured(diagnostic) for diagnostic in fault.diagnostics), err=True)
     if len(fault.diagnostics) > 1:
-        click.echo(f"{len(fault.diagnostics)} errors", err=True)
+        click.echo(
+            f"\n{len(fault.diagnostics)} errors; `nanochat explain {fault.diagnostics[0].code}` says more", err=True
+        )
     return fault.exit_code
 
 
