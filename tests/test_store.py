@@ -1,11 +1,13 @@
 """The store: keys, folders, records, leases, and the home folder they lie in."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -280,6 +282,36 @@ def test_a_lease_is_held_by_one_process_whose_death_frees_it(tmp_path: Path) -> 
     with lease(folder, what="stage `base`"):
         assert is_held(folder)
     assert not is_held(folder)
+
+
+def test_asking_whether_a_lease_is_held_keeps_no_runner_out(tmp_path: Path) -> None:
+    with lease(tmp_path, what="the run"):
+        pass
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            is_held(tmp_path)
+
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for asker in askers:
+        asker.start()
+    try:
+        for _ in range(100):
+            with lease(tmp_path, what="the run"):
+                assert is_held(tmp_path)
+    finally:
+        done.set()
+        for asker in askers:
+            asker.join()
+
+
+def test_those_who_ask_do_not_take_one_another_for_a_holder(tmp_path: Path) -> None:
+    with lease(tmp_path, what="the run"):
+        pass
+    with (tmp_path / "lease").open() as asked:
+        fcntl.flock(asked, fcntl.LOCK_SH)
+        assert not is_held(tmp_path)
 
 
 ORPHANING = """

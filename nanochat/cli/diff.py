@@ -4,7 +4,6 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -70,10 +69,10 @@ def _side(argument: str) -> Side:
 
 def _figures(run: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
     """What a run's finished stages measured."""
-    for stage in run.plan.get("stages", []):
-        record = read_json(Path(stage["folder"]) / RECORD) or {}
+    for stage in run.stages:
+        record = read_json(stage.folder.path / RECORD) or {}
         for name, figure in record.get("figures", {}).items():
-            yield f"{stage['stage']}.{name}", figure
+            yield f"{stage.name}.{name}", figure
 
 
 def _described(difference: Difference) -> dict[str, Any]:

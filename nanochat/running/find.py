@@ -7,7 +7,6 @@ In: what a person writes as CHECKPOINT on a command line. Out: a folder. Nothing
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -98,7 +97,7 @@ def _stage_folder(name: str, *, finished: bool) -> StageFolder:
         if not slash:
             raise
     found = find_run(run)
-    names = [planned["stage"] for planned in found.plan.get("stages", [])]
+    names = [planned.name for planned in found.stages]
     if stage not in names:
         raise wrong_input(
             "E405", f"run `{found.path.name}` has no stage `{stage}`", help=f"its stages are {', '.join(names)}"
@@ -108,9 +107,7 @@ def _stage_folder(name: str, *, finished: bool) -> StageFolder:
 
 def _of_run(run: RunFolder, stage: str | None = None) -> list[StageFolder]:
     """The folders of a run's stages that produce checkpoints; the chat models last, as in the plan."""
-    planned: list[dict[str, Any]] = [p for p in run.plan.get("stages", []) if p["produces"] == "checkpoint"]
-    chosen = [p for p in planned if stage in (None, p["stage"])]
-    return [StageFolder(path=Path(p["folder"]), key=p["key"]) for p in chosen]
+    return [s.folder for s in run.stages if s.produces == "checkpoint" and stage in (None, s.name)]
 
 
 def _wanted(folders: Iterable[StageFolder], name: str, *, finished: bool) -> StageFolder:

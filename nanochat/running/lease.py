@@ -3,11 +3,16 @@
 An flock on the file `lease`, so that a crash frees it. The descriptor is handed on to the processes that are started
 to do the work: as long as one of them lives, nobody else gets in, even if the runner was killed. Who holds it stands
 in the file.
+
+Whoever only asks takes the lock shared, for a moment. A runner that comes in this moment can tell it from a holder,
+whose lock is exclusive, and tries again: `nanochat runs` disturbs no run.
 """
 
 import fcntl
 import os
+import random
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +24,7 @@ from nanochat.errors import InputError, wrong_input
 from nanochat.running.json_file import canonical, read_json
 
 FILE = "lease"
+_RETRY_SECONDS = 0.01
 
 
 @attrs.frozen(kw_only=True)
@@ -55,30 +61,38 @@ def lease(folder: Path, *, what: str) -> Iterator[Lease]:
 def is_held(folder: Path) -> bool:
     """Whether someone works in the folder at this moment."""
     try:
-        descriptor = os.open(folder / FILE, os.O_RDWR)
+        descriptor = os.open(folder / FILE, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _locked(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
-    return False
 
 
 def _acquire(folder: Path, what: str) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise _busy(folder, what) from None
-        if _is_still_there(folder / FILE, descriptor):
-            return descriptor
-        os.close(descriptor)  # the folder was moved aside between open and flock
+        if _locked(descriptor, fcntl.LOCK_EX):
+            if _is_still_there(folder / FILE, descriptor):
+                return descriptor
+            os.close(descriptor)  # the folder was moved aside between open and flock
+            continue
+        only_asked = _locked(descriptor, fcntl.LOCK_SH)
+        os.close(descriptor)
+        if not only_asked:
+            raise _busy(folder, what)
+        time.sleep(random.uniform(0, _RETRY_SECONDS))  # unequal waits: two runners in this place part
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Take a lock unless somebody's excludes it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_still_there(path: Path, descriptor: int) -> bool:

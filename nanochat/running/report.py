@@ -42,11 +42,10 @@ class FinishedStage:
 def finished_stages(run: RunFolder) -> list[FinishedStage]:
     """The run's stages that are done, in the plan's order."""
     found = []
-    for planned in run.plan.get("stages", []):
-        folder = StageFolder(path=Path(planned["folder"]), key=planned["key"])
-        record = folder.record
+    for stage in run.stages:
+        record = stage.folder.record
         if record is not None:
-            found.append(FinishedStage(name=planned["stage"], folder=folder, record=record))
+            found.append(FinishedStage(name=stage.name, folder=stage.folder, record=record))
     return found
 
 

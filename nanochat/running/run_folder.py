@@ -18,6 +18,7 @@ from nanochat.registry import Registry
 from nanochat.running import provenance
 from nanochat.running.json_file import append_line, read_json, write_bytes, write_json, write_text
 from nanochat.running.plan import Plan
+from nanochat.running.store import StageFolder, Store
 
 LOCK = "recipe.lock.toml"
 PLAN = "plan.json"
@@ -26,6 +27,16 @@ EVENTS = "events.jsonl"
 REPORT = "report.md"
 PATCH = "dirty.patch"
 SOURCES = "sources"
+
+
+@attrs.frozen(kw_only=True)
+class RunStage:
+    """A stage of a run, as its plan has it."""
+
+    name: str
+    use: str
+    produces: str
+    folder: StageFolder
 
 
 @attrs.frozen
@@ -58,6 +69,24 @@ class RunFolder:
     def plan(self) -> dict[str, Any]:
         """plan.json; empty where there is none."""
         return read_json(self.path / PLAN) or {}
+
+    @property
+    def store(self) -> Store:
+        """The store beside the runs folder: both move together, and a run elsewhere has its own."""
+        return Store(self.path.parent.with_name("store"))
+
+    @property
+    def stages(self) -> list[RunStage]:
+        """The planned stages, with their folders as they lie now: the plan says where they lay when it was made."""
+        return [
+            RunStage(
+                name=planned["stage"],
+                use=planned.get("use", ""),
+                produces=planned.get("produces", ""),
+                folder=self.store.located(planned["stage"], planned.get("key", ""), Path(planned["folder"])),
+            )
+            for planned in self.plan.get("stages", [])
+        ]
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -96,6 +96,12 @@ class Store:
                     return StageFolder(path=path, key=key)
         raise AssertionError(f"no folder name is left for {key}")
 
+    def located(self, stage: str, key: str, noted: Path) -> StageFolder:
+        """The folder of a key that was noted somewhere: in this store, under the name that it had; else where noted."""
+        here = self.root / noted.name
+        folder = StageFolder(path=here, key=key) if _key_of(here) == key else self.folder(stage, key)
+        return folder if folder.path.exists() or not noted.exists() else StageFolder(path=noted, key=key)
+
     def by_key(self, key: str) -> StageFolder:
         """The finished folder of a `store:KEY` reference, by the key or its beginning. InputError E405."""
         matching = [f for f in self if f.key.startswith(key) and f.record is not None]
