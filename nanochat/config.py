@@ -35,6 +35,8 @@ class Rules:
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
     finite: bool = True
+    name: bool = False
+    """The text is a name: letters, digits, `_` and `-`."""
     derive: str = ""
     """The derivation that fills "auto"."""
     kind: str = ""
@@ -59,6 +61,7 @@ def option(
     maximum: float | None = None,
     choices: tuple[Any, ...] = (),
     finite: bool = True,
+    name: bool = False,
     derive: str = "",
 ) -> Any:
     """A plain value. Without a default the recipe must give it; with `derive` the default is "auto"."""
@@ -71,6 +74,7 @@ def option(
         maximum=maximum,
         choices=choices,
         finite=finite,
+        name=name,
         derive=derive,
     )
     if isinstance(default, dict | list):

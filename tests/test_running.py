@@ -252,6 +252,7 @@ def test_a_run_goes_through_all_stages_and_each_takes_what_the_one_before_made(f
     assert two["figures"]["count.count"]["value"] == 9.0
     assert grade["figures"] == {"counting.accuracy": {"value": 1.0, "n": 200, "standard_error": 0.01}}
     assert two["artifact"] == "checkpoints/step_000005"
+    assert (two["tag"], "tag" in grade) == ("counted", False)
     assert (two["use"], two["produces"], two["device"], two["world_size"]) == ("count", "checkpoint", "cpu", 1)
     steps = [json.loads(line)["step"] for line in (finished.stage("two") / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5]
@@ -454,15 +455,19 @@ def test_a_checkpoint_is_found_by_nothing_run_stage_folder_and_step(finished: Ho
     assert find_checkpoint(f"{finished.stage('one').name}@4") == one / "step_000004"
     assert find_checkpoint(str(finished.stage("one"))) == one / "step_000004"
     assert find_checkpoint(str(one / "step_000004")) == one / "step_000004"
+    assert find_checkpoint(record_of(finished.stage("one"))["key"][:8]) == one / "step_000004"
+    assert find_checkpoint("counting@4") == one / "step_000004"
 
 
 @pytest.mark.parametrize(
     "argument, said",
     [
-        ("nothing-like-it", "there is no run `nothing-like-it`"),
+        ("nothing-like-it", "there is no run, stage, tag or checkpoint `nothing-like-it`"),
+        ("countin", "did you mean `counting`"),
+        ("counting/tow", "its stages are one, two, grade"),
         ("counting/three", "has no stage `three`"),
         ("counting/grade", "has no finished model"),
-        ("counting/one@7", "no checkpoint of step 7"),
+        ("counting/one@7", "`counting/one` has no checkpoint of step 7\n  = help: steps in checkpoints/: one-"),
         ("counting/one@last", "is no step"),
     ],
 )

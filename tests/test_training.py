@@ -97,7 +97,7 @@ def stage(
         "rest": group("rest", "adamw", ["[!b]*", "backout_lambda"], lr=0.01),
     }
     config = PretrainConfig(
-        tokenizer=None, model=None, data={}, optim=optim, steps=12, total_batch_size=128, log_every=1,
+        tokenizer=None, model=None, data={}, optim=optim, steps=12, total_batch_size=128, log_every=1, tag=CONFIG.tag(),
         schedule=ScheduleConfig(warmup_steps=2), **changes,
     )  # type: ignore[arg-type]  # fmt: skip
     model = GPT(CONFIG)
@@ -191,7 +191,7 @@ def test_a_checkpoint_gives_back_model_and_tokenizer(tmp_path: Path, tokenizer: 
     ids = torch.randint(0, 300, (2, 16))
     assert torch.equal(loaded.model(ids), made.model(ids))
     assert loaded.tokenizer.encode("to be") == tokenizer.encode("to be")
-    assert loaded.meta["step"] == 12
+    assert (loaded.meta["step"], loaded.meta["tag"]) == (12, "d2_w32_h2")
 
 
 def test_at_most_two_checkpoints_are_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:

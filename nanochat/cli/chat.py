@@ -24,7 +24,10 @@ HELP = "/reset begins anew · /quit or Ctrl-D ends · Ctrl-C stops an answer"
 @sampling_options
 @device_option
 def command(checkpoint: str | None, prompt: str | None, system: str | None, device: str, **sampling: Any) -> None:
-    """Talk to CHECKPOINT: a run, RUN/STAGE, NAME@STEP or a folder; without one, to the newest finished chat model."""
+    """Talk to CHECKPOINT; without one, to the newest finished chat model.
+
+    CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder.
+    """
     settings = Sampling(**sampling)  # what is wrong with it is said before a model is loaded
     interactive = prompt is None and sys.stdin.isatty()
     question = "" if interactive else given_prompt(prompt)

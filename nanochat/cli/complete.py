@@ -17,7 +17,10 @@ from nanochat.inference.sampling import Sampling
 @sampling_options
 @device_option
 def command(checkpoint: str | None, prompt: str | None, device: str, **sampling: Any) -> None:
-    """Print a text and how CHECKPOINT continues it: a run, RUN/STAGE (quickstart/base), NAME@STEP or a folder."""
+    """Print a text and how CHECKPOINT continues it.
+
+    CHECKPOINT is a run, RUN/STAGE (quickstart/base), a tag (d4_w192_h3), a key, NAME@STEP or a folder.
+    """
     settings = Sampling(**sampling)
     text = given_prompt(prompt)
     engine, _ = open_engine(checkpoint, device=device, rows=1)

@@ -14,7 +14,10 @@ from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, o
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Answers written at once.")
 @device_option
 def command(checkpoint: str | None, host: str, port: int, rows: int, device: str) -> None:
-    """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and /v1/chat/completions."""
+    """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and /v1/chat/completions.
+
+    CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder.
+    """
     from nanochat.serving.server import address, bind
 
     bound = bind(host, port)  # first: a port in use is known before a model is loaded

@@ -55,6 +55,10 @@ class GPTConfig:
             found.append(f"dim {self.dim} is too small for the smear's and value embeddings' gates: at least 24")
         return found
 
+    def tag(self) -> str:
+        """What checkpoints of this shape are called."""
+        return f"d{self.depth}_w{self.dim}_h{self.n_head}"
+
     @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding tables."""

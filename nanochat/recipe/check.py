@@ -8,7 +8,7 @@ from typing import Any
 
 from nanochat.config import Rules
 from nanochat.recipe.draft import Cell
-from nanochat.recipe.notation import described, key_text, shown, value_text
+from nanochat.recipe.notation import LONGEST_NAME, described, is_name, key_text, shown, value_text
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.strict import Mismatch, UnknownType, anchored, structure, type_text
 from nanochat.recipe.tree import Leaf
@@ -53,6 +53,8 @@ def range_fault(value: Any, rules: Rules) -> str:
         return "it must be finite"
     if rules.choices and value is not None and value not in rules.choices:
         return f"it is one of {', '.join(value_text(choice) for choice in rules.choices)}"
+    if rules.name and isinstance(value, str) and not is_name(value):
+        return f"it is a name: letters, digits, `_` and `-`, at most {LONGEST_NAME}"
     if isinstance(value, int | float) and not isinstance(value, bool):
         # Written so that nan, which compares with nothing, is out of any range.
         if rules.minimum is not None and not value >= rules.minimum:

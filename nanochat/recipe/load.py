@@ -21,13 +21,13 @@ from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
 from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
-from nanochat.recipe.notation import is_bare
+from nanochat.recipe.notation import LONGEST_NAME, is_bare, is_name
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.reference import follow_references
 from nanochat.recipe.requirements import check_requirements
 from nanochat.recipe.resolved import Recipe, Stage
-from nanochat.recipe.schema import LONGEST_NAME, Schema
+from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
 from nanochat.recipe.text import check_readable
 from nanochat.recipe.tree import Leaf, Table, find, merge
@@ -113,7 +113,7 @@ def _check_format(tree: Table, source: Source, problems: Problems) -> None:
 
 
 def _check_name(name: str, tree: Table, problems: Problems) -> None:
-    if is_bare(name) and len(name) <= LONGEST_NAME and not name.startswith("-"):
+    if is_name(name):
         return
     node = tree.items.get("name")
     message = "a recipe's name becomes a folder's: letters, digits, `_` and `-`, "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
+LONGEST_NAME = 64
 SHOWN_CHARACTERS = 60
 """A longer value is cut in messages."""
 
@@ -19,6 +20,11 @@ SHOWN_CHARACTERS = 60
 def is_bare(name: str) -> bool:
     """Whether a key needs no quotes."""
     return _BARE.match(name) is not None
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of something that is called by it on the command line, or is a folder."""
+    return is_bare(text) and len(text) <= LONGEST_NAME and not text.startswith("-")
 
 
 def key_text(path: Iterable[str]) -> str:

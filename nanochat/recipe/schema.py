@@ -16,7 +16,7 @@ from nanochat.errors import InputError, Location
 from nanochat.hardware import Hardware
 from nanochat.recipe.draft import Cell, Draft, Field, Link, Part, RecipeDraft, StageDraft
 from nanochat.recipe.header import Header
-from nanochat.recipe.notation import described, is_bare, key_text, shown_key
+from nanochat.recipe.notation import LONGEST_NAME, described, is_name, key_text, shown_key
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.resolved import KeyPath
 from nanochat.recipe.strict import config_in
@@ -24,7 +24,6 @@ from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge
 from nanochat.registry import Registry
 
 OUTSIDE_HEADER = ("format", "stages", "hardware", "lock")
-LONGEST_NAME = 64
 
 
 @attrs.frozen(kw_only=True)
@@ -277,7 +276,7 @@ class Schema:
         return part
 
     def _good_name(self, name: str, kind: str, at: Location | None) -> bool:
-        if is_bare(name) and len(name) <= LONGEST_NAME and not name.startswith("-"):
+        if is_name(name):
             return True
         self._problems.add(
             "E104",

@@ -1,51 +1,47 @@
-"""Finding what was made: runs by name, checkpoints by run, stage, step or path.
+"""Finding what was made: runs by name; checkpoints by run, stage, tag, key or path.
 
-In: what a person writes as CHECKPOINT on a command line. Out: a folder. Nothing is loaded here.
+In: what a person writes as RUN or CHECKPOINT on a command line. Out: a run, or a checkpoint's folder. Nothing is loaded
+here.
 
-    quickstart · quickstart-1f0a9c22 · quickstart/sft · base-91be77d0 · base-91be77d0@400 · some/folder · (nothing)
+    quickstart · quickstart-1f0a9c22 · quickstart/sft · d4_w192_h3 · base-91be77d0 · 91be77d0 · some/folder · (nothing)
+
+Each but the last two may be followed by @STEP. Where a name fits several results, the newest finished one is meant.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
-from nanochat.errors import InputError, wrong_input
+from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import expanded, runs_dir
+from nanochat.running.json_file import read_json
 from nanochat.running.run_folder import PLAN, RunFolder
-from nanochat.running.store import CHECKPOINTS, StageFolder, Store, checkpoint_folder, checkpoint_steps
+from nanochat.running.store import CHECKPOINTS, StageFolder, Store, checkpoint_folder, checkpoint_steps, folder_at
 
 MANIFEST = "MANIFEST.json"
 """What makes a folder a checkpoint."""
+META = "meta.json"
+KEY_CHARACTERS = 8
+"""The least of a key that names a result."""
 _TRAIN = "train one: nanochat-run recipes/quickstart.toml"
 
 
-@attrs.frozen(kw_only=True)
-class Found:
-    """A stage's folder in the store and what is known of it."""
-
-    name: str
-    use: str
-    folder: StageFolder
-
-    @property
-    def finished(self) -> str:
-        """When, as ISO text; empty where it is not finished."""
-        return str((self.folder.record or {}).get("finished", ""))
-
-
 def find_checkpoint(argument: str | None = None) -> Path:
-    """The folder of a checkpoint. InputError E405 where there is none."""
+    """The folder of a checkpoint. InputError E405 where there is none, or the name may mean several things."""
     if argument is None:
-        return _newest().artifact
+        return _newest_model().artifact
     place = expanded(argument)
     if (place / MANIFEST).is_file():
         return place.absolute()
     name, at, step = argument.rpartition("@") if "@" in place.name else (argument, "", "")
     if at and not step.isdecimal():
         raise wrong_input("E405", f"`@{step}` is no step", help="write NAME@STEP, for example quickstart/base@400")
-    folder = _stage_folder(name, finished=not at)
-    return _at_step(folder, int(step)) if at else folder.artifact
+    folders = _meant(name)
+    if at:
+        return _at_step(name, folders, int(step))
+    finished = [folder for folder in folders if folder.record is not None]
+    if not finished:
+        raise wrong_input("E405", f"`{name}` has no finished model", help=_unfinished(folders))
+    return finished[-1].artifact
 
 
 def find_run(argument: str | None = None) -> RunFolder:
@@ -55,14 +51,12 @@ def find_run(argument: str | None = None) -> RunFolder:
         if runs:
             return runs[0]
         raise wrong_input("E405", "there is no run yet", help=_TRAIN)
-    place = expanded(argument)
-    if (place / PLAN).exists():
-        return RunFolder(place.absolute())
-    for run in runs:
-        if argument in (run.path.name, run.plan.get("recipe")):
-            return run
+    found = _runs_called(argument, runs)
+    if found:
+        return found[0]
     known = ", ".join(run.path.name for run in runs[:8]) or "none"
-    raise wrong_input("E405", f"there is no run `{argument}`", help=f"the runs there are: {known}")
+    near = did_you_mean(argument, [name for run in runs for name in _names(run)])
+    raise wrong_input("E405", f"there is no run `{argument}`", help=near or f"the runs there are: {known}")
 
 
 def list_runs() -> list[RunFolder]:
@@ -71,61 +65,115 @@ def list_runs() -> list[RunFolder]:
     return [RunFolder(path.parent) for path in sorted(plans, key=lambda p: p.stat().st_mtime, reverse=True)]
 
 
-def _newest() -> StageFolder:
+def tag_of(folder: StageFolder) -> str:
+    """The tag of a stage's checkpoints, as its record has it, or its newest checkpoint; empty where they have none."""
+    described = folder.record
+    if described is None and folder.last_checkpoint is not None:
+        described = read_json(checkpoint_folder(folder.path, folder.last_checkpoint) / META)
+    return str((described or {}).get("tag", ""))
+
+
+def _newest_model() -> StageFolder:
     """The newest finished chat model; where nothing was finetuned, the newest pretrained one."""
-    made = [_found(folder) for folder in Store() if (folder.record or {}).get("produces") == "checkpoint"]
-    chosen = [found for found in made if found.use != "pretrain"] or made
+    made = [folder for folder in _in_order(list(Store())) if (folder.record or {}).get("produces") == "checkpoint"]
+    chosen = [folder for folder in made if (folder.record or {}).get("use") != "pretrain"] or made
     if not chosen:
         raise wrong_input("E405", "there is no finished model yet", help=_TRAIN)
-    return max(chosen, key=lambda found: found.finished).folder
+    return chosen[-1]
 
 
-def _found(folder: StageFolder) -> Found:
-    record = folder.record or {}
-    return Found(name=str(record.get("stage")), use=str(record.get("use")), folder=folder)
-
-
-def _stage_folder(name: str, *, finished: bool) -> StageFolder:
-    """The folder that RUN, RUN/STAGE, or a store folder's name or path stands for."""
-    stored = [folder for folder in Store() if folder.path.name == name or folder.path == Path(name).absolute()]
-    if stored:
-        return _wanted(stored, name, finished=finished)
-    try:
-        return _wanted(_of_run(find_run(name)), name, finished=finished)
-    except InputError:
-        run, slash, stage = name.rpartition("/")
-        if not slash:
-            raise
-    found = find_run(run)
-    names = [planned.name for planned in found.stages]
-    if stage not in names:
-        raise wrong_input(
-            "E405", f"run `{found.path.name}` has no stage `{stage}`", help=f"its stages are {', '.join(names)}"
+def _meant(name: str) -> list[StageFolder]:
+    """The folders that a name stands for, the newest finished one last. InputError E405: none, or unclear."""
+    stored, runs = list(Store()), list_runs()
+    meanings = _meanings(name, stored, runs)
+    if not meanings:
+        known = [*(n for run in runs for n in _names(run)), *(f.path.name for f in stored), *map(tag_of, stored)]
+        stages = [f"{n}/{stage.name}" for run in runs for n in _names(run) for stage in run.stages]
+        near = did_you_mean(name, dict.fromkeys(n for n in [*known, *stages] if n))
+        message = f"there is no run, stage, tag or checkpoint `{name}`"
+        raise wrong_input("E405", message, help=near or "`nanochat runs` lists what there is")
+    if len(meanings) > 1 or len(meanings.get("a key", ())) > 1:
+        readings = " and ".join(
+            f"{meaning} ({', '.join(folder.path.name for folder in folders)})" for meaning, folders in meanings.items()
         )
-    return _wanted(_of_run(found, stage), name, finished=finished)
+        message = f"`{name}` may mean {readings}"
+        raise wrong_input("E405", message, help="name one of these folders, or RUN/STAGE")
+    (folders,) = meanings.values()
+    return _in_order([f for f in folders if (f.record or {}).get("produces", "checkpoint") == "checkpoint"])
 
 
-def _of_run(run: RunFolder, stage: str | None = None) -> list[StageFolder]:
-    """The folders of a run's stages that produce checkpoints; the chat models last, as in the plan."""
+def _meanings(
+    name: str, stored: Sequence[StageFolder], runs: Sequence[RunFolder]
+) -> Mapping[str, Sequence[StageFolder]]:
+    """What a name can mean → the stage folders it then stands for."""
+    at_place = folder_at(expanded(name).absolute())
+    if at_place is not None:
+        return {"a path": [at_place]}
+    by_name = [folder for folder in stored if folder.path.name == name]
+    if by_name:
+        return {"a folder of the store": by_name}
+    found: dict[str, Sequence[StageFolder]] = {}
+    called = _runs_called(name, runs)
+    if called:
+        found["a run"] = [folder for run in reversed(called) for folder in _checkpoints_of(run)]
+    run_name, slash, stage = name.rpartition("/")
+    called = _runs_called(run_name, runs) if slash else []
+    if called:
+        found["a stage of a run"] = _of_stage(called, stage)
+    if tagged := [folder for folder in stored if tag_of(folder) == name]:
+        found["a tag"] = tagged[::-1]
+    if keyed := [folder for folder in stored if len(name) >= KEY_CHARACTERS and folder.key.startswith(name)]:
+        found["a key"] = keyed
+    return found
+
+
+def _runs_called(name: str, runs: Sequence[RunFolder]) -> list[RunFolder]:
+    """The runs in a folder, or of a name: one by its own, or all of a recipe, newest first."""
+    place = expanded(name)
+    if (place / PLAN).exists():
+        return [RunFolder(place.absolute())]
+    return [run for run in runs if run.path.name == name] or [run for run in runs if name in _names(run)]
+
+
+def _names(run: RunFolder) -> tuple[str, str]:
+    return run.path.name, str(run.plan.get("recipe", ""))
+
+
+def _checkpoints_of(run: RunFolder, stage: str | None = None) -> list[StageFolder]:
+    """The folders of a run's stages that make checkpoints, in the plan's order."""
     return [s.folder for s in run.stages if s.produces == "checkpoint" and stage in (None, s.name)]
 
 
-def _wanted(folders: Iterable[StageFolder], name: str, *, finished: bool) -> StageFolder:
-    """The last that is finished, or, where a step is asked for, the last that has checkpoints."""
-    good = [f for f in folders if (f.record is not None if finished else checkpoint_steps(f.path))]
-    good = [f for f in good if (f.record or {}).get("produces", "checkpoint") == "checkpoint"]
-    if good:
-        return good[-1]
-    state = "finished model" if finished else "checkpoint"
-    raise wrong_input("E405", f"`{name}` has no {state}", help="`nanochat runs` lists what there is")
+def _of_stage(runs: Sequence[RunFolder], stage: str) -> list[StageFolder]:
+    names = dict.fromkeys(planned.name for run in runs for planned in run.stages)
+    if stage not in names:
+        message = f"run `{runs[0].path.name}` has no stage `{stage}`"
+        raise wrong_input("E405", message, help=f"its stages are {', '.join(names)}")
+    return [folder for run in reversed(runs) for folder in _checkpoints_of(run, stage)]
 
 
-def _at_step(folder: StageFolder, step: int) -> Path:
-    steps = checkpoint_steps(folder.path)
-    if step not in steps:
-        raise wrong_input(
-            "E405",
-            f"{folder.path.name} has no checkpoint of step {step} in {CHECKPOINTS}/",
-            help=f"it has those of steps {', '.join(map(str, steps)) or 'none'}",
-        )
-    return checkpoint_folder(folder.path, step)
+def _in_order(folders: Sequence[StageFolder]) -> list[StageFolder]:
+    """Unfinished ones first, then by when they were finished."""
+    return sorted(folders, key=lambda folder: str((folder.record or {}).get("finished", "")))
+
+
+def _at_step(name: str, folders: Sequence[StageFolder], step: int) -> Path:
+    """The checkpoint of a step, in the newest of these folders that has it."""
+    having = [folder for folder in folders if step in checkpoint_steps(folder.path)]
+    if having:
+        return checkpoint_folder(having[-1].path, step)
+    raise no_such_step(name, folders, step)
+
+
+def no_such_step(name: str, folders: Sequence[StageFolder], step: int) -> InputError:
+    """The error that lists the steps there are."""
+    steps = [f"{f.path.name} {', '.join(map(str, checkpoint_steps(f.path)))}" for f in folders]
+    known = "; ".join(text for text in steps if not text.endswith(" ")) or "none"
+    return wrong_input("E405", f"`{name}` has no checkpoint of step {step}", help=f"steps in {CHECKPOINTS}/: {known}")
+
+
+def _unfinished(folders: Sequence[StageFolder]) -> str:
+    begun = [folder for folder in folders if folder.last_checkpoint is not None]
+    if not begun:
+        return "`nanochat runs` lists what there is"
+    return f"name a checkpoint of one that is not finished: {begun[-1].path.name}@{begun[-1].last_checkpoint}"

@@ -175,8 +175,10 @@ class Walk:
     def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
         """Declare the stage done: the last thing that is written of it."""
         seconds = report.stage_seconds(self.run.path, planned.name, planned.key)
+        tag = getattr(planned.stage.config, "tag", None)
         record = {
             "stage": planned.name,
+            **({"tag": tag} if tag else {}),
             "use": planned.stage.use,
             "produces": planned.stage.produces,
             **ending.result,

@@ -117,9 +117,9 @@ class Store:
         """Every folder that has a description, newest first."""
         paths = [p for p in self.root.glob("*-*") if not p.name.startswith(".") and (p / CONFIG).is_file()]
         for path in sorted(paths, key=lambda p: (p / CONFIG).stat().st_mtime, reverse=True):
-            key = _key_of(path)
-            if key is not None:
-                yield StageFolder(path=path, key=key)
+            folder = folder_at(path)
+            if folder is not None:
+                yield folder
 
     def set_aside(self, folder: StageFolder) -> None:
         """Move a folder out of the way of a fresh run. It is kept until the fresh result is there."""
@@ -133,6 +133,12 @@ class Store:
         """Delete what was set aside for this folder."""
         for path in (self.root / _OLD).glob(f"{folder.path.name}.*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def folder_at(path: Path) -> StageFolder | None:
+    """The stage's folder at a path, in whatever store; None where it is none."""
+    key = _key_of(path)
+    return StageFolder(path=path, key=key) if key is not None else None
 
 
 def checkpoint_steps(folder: Path) -> list[int]:

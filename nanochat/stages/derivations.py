@@ -76,6 +76,11 @@ def muon_weight_decay(
     return REFERENCE_WEIGHT_DECAY * batch * tokens_per_param * n12 / (steps * total_batch_size)
 
 
+def tag(inherited: str | None, model: Any) -> str:
+    """The tag of the checkpoint that the stage starts from, else the model's own, such as d20_w1280_h10."""
+    return inherited or (model.tag() if hasattr(model, "tag") else "model")
+
+
 DEVICE = Derivation(
     inputs={"machine": "machine"}, compute=default_device, sentence="the fastest kind of device of this machine"
 )
@@ -100,6 +105,11 @@ STEPS = Derivation(
     },
     compute=steps,
     sentence="tokens_per_param × matmul parameters / total_batch_size",
+)
+TAG = Derivation(
+    inputs={"inherited": "stage.init.tag?", "model": "stage.model?"},
+    compute=tag,
+    sentence="the tag of the checkpoint that it starts from; else depth, width and heads of the model",
 )
 LR_FACTOR = Derivation(
     inputs={

@@ -33,5 +33,6 @@ class PretrainConfig:
     grad_clip: float = option(0.0, minimum=0.0, doc="largest norm of the gradient; 0: no clipping")
     compile: bool = option(False, execution=True, doc="torch.compile the model")
     log_every: int = option(10, minimum=1, execution=True, doc="steps between lines of metrics.jsonl")
+    tag: str = option(execution=True, derive="training.tag", name=True, doc="what its checkpoints are called")
     checkpoint_minutes: float = option(10.0, minimum=0.0, execution=True, doc="longest time between checkpoints")
     checkpoint_every: int | None = option(None, minimum=1, execution=True, doc="steps between checkpoints as well")

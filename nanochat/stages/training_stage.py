@@ -131,6 +131,7 @@ class TrainingStage:
         return {
             "format": checkpoint.FORMAT,
             "stage": self.context.stage,
+            "tag": self.config.tag,
             "step": self.run.step,
             "tokens": self.run.tokens,
             "model": self.described_model,

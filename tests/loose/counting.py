@@ -27,6 +27,7 @@ class CountConfig:
     init: Artifact | None = artifact("checkpoint", optional=True)
     steps: int = option(3, minimum=1)
     device_batch_size: int = option(8, minimum=1, execution=True)
+    tag: str = option("counted", execution=True, name=True)
     pause: float = option(0.0, minimum=0.0, execution=True, doc="seconds a step")
     trouble: str = option("", execution=True, doc="what goes wrong at step 2")
 
