@@ -221,7 +221,8 @@ def test_one_recipe_has_one_run_folder_and_a_changed_one_another(house: House) -
 
 def test_planning_and_finding_nothing_to_do_import_no_torch(finished: House) -> None:
     script = (
-        "import sys; from pathlib import Path; from nanochat.running.runner import Request, run_recipe\n"
+        "import sys; from pathlib import Path\n"
+        "from nanochat.running.request import Request; from nanochat.running.runner import run_recipe\n"
         "from nanochat.cli import plan, report, runs\n"
         "assert run_recipe(Request(recipe=Path(sys.argv[1]))) == 0\n"
         "assert 'torch' not in sys.modules"

@@ -194,7 +194,14 @@ def test_a_checkpoint_gives_back_model_and_tokenizer(tmp_path: Path, tokenizer: 
     assert (loaded.meta["step"], loaded.meta["tag"]) == (12, "d2_w32_h2")
 
 
-def test_at_most_two_checkpoints_are_kept(tmp_path: Path, tokenizer: Tokenizer) -> None:
+def test_as_many_checkpoints_are_kept_as_the_recipe_says(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    stage(tmp_path, tokenizer, Recorder(), checkpoint_every=3, checkpoints_kept=3).execute()
+    assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == [
+        f"step_{step:06d}" for step in (6, 9, 12)
+    ]
+
+
+def test_two_checkpoints_are_kept_where_it_says_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
     stage(tmp_path, tokenizer, Recorder(), checkpoint_every=2).execute()
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == ["step_000010", "step_000012"]
     assert not list((tmp_path / "checkpoints").glob(".writing*"))

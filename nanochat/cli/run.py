@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from nanochat.running.runner import Request, run_recipe
+from nanochat.running.request import Request
+from nanochat.running.runner import run_recipe
 
 
 @click.command("run")
@@ -14,6 +15,7 @@ from nanochat.running.runner import Request, run_recipe
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--from", "start", metavar="STAGE", help="Begin with this stage; those before it must be finished.")
 @click.option("--fresh", multiple=True, metavar="STAGE", help="Redo this stage, and what follows it.")
+@click.option("--resume", metavar="STAGE@STEP", help="Go back to this checkpoint; what follows the stage is redone.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and the command lines, run nothing.")
 def command(
     recipe: Path,
@@ -21,6 +23,7 @@ def command(
     until: str | None,
     start: str | None,
     fresh: tuple[str, ...],
+    resume: str | None,
     dry_run: bool,
 ) -> None:
     """Train what RECIPE declares: finished stages are skipped, one that was cut off goes on.
@@ -28,5 +31,7 @@ def command(
     Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
     again to go on.
     """
-    request = Request(recipe=recipe, overrides=overrides, until=until, start=start, fresh=fresh, dry_run=dry_run)
+    request = Request(
+        recipe=recipe, overrides=overrides, until=until, start=start, fresh=fresh, resume=resume, dry_run=dry_run
+    )
     sys.exit(run_recipe(request))

@@ -17,7 +17,7 @@ from nanochat.registry import Registry
 from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
 from nanochat.running.keys import input_keys, run_digest, stage_keys
-from nanochat.running.store import CONFIG, StageFolder, Store
+from nanochat.running.store import CONFIG, StageFolder, Store, checkpoint_steps
 
 CODE = "code"
 """In a stage's config.json: the digests of the modules behind it when it was made."""
@@ -48,6 +48,14 @@ class Change:
 
 
 @attrs.frozen(kw_only=True)
+class Return:
+    """An earlier checkpoint to go back to."""
+
+    stage: str
+    step: int
+
+
+@attrs.frozen(kw_only=True)
 class PlannedStage:
     """What would happen to one stage."""
 
@@ -65,6 +73,8 @@ class PlannedStage:
     """reuse, resume: modules whose source has changed since, though no revision was raised."""
     fresh: bool = False
     """An old result is to be set aside first."""
+    back_to: int | None = None
+    """The record and the checkpoints after this step are to be set aside first."""
 
     @property
     def name(self) -> str:
@@ -110,6 +120,7 @@ class Plan:
     recipe: Recipe
     run_folder: Path
     stages: tuple[PlannedStage, ...]
+    back: Return | None = None
 
     @property
     def to_do(self) -> list[PlannedStage]:
@@ -132,15 +143,30 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, machine: Machine, store: Store, registry: Registry, *, fresh: Collection[str] = ()
+    recipe: Recipe,
+    machine: Machine,
+    store: Store,
+    registry: Registry,
+    *,
+    fresh: Collection[str] = (),
+    back: Return | None = None,
 ) -> Plan:
-    """Decide for every stage. `fresh`: stages to redo though a result is there; what follows them is redone too."""
-    keys = stage_keys(recipe)
-    planner = _Planner(recipe=recipe, keys=keys, machine=machine, store=store, registry=registry, fresh=fresh)
+    """Decide for every stage. `fresh`: stages to redo though a result is there; `back`: one that goes back to an
+    earlier checkpoint. What follows them is redone too.
+    """
+    planner = _Planner(
+        recipe=recipe,
+        keys=stage_keys(recipe),
+        machine=machine,
+        store=store,
+        registry=registry,
+        fresh=fresh,
+        back=back,
+    )
     for stage in recipe.stages.values():
         planner.planned[stage.name] = planner.plan(stage)
     run_folder = runs_dir() / f"{recipe.name}-{run_digest(planner.keys)[:8]}"
-    return Plan(recipe=recipe, run_folder=run_folder, stages=tuple(planner.planned.values()))
+    return Plan(recipe=recipe, run_folder=run_folder, stages=tuple(planner.planned.values()), back=back)
 
 
 @attrs.define(kw_only=True)
@@ -153,6 +179,7 @@ class _Planner:
     store: Store
     registry: Registry
     fresh: Collection[str]
+    back: Return | None
     planned: dict[str, PlannedStage] = attrs.field(factory=dict)
 
     def plan(self, stage: Stage) -> PlannedStage:
@@ -161,15 +188,18 @@ class _Planner:
         folder = self.store.folder(stage.name, key)
         inputs = [self.planned[name] for name in dict.fromkeys(stage.inputs.values())]
         afresh = self._afresh(stage, inputs)
+        back_to = self.back.step if self.back and self.back.stage == stage.name and not afresh else None
         changes: tuple[Change, ...] = ()
         since = ""
         action: Action = "run"
-        if folder.state == "done" and not afresh:
+        if folder.state == "done" and not afresh and back_to is None:
             action, why = "reuse", "finished " + str((folder.record or {}).get("finished", ""))[:16].replace("T", " ")
         elif lacking := self._lacking(stage, inputs):
             action, why = "blocked", lacking
         elif afresh:
             why = afresh
+        elif back_to is not None:
+            action, why = "resume", _why_back(folder, back_to)
         elif folder.state == "partial":
             action, why = "resume", f"stopped; its newest checkpoint is of step {folder.last_checkpoint}"
         else:
@@ -190,13 +220,14 @@ class _Planner:
             code=code,
             drift=changed_modules(before, code) if before else (),
             fresh=bool(afresh) and action == "run",
+            back_to=back_to if action == "resume" else None,
         )
 
     def _afresh(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
         """Why the stage is redone whatever there is, or an empty string."""
         if stage.name in self.fresh:
             return "asked for by --fresh"
-        redone = [planned.name for planned in inputs if planned.fresh]
+        redone = [planned.name for planned in inputs if planned.fresh or planned.back_to is not None]
         return f"{' and '.join(redone)} is made afresh" if redone else ""
 
     def _lacking(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
@@ -204,6 +235,15 @@ class _Planner:
         waiting = [planned.name for planned in inputs if planned.action == "blocked"]
         for_inputs = f"needs {' and '.join(waiting)}, which is blocked" if waiting else ""
         return missing(stage.hardware, self.machine) or for_inputs
+
+
+def _why_back(folder: StageFolder, step: int) -> str:
+    later = [str(found) for found in checkpoint_steps(folder.path) if found > step]
+    aside = [
+        *(["its result"] if folder.record else []),
+        *([f"later checkpoints ({', '.join(later)})"] if later else []),
+    ]
+    return f"--resume goes back to step {step}" + (f"; {' and '.join(aside)} set aside" if aside else "")
 
 
 def _why_run(changes: tuple[Change, ...], since: str) -> str:

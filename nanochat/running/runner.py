@@ -20,12 +20,11 @@ from nanochat.errors import (
     InputError,
     NanochatError,
     StageError,
-    wrong_input,
 )
 from nanochat.hardware import probe_machine
 from nanochat.recipe.artifacts import artifact_in
 from nanochat.recipe.load import load_recipe
-from nanochat.recipe.resolved import Recipe, Stage
+from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.running import report
 from nanochat.running.attempt import Attempt, Ending
@@ -37,24 +36,10 @@ from nanochat.running.lease import Lease, lease
 from nanochat.running.plan import CODE, Plan, PlannedStage, description_of, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
 from nanochat.running.provenance import now
+from nanochat.running.request import Request
 from nanochat.running.run_folder import EVENTS, RunFolder
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import LOG, Store
-
-
-@attrs.frozen(kw_only=True)
-class Request:
-    """What the command line asks for."""
-
-    recipe: Path
-    overrides: Sequence[str] = ()
-    until: str | None = None
-    """The last stage to run."""
-    start: str | None = None
-    """The first stage to run; the ones before it must be finished."""
-    fresh: Sequence[str] = ()
-    """Stages to redo, with what follows them, though they are finished."""
-    dry_run: bool = False
 
 
 def run_recipe(request: Request, display: Display | None = None) -> int:
@@ -64,10 +49,8 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
     recipe = load_recipe(request.recipe, overrides=request.overrides, registry=registry, machine=machine)
     for warning in recipe.warnings:
         display.say(warning.render())
-    for name in (*request.fresh, request.until, request.start):
-        _check_stage(recipe, name)
-    plan = make_plan(recipe, machine, store, registry, fresh=request.fresh)
-    stages = _selected(plan, request)
+    plan = make_plan(recipe, machine, store, registry, fresh=request.fresh, back=request.back(recipe))
+    stages = request.selected(plan)
     for stage in stages:
         if stage.drift:
             display.say(f"warning: {stage.drift_warning()}")
@@ -124,13 +107,16 @@ class Walk:
         return EXIT_DONE
 
     def _set_aside(self) -> None:
-        """Move all results that are to be made afresh out of the way, before the first one is: an interruption, or
-        --until, leaves none behind that follows from what was replaced.
+        """Move all that is to be made afresh out of the way, before the first stage runs and last stages first: an
+        interruption, or --until, leaves no result behind that follows from what was replaced.
         """
-        for planned in self.plan.stages:
-            if planned.fresh and planned.folder.path.exists():
+        for planned in reversed(self.plan.stages):
+            if (planned.fresh or planned.back_to is not None) and planned.folder.path.exists():
                 with lease(planned.folder.path, what=f"stage `{planned.name}`"):
-                    self.store.set_aside(planned.folder)
+                    if planned.back_to is None:
+                        self.store.set_aside(planned.folder)
+                    else:
+                        self.store.set_back(planned.folder, planned.back_to)
 
     def _run_stage(self, planned: PlannedStage) -> Ending:
         folder, what = planned.folder, f"stage `{planned.name}`"
@@ -213,7 +199,8 @@ class Walk:
                 self.display.say(f"warning: {hook} of plugin `{plugin}` failed and is passed over: {fault}")
 
     def _stopped(self, planned: PlannedStage, ending: Ending, request: Request) -> int:
-        without = ", without --fresh," if request.fresh else ""
+        given = [word for word, value in (("--fresh", request.fresh), ("--resume", request.resume)) if value]
+        without = f", without {' and '.join(given)}," if given else ""
         self.display.say(f"stopped {planned.name} {ending.place}; the same command{without} goes on")
         return EXIT_STOPPED
 
@@ -250,35 +237,6 @@ def worker_command(run: Path, planned: PlannedStage) -> list[str]:
 def _launcher(stage: Stage, registry: Registry) -> Launcher:
     made: Launcher = registry.object("launcher", stage.hardware.launcher)(stage.hardware)
     return made
-
-
-def _check_stage(recipe: Recipe, name: str | None) -> None:
-    if name is not None and name not in recipe.stages:
-        raise wrong_input(
-            "E407", f"the recipe has no stage `{name}`", help=f"its stages are {', '.join(recipe.stages)}"
-        )
-
-
-def _selected(plan: Plan, request: Request) -> list[PlannedStage]:
-    """The stages between --from and --until, in the plan's order."""
-    names = [stage.name for stage in plan.stages]
-    first = names.index(request.start) if request.start else 0
-    last = names.index(request.until) if request.until else len(names) - 1
-    late = [name for name in request.fresh if names.index(name) > last]
-    if first > last or late:
-        raise wrong_input(
-            "E407",
-            f"--until {request.until} comes before {'--fresh ' + late[0] if late else '--from ' + str(request.start)}",
-            help=f"the stages' order is {', '.join(names)}",
-        )
-    unfinished = [stage.name for stage in plan.stages[:first] if stage.action != "reuse"]
-    if unfinished:
-        raise wrong_input(
-            "E407",
-            f"--from {request.start}: {', '.join(unfinished)} comes before it and is not finished",
-            help="run without --from: finished stages are not run again",
-        )
-    return list(plan.stages[first : last + 1])
 
 
 def _refuse_blocked(stages: Sequence[PlannedStage]) -> None:

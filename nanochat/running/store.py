@@ -129,6 +129,22 @@ class Store:
             folder.path.rename(old / f"{folder.path.name}.{time.time_ns()}")
             sync_folder(self.root)
 
+    def set_back(self, folder: StageFolder, step: int) -> None:
+        """Move the record and the checkpoints after a step out of the way, kept as by `set_aside`, with the metrics.
+
+        The record goes first, then the newest checkpoint: wherever this ends, the folder is a stage that was stopped.
+        """
+        later = [s for s in checkpoint_steps(folder.path) if s > step][::-1]
+        moved = [name for name in (Path(RECORD),) if (folder.path / name).exists()]
+        moved += [checkpoint_folder(Path(), s) for s in later]
+        aside = self.root / _OLD / f"{folder.path.name}.{time.time_ns()}"
+        (aside / CHECKPOINTS).mkdir(parents=True)
+        if (folder.path / METRICS).exists():
+            shutil.copy2(folder.path / METRICS, aside / METRICS)
+        for name in moved:
+            (folder.path / name).rename(aside / name)
+            sync_folder((folder.path / name).parent)
+
     def drop_set_aside(self, folder: StageFolder) -> None:
         """Delete what was set aside for this folder."""
         for path in (self.root / _OLD).glob(f"{folder.path.name}.*"):

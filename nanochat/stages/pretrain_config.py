@@ -36,3 +36,4 @@ class PretrainConfig:
     tag: str = option(execution=True, derive="training.tag", name=True, doc="what its checkpoints are called")
     checkpoint_minutes: float = option(10.0, minimum=0.0, execution=True, doc="longest time between checkpoints")
     checkpoint_every: int | None = option(None, minimum=1, execution=True, doc="steps between checkpoints as well")
+    checkpoints_kept: int = option(2, minimum=1, execution=True, doc="the newest are kept; --resume goes back to one")

@@ -112,7 +112,8 @@ class TrainingStage:
         if self.run.saved_step == self.run.step:
             return
         runtime, run = self.context.runtime, self.run
-        writer = checkpoint.CheckpointWriter(self.context.folder / "checkpoints", run.step, runtime)
+        folder, kept = self.context.folder / "checkpoints", self.config.checkpoints_kept
+        writer = checkpoint.CheckpointWriter(folder, run.step, runtime, kept=kept)
         place = self.loader.state()
         writer.json(f"loader-{runtime.rank}", place.cursors)
         writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))

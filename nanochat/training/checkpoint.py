@@ -34,7 +34,7 @@ FORMAT = 1
 MANIFEST = "MANIFEST.json"
 MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
 """What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
-KEEP = 2
+KEPT = 2
 """Checkpoints of a stage kept on disk: the newest, and the one before it in case the newest is damaged."""
 
 
@@ -67,8 +67,8 @@ def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Comp
 class CheckpointWriter:
     """One checkpoint in the making: files first, then `commit`, which makes them a checkpoint."""
 
-    def __init__(self, folder: Path, step: int, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, folder: Path, step: int, runtime: Runtime, *, kept: int = KEPT) -> None:
+        self.runtime, self.kept = runtime, kept
         self.final = folder / f"step_{step:06d}"
         self.folder = folder / f".writing_{step:06d}"
         if runtime.is_main:
@@ -109,7 +109,7 @@ class CheckpointWriter:
                 shutil.rmtree(self.final)
             self.folder.rename(self.final)
             _sync(self.final.parent)
-            for old in checkpoints(self.final.parent)[:-KEEP]:
+            for old in checkpoints(self.final.parent)[: -self.kept]:
                 shutil.rmtree(old)
         self.runtime.barrier()
         return self.final

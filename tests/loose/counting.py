@@ -28,6 +28,7 @@ class CountConfig:
     steps: int = option(3, minimum=1)
     device_batch_size: int = option(8, minimum=1, execution=True)
     tag: str = option("counted", execution=True, name=True)
+    checkpoint_every: int | None = option(None, minimum=1, execution=True)
     pause: float = option(0.0, minimum=0.0, execution=True, doc="seconds a step")
     trouble: str = option("", execution=True, doc="what goes wrong at step 2")
 
@@ -119,6 +120,8 @@ def count(settings: CountConfig, context: Any) -> Any:
             cause(settings.trouble, context)
         context.reporter.metrics(step, {"loss": 1.0 / step, "tokens_per_second": 100.0})
         context.reporter.progress(step, settings.steps, {"loss": 1.0 / step, "tokens": 10.0 * step})
+        if settings.checkpoint_every and step % settings.checkpoint_every == 0 and step < settings.steps:
+            save(context, step, start)
         if context.should_stop() and step < settings.steps:
             save(context, step, start)
             raise Stopped
@@ -128,9 +131,9 @@ def count(settings: CountConfig, context: Any) -> Any:
 
 
 def save(context: Any, step: int, start: int) -> None:
-    """A checkpoint that appears whole."""
-    if context.runtime.is_main:
-        final = context.folder / "checkpoints" / f"step_{step:06d}"
+    """A checkpoint that appears whole, unless this step has one."""
+    final = context.folder / "checkpoints" / f"step_{step:06d}"
+    if context.runtime.is_main and not final.exists():
         writing = final.with_name(f".writing_{step:06d}")
         writing.mkdir(parents=True)
         (writing / "count.json").write_text(json.dumps({"count": start + step}))

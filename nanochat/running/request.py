@@ -1,0 +1,78 @@
+"""What a command line asks of a run, checked against the recipe and its plan.
+
+In: the words of `nanochat-run`. Out: the stages to go through, or an InputError that names what there is: E407 for
+orders that cannot be followed, E405 for a checkpoint that is not there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+
+from nanochat.errors import wrong_input
+from nanochat.recipe.resolved import Recipe
+from nanochat.running.find import no_such_step
+from nanochat.running.plan import Plan, PlannedStage, Return
+from nanochat.running.store import checkpoint_steps
+
+
+@attrs.frozen(kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    recipe: Path
+    overrides: Sequence[str] = ()
+    until: str | None = None
+    """The last stage to run."""
+    start: str | None = None
+    """The first stage to run; the ones before it must be finished."""
+    fresh: Sequence[str] = ()
+    """Stages to redo, with what follows them, though they are finished."""
+    resume: str | None = None
+    """STAGE@STEP: the checkpoint to go back to; what follows the stage is redone."""
+    dry_run: bool = False
+
+    def back(self, recipe: Recipe) -> Return | None:
+        """Where --resume goes back to. The names of all stages are checked before."""
+        stage, at, step = (self.resume or "").rpartition("@")
+        if self.resume is not None and not (at and step.isascii() and step.isdigit()):
+            raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help="for example --resume base@400")
+        for name in (*self.fresh, self.until, self.start, stage or None):
+            if name is not None and name not in recipe.stages:
+                known = ", ".join(recipe.stages)
+                raise wrong_input("E407", f"the recipe has no stage `{name}`", help=f"its stages are {known}")
+        return Return(stage=stage, step=int(step)) if self.resume is not None else None
+
+    def selected(self, plan: Plan) -> list[PlannedStage]:
+        """The stages between --from and --until, in the plan's order."""
+        names = [stage.name for stage in plan.stages]
+        first = names.index(self.start) if self.start else 0
+        last = names.index(self.until) if self.until else len(names) - 1
+        order = f"the stages' order is {', '.join(names)}"
+        asked = [f"--fresh {name}" for name in self.fresh if names.index(name) > last]
+        if plan.back is not None and names.index(plan.back.stage) > last:
+            asked.append(f"--resume {self.resume}")
+        if first > last or asked:
+            other = asked[0] if asked else f"--from {self.start}"
+            raise wrong_input("E407", f"--until {self.until} comes before {other}", help=order)
+        if plan.back is not None and names.index(plan.back.stage) < first:
+            raise wrong_input("E407", f"--from {self.start} comes after --resume {self.resume}", help=order)
+        unfinished = [stage.name for stage in plan.stages[:first] if stage.action != "reuse"]
+        if unfinished:
+            raise wrong_input(
+                "E407",
+                f"--from {self.start}: {', '.join(unfinished)} comes before it and is not finished",
+                help="run without --from: finished stages are not run again",
+            )
+        self._check_return(plan)
+        return list(plan.stages[first : last + 1])
+
+    def _check_return(self, plan: Plan) -> None:
+        """A stage that is made from its beginning has nothing to go back to, nor has one without that checkpoint."""
+        if plan.back is None:
+            return
+        planned = next(stage for stage in plan.stages if stage.name == plan.back.stage)
+        if planned.fresh:
+            raise wrong_input("E407", f"--resume {self.resume}: {planned.why}", help="leave out --fresh or --resume")
+        if plan.back.step not in checkpoint_steps(planned.folder.path):
+            raise no_such_step(planned.name, [planned.folder], plan.back.step)

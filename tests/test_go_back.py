@@ -1,0 +1,199 @@
+"""Going back: `nanochat-run RECIPE --resume STAGE@STEP`."""
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_running import RECIPE, House, enter, record_of
+
+STEPS = RECIPE.replace("steps = 5", "steps = 5\ncheckpoint_every = 1")
+
+
+@pytest.fixture(scope="module")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        house = enter(folder, patch)
+        house.write(STEPS)
+        code, output = house.run()
+    assert code == 0, output
+    return folder
+
+
+@pytest.fixture
+def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A copy of a home in which stage `two` has a checkpoint of each of its five steps, and `grade` follows it."""
+    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
+    house = enter(tmp_path, monkeypatch)
+    house.write(STEPS)
+    return house
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def steps(folder: Path) -> list[int]:
+    return sorted(int(path.name[-6:]) for path in (folder / "checkpoints").glob("step_*"))
+
+
+def test_a_dry_run_says_where_it_goes_back_to_what_is_set_aside_and_what_is_redone(made: House) -> None:
+    code, output = made.run("--resume", "two@3", "--dry-run")
+    assert code == 0, output
+    said = [line for line in output.splitlines() if not line.startswith("    ")]
+    assert said == [
+        "one: reuse (finished " + record_of(made.stage("one"))["finished"][:16].replace("T", " ") + ")",
+        "two: resume (--resume goes back to step 3; its result and later checkpoints (4, 5) set aside)",
+        "grade: run (two is made afresh)",
+    ]
+    assert steps(made.stage("two")) == [1, 2, 3, 4, 5]
+
+
+def test_the_stage_goes_on_from_the_step_and_what_follows_it_is_redone(made: House) -> None:
+    before = lines(made.stage("two"))
+    code, output = made.run("--resume", "two@3")
+    assert code == 0, output
+    assert "two: goes on from step 3" in output
+    assert "grade: run (two is made afresh)" in output
+    assert "one: " not in output
+    after = lines(made.stage("two"))
+    assert [line["step"] for line in after] == [1, 2, 3, 4, 5]
+    assert after[:3] == before[:3]
+    assert after[3]["time"] > before[4]["time"]
+    assert record_of(made.stage("two"))["figures"]["count.count"]["value"] == 9.0
+    assert not any((made.store / ".old").iterdir())
+
+
+def test_what_is_set_aside_stays_until_the_new_result_is_there_and_can_be_put_back(made: House) -> None:
+    record = (made.stage("two") / "record.json").read_bytes()
+    code, output = made.run("--resume", "two@1", "--set", "stages.two.trouble=bug")
+    assert code == 1, output
+    assert made.actions() == {"one": "reuse", "two": "resume", "grade": "run"}
+    (aside,) = made.store.glob(".old/two-*")
+    assert steps(aside) == [2, 3, 4, 5]
+    assert json.loads((aside / "record.json").read_bytes()).keys() == json.loads(record).keys()
+    assert [line["step"] for line in lines(aside)] == [1, 2, 3, 4, 5]
+    shutil.copytree(aside, made.stage("two"), dirs_exist_ok=True)
+    assert made.actions()["two"] == "reuse"
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_killed_while_it_sets_aside_it_leaves_a_stage_that_was_stopped(made: House, moves: int) -> None:
+    killing = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from nanochat.running.store import Store, folder_at\n"
+        "moved, rename = [], Path.rename\n"
+        "def dying(path, target):\n"
+        "    if len(moved) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    moved.append(path); return rename(path, target)\n"
+        "Path.rename = dying\n"
+        "Store().set_back(folder_at(Path(sys.argv[1])), 3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killing, str(made.stage("two")), str(moves)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert made.actions()["two"] == ("reuse" if moves == 0 else "resume")
+    if moves == 0:
+        return
+    code, output = made.run("--until", "two")
+    assert code == 0, output
+    assert record_of(made.stage("two"))["figures"]["count.count"]["value"] == 9.0
+    assert [line["step"] for line in lines(made.stage("two"))] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "options, code, said",
+    [
+        ("--resume two", "E407", "--resume two is no STAGE@STEP"),
+        ("--resume two@last", "E407", "for example --resume base@400"),
+        ("--resume three@1", "E407", "its stages are one, two, grade"),
+        ("--resume two@7", "E405", "steps in checkpoints/: two-"),
+        ("--resume grade@1", "E405", "steps in checkpoints/: none"),
+        ("--resume two@3 --set stages.two.steps=6", "E405", "`two` has no checkpoint of step 3"),
+        ("--resume two@3 --fresh two", "E407", "--resume two@3: asked for by --fresh"),
+        ("--resume two@3 --fresh one", "E407", "--resume two@3: one is made afresh"),
+        ("--resume two@3 --until one", "E407", "--until one comes before --resume two@3"),
+        ("--resume two@3 --from grade", "E407", "--from grade comes after --resume two@3"),
+    ],
+)
+def test_what_cannot_be_gone_back_to_is_refused_and_nothing_is_touched(
+    made: House, options: str, code: str, said: str
+) -> None:
+    exit_code, output = made.run(*options.split())
+    assert (exit_code, f"error[{code}]" in output, said in output) == (2, True, True), output
+    assert made.actions() == {"one": "reuse", "two": "reuse", "grade": "reuse"}
+
+
+def test_until_and_from_bound_what_is_done_after_going_back(made: House) -> None:
+    code, output = made.run("--resume", "two@3", "--from", "two", "--until", "two", "--dry-run")
+    assert (code, "two: resume" in output, "one: " in output, "grade: " in output) == (0, True, False, False)
+
+
+TRAINING = """
+format = 1
+name = "small"
+[hardware]
+launcher = "local"
+device = "cpu"
+[stages.tok]
+use = "tokenizer"
+vocab_size = 300
+[stages.tok.data.stories]
+use = "stories"
+size = 60
+[stages.base]
+use = "pretrain"
+tokenizer = "stage:tok"
+steps = 6
+total_batch_size = 256
+log_every = 1
+checkpoint_every = 2
+checkpoints_kept = 3
+[stages.base.model]
+use = "gpt"
+depth = 2
+dim = 64
+head_dim = 32
+sequence_len = 32
+[stages.base.data]
+from = "stages.tok.data"
+[stages.base.optim.matrices]
+use = "muon"
+match = "blocks.*"
+[stages.base.optim.rest]
+use = "adamw"
+match = "[!b]*"
+[stages.base.optim.backout]
+use = "adamw"
+match = "backout_lambda"
+[stages.base.evals.bpb]
+use = "bpb"
+tokens = 1024
+every = 3
+"""
+
+
+def test_training_gone_back_gives_the_undisturbed_losses_and_weights_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = enter(tmp_path, monkeypatch)
+    house.write(TRAINING)
+
+    def outcome() -> tuple[list[dict[str, Any]], str]:
+        figures = [{k: v for k, v in line.items() if k not in ("time", "tokens_per_second")} for line in lines(base)]
+        return figures, hashlib.sha256((base / "checkpoints/step_000006/model.safetensors").read_bytes()).hexdigest()
+
+    code, output = house.run()
+    assert code == 0, output
+    base = house.stage("base")
+    undisturbed = outcome()
+    assert len([line for line in undisturbed[0] if "loss" in line]) == 6
+    code, output = house.run("--resume", "base@2")
+    assert code == 0, output
+    assert "base: goes on from step 2" in output
+    assert outcome() == undisturbed
