@@ -1,13 +1,15 @@
-"""Runs over time: listing them, showing one, moving the home, removing what nobody needs.
+"""Runs over time: listing them, showing one, moving the home.
 
 The stages are those of tests/loose/counting.py, run by real processes.
 """
 
+import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
-from test_running import House, enter
+from test_running import RECIPE, House, enter, wait_for_step
 
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.report import finished_stages
@@ -27,6 +29,76 @@ def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of a home in which the recipe was run to its end."""
     shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
     return enter(tmp_path, monkeypatch)
+
+
+# Listing and showing
+
+
+def test_the_list_has_state_stages_time_and_figures_and_can_be_narrowed(made: House) -> None:
+    code, output = made.call("runs")
+    assert code == 0
+    titles, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines())
+    assert titles == ["run", "last started (UTC)", "state", "stages", "time", "figures"]
+    assert row[0] == find_run("counting").path.name
+    assert row[2:4] == ["finished", "3 of 3"]
+    assert row[5] == "counting.accuracy 100.0%"
+    for narrowed, expected in (
+        (["--recipe", "counting", "--state", "finished"], 1),
+        (["--state", "failed"], 0),
+        (["--recipe", "other"], 0),
+    ):
+        assert len(json.loads(made.call("runs", *narrowed, "--json")[1])) == expected
+
+
+def test_a_run_is_shown_with_its_stages_and_where_it_came_from(made: House) -> None:
+    code, output = made.call("runs", "show", "counting", "--json")
+    assert code == 0, output
+    run = json.loads(output)
+    assert [(stage["stage"], stage["state"], stage["tag"]) for stage in run["stages"]] == [
+        ("one", "finished", "counted"),
+        ("two", "finished", "counted"),
+        ("grade", "finished", ""),
+    ]
+    two = run["stages"][1]
+    assert (two["device"], two["world_size"], two["figures"]["count.count"]["value"]) == ("cpu", 1, 9.0)
+    assert two["bytes"] == sum(file.stat().st_size for file in made.stage("two").rglob("*") if file.is_file())
+    known = run["provenance"]
+    assert known["argv"][1:2] == ["run"]
+    assert {"nanochat", "counting"} <= set(known["plugins"])
+    assert {"commit", "dirty", "user", "host", "machine"} <= set(known)
+    code, output = made.call("runs", "show")
+    assert code == 0, output
+    assert "grade: counting.accuracy 100.0%" in output
+    assert "commit " in output
+
+
+def test_a_stage_that_failed_and_one_that_was_not_begun_are_told_apart(made: House) -> None:
+    code, _ = made.run("--set", "stages.two.steps=6", "--set", "stages.two.trouble=bug")
+    assert code == 1
+    run = json.loads(made.call("runs", "show", "--json")[1])
+    assert run["state"] == "failed"
+    assert [stage["state"] for stage in run["stages"]] == ["finished", "failed", "not begun"]
+
+
+def test_a_run_that_goes_on_is_shown_so_and_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    house = enter(tmp_path, monkeypatch)
+    house.write(RECIPE.replace("steps = 4", "steps = 400\npause = 0.1"))
+    process = house.start("run", str(house.recipe), "--until", "one")
+    wait_for_step(house, "one", process)
+    try:
+        (run,) = json.loads(house.call("runs", "--state", "running", "--json")[1])
+        shown = json.loads(house.call("runs", "show", run["run"], "--json")[1])
+        assert shown["stages"][0]["state"].startswith("running, ")
+        assert shown["stages"][0]["state"].endswith(" of 400")
+        code, output = house.call("runs", "rm", run["run"], "--yes")
+        assert code == 2
+        assert f"error[E402]: the run {run['run']} is being run by process {process.pid} on " in output
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 75
+    shown = json.loads(house.call("runs", "show", run["run"], "--json")[1])
+    assert shown["stages"][0]["state"].startswith("stopped at step ")
 
 
 # A home that moves

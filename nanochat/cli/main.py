@@ -23,7 +23,7 @@ EXIT_BROKEN_PIPE = 141
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("nanochat.cli.run:command", "Run a recipe: what is done is reused, what was cut off is resumed."),
     "plan": ("nanochat.cli.plan:command", "What a run would do, and why."),
-    "runs": ("nanochat.cli.runs:command", "List runs and their stages."),
+    "runs": ("nanochat.cli.runs:command", "List runs; show one, remove old ones, clear up."),
     "report": ("nanochat.cli.report:command", "The report of a run."),
     "show": ("nanochat.cli.show:command", "The resolved recipe; --origin: where each value comes from."),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),

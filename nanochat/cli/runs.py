@@ -1,53 +1,48 @@
-"""`nanochat runs`: what was run, when, how it stands, what came out."""
+"""`nanochat runs`: what was run, when, how it stands, what came out; its commands show one run and remove old ones."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import click
 
+from nanochat.cli.listing import print_table
+from nanochat.cli.runs_remove import gc, rm
+from nanochat.cli.runs_show import show
 from nanochat.running.find import list_runs
-from nanochat.running.json_file import read_lines
-from nanochat.running.lease import is_held
-from nanochat.running.report import finished_stages, headline, table
-from nanochat.running.run_folder import EVENTS, RunFolder
+from nanochat.running.progress import duration
+from nanochat.running.report import headline
+from nanochat.running.summary import STATES, summary
 
 
-@click.command("runs")
+@click.group("runs", invoke_without_command=True)
+@click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
+@click.option("--state", type=click.Choice(STATES), help="Only the runs in this state.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
-def command(as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, recipe: str | None, state: str | None, as_json: bool) -> None:
     """List the runs, newest first."""
-    found = [describe(run) for run in list_runs()]
+    if context.invoked_subcommand is not None:
+        return
+    found = [summary(run) for run in list_runs() if recipe in (None, run.plan.get("recipe"))]
+    found = [run for run in found if state in (None, run["state"])]
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     elif not found:
-        click.echo("no runs yet; the first: nanochat-run recipes/quickstart.toml")
+        asked = recipe or state
+        click.echo("no such runs" if asked else "no runs yet; the first: nanochat-run recipes/quickstart.toml")
     else:
-        rows = [[r["run"], r["started"][:16].replace("T", " "), r["state"], headline(r["figures"])] for r in found]
-        click.echo(table(["run", "last started (UTC)", "state", "figures"], rows))
+        rows = [
+            [
+                run["run"],
+                run["started"][:16].replace("T", " "),
+                run["state"],
+                f"{run['done']} of {run['planned']}",
+                duration(run["seconds"]),
+                headline(run["figures"]),
+            ]
+            for run in found
+        ]
+        print_table(["run", "last started (UTC)", "state", "stages", "time", "figures"], rows)
 
 
-def describe(run: RunFolder) -> dict[str, Any]:
-    """A run as plain data: name, folder, start, state, stages, the figures of the last stage that measured any."""
-    stages = finished_stages(run)
-    measured = [stage.figures for stage in stages if headline(stage.figures)]
-    return {
-        "run": run.path.name,
-        "recipe": run.plan.get("recipe", ""),
-        "folder": str(run.path),
-        "started": str(run.environment.get("time", "")),
-        "state": _state(run.path, len(stages), len(run.plan.get("stages", []))),
-        "stages": {stage.name: str(stage.folder.path) for stage in stages},
-        "figures": dict(measured[-1]) if measured else {},
-    }
-
-
-def _state(folder: Path, finished: int, planned: int) -> str:
-    """finished · running · stopped · failed · unfinished."""
-    if is_held(folder):
-        return "running"
-    if finished == planned:
-        return "finished"
-    endings = [e["event"] for e in read_lines(folder / EVENTS) if str(e.get("event", "")).startswith("stage_")]
-    last = endings[-1].removeprefix("stage_") if endings else ""
-    return f"{last if last in ('stopped', 'failed') else 'unfinished'}, {finished} of {planned} stages done"
+for subcommand in (show, rm, gc):
+    command.add_command(subcommand)

@@ -55,13 +55,22 @@ def find_run(argument: str | None = None) -> RunFolder:
     if found:
         return found[0]
     known = ", ".join(run.path.name for run in runs[:8]) or "none"
-    near = did_you_mean(argument, [name for run in runs for name in _names(run)])
+    near = did_you_mean(argument, dict.fromkeys(name for run in runs for name in _names(run)))
     raise wrong_input("E405", f"there is no run `{argument}`", help=near or f"the runs there are: {known}")
 
 
-def list_runs() -> list[RunFolder]:
-    """Every run, newest first."""
-    plans = [path for path in runs_dir().glob(f"*/{PLAN}") if path.is_file()]
+def the_run(argument: str) -> RunFolder:
+    """The one run of a folder or name. InputError E405 where there is none, or several have the name."""
+    found = _runs_called(argument, list_runs())
+    if len(found) > 1:
+        known = ", ".join(run.path.name for run in found)
+        raise wrong_input("E405", f"{len(found)} runs are called `{argument}`", help=f"name one: {known}")
+    return RunFolder(find_run(argument).path.resolve())
+
+
+def list_runs(folder: Path | None = None) -> list[RunFolder]:
+    """Every run in a folder, by default that of this home, newest first."""
+    plans = [path for path in (folder or runs_dir()).glob(f"*/{PLAN}") if path.is_file()]
     return [RunFolder(path.parent) for path in sorted(plans, key=lambda p: p.stat().st_mtime, reverse=True)]
 
 

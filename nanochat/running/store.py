@@ -6,6 +6,7 @@ In: keys. Out: folders and what state they are in. record.json is written last a
 Not here: what a stage writes into its folder, and when it is run.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,9 @@ CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 LOG = "logs/worker.log"
 METRICS = "metrics.jsonl"
-_OLD = ".old"
+OLD = ".old"
+"""Where folders lie that are out of the way: set aside, or being deleted."""
+_NAME = re.compile(r"[^.].*-[0-9a-f]{8,64}")
 _KEY_LENGTHS = (8, 16, 64)
 """How much of a key stands in a folder's name; more only where two keys begin alike."""
 
@@ -124,7 +127,7 @@ class Store:
     def set_aside(self, folder: StageFolder) -> None:
         """Move a folder out of the way of a fresh run. It is kept until the fresh result is there."""
         if folder.path.exists():
-            old = self.root / _OLD
+            old = self.root / OLD
             old.mkdir(exist_ok=True)
             folder.path.rename(old / f"{folder.path.name}.{time.time_ns()}")
             sync_folder(self.root)
@@ -137,7 +140,7 @@ class Store:
         later = [s for s in checkpoint_steps(folder.path) if s > step][::-1]
         moved = [name for name in (Path(RECORD),) if (folder.path / name).exists()]
         moved += [checkpoint_folder(Path(), s) for s in later]
-        aside = self.root / _OLD / f"{folder.path.name}.{time.time_ns()}"
+        aside = self.root / OLD / f"{folder.path.name}.{time.time_ns()}"
         (aside / CHECKPOINTS).mkdir(parents=True)
         if (folder.path / METRICS).exists():
             shutil.copy2(folder.path / METRICS, aside / METRICS)
@@ -147,8 +150,32 @@ class Store:
 
     def drop_set_aside(self, folder: StageFolder) -> None:
         """Delete what was set aside for this folder."""
-        for path in (self.root / _OLD).glob(f"{folder.path.name}.*"):
+        for path in (self.root / OLD).glob(f"{folder.path.name}.*"):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a folder has the name of a result."""
+    return _NAME.fullmatch(path.name) is not None and path.is_dir()
+
+
+def bytes_in(folder: Path) -> int:
+    """What a folder's files take, all together."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def discard(folder: Path, marker: str) -> int:
+    """Delete a folder so that no moment of it looks whole: the file that says so goes first, then the folder's name,
+    then the rest. Returns the bytes that were freed.
+    """
+    freed = bytes_in(folder)
+    (folder / marker).unlink(missing_ok=True)
+    sync_folder(folder)
+    (folder.parent / OLD).mkdir(exist_ok=True)
+    gone = folder.rename(folder.parent / OLD / f"{folder.name}.{time.time_ns()}")
+    sync_folder(folder.parent)
+    shutil.rmtree(gone)
+    return freed
 
 
 def folder_at(path: Path) -> StageFolder | None:

@@ -1,0 +1,65 @@
+"""`nanochat runs rm RUN…` and `nanochat runs gc`: remove what nobody needs, after saying what and asking."""
+
+import json
+import sys
+
+import click
+
+from nanochat.cli.listing import print_table, size
+from nanochat.errors import wrong_input
+from nanochat.running.find import the_run
+from nanochat.running.removal import find_garbage, plan_removal, remove, undisturbed
+from nanochat.running.store import bytes_in
+
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.command("rm")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@_yes
+def rm(runs: tuple[str, ...], yes: bool) -> None:
+    """Remove each RUN, and those of its results that nothing else refers to."""
+    removal = plan_removal(list(dict.fromkeys(the_run(name) for name in runs)))
+    with undisturbed(removal):  # a run that is going on is refused before anybody is asked
+        pass
+    for result in removal.results:
+        click.echo(f"remove {result.path.name}, {size(bytes_in(result.path))}")
+    for path, names in removal.kept.items():
+        click.echo(f"keep   {path.name}: needed by {', '.join(dict.fromkeys(names))}")
+    for run in removal.runs:
+        click.echo(f"remove run {run.path.name}")
+    _ask(yes)
+    click.echo(f"removed; {size(remove(removal))} freed")
+
+
+@click.command("gc")
+@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
+@_yes
+def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
+    """Remove results that no run refers to, and what interrupted work left behind."""
+    if as_json and not dry_run:
+        raise wrong_input("E407", "--json lists what would go", help="nanochat runs gc --dry-run --json")
+    found = [(garbage, bytes_in(garbage.path)) for garbage in find_garbage()]
+    if as_json:
+        rows = [{"path": str(g.path), "reason": g.reason, "bytes": count} for g, count in found]
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        click.echo("nothing to remove")
+        return
+    print_table(["folder", "size", "why"], [[str(g.path), size(count), g.reason] for g, count in found])
+    if dry_run:
+        click.echo(f"{size(sum(count for _, count in found))} would be freed")
+        return
+    _ask(yes)
+    still = {garbage.path for garbage in find_garbage()}  # a run may have come since
+    click.echo(f"removed; {size(sum(g.remove() for g, _ in found if g.path in still))} freed")
+
+
+def _ask(yes: bool) -> None:
+    if yes:
+        return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise wrong_input("E407", "nothing is removed unasked", help="say --yes, or run it on a terminal")
+    click.confirm("Remove?", abort=True)

@@ -1,0 +1,110 @@
+"""A run as plain data: how it stands, how long it took, what came out, where it came from.
+
+In: a run folder. Out: what `nanochat runs` and `nanochat runs show` print, as a table or as JSON. Looking disturbs
+nobody: a run that is going on is looked at too.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nanochat.running.find import tag_of
+from nanochat.running.handover import Handover
+from nanochat.running.json_file import read_lines
+from nanochat.running.lease import is_held
+from nanochat.running.report import FinishedStage, finished_stages, headline
+from nanochat.running.run_folder import EVENTS, RunFolder, RunStage
+from nanochat.running.store import bytes_in
+
+STATES = ("running", "finished", "stopped", "failed", "unfinished")
+_ENDINGS = ("stage_stopped", "stage_failed")
+_PROVENANCE = ("argv", "cwd", "user", "host", "python", "platform", "machine")
+
+
+def summary(run: RunFolder) -> dict[str, Any]:
+    """A run in one row: the figures are those of the last stage that measured any."""
+    stages, planned = finished_stages(run), run.plan.get("stages", [])
+    events = list(read_lines(run.path / EVENTS))
+    return {
+        "run": run.path.name,
+        "recipe": str(run.plan.get("recipe", "")),
+        "folder": str(run.path),
+        "started": str(run.environment.get("time", "")),
+        "state": _state(run, len(stages) == len(planned), events),
+        "done": len(stages),
+        "planned": len(planned),
+        "seconds": round(sum(_seconds(event) for event in events), 1),
+        "stages": {stage.name: str(stage.folder.path) for stage in stages},
+        "figures": _measured(stages),
+    }
+
+
+def details(run: RunFolder) -> dict[str, Any]:
+    """Everything about a run: its stages one by one, and its provenance."""
+    events = list(read_lines(run.path / EVENTS))
+    environment, git = run.environment, run.environment.get("git") or {}
+    plugins = [plugin for plugin in environment.get("plugins", []) if plugin.get("status") == "ok"]
+    return {
+        **summary(run),
+        "first_started": next((str(event["time"]) for event in events if event.get("event") == "run_started"), ""),
+        "bytes": bytes_in(run.path),
+        "stages": [_stage(run, stage, events) for stage in run.stages],
+        "provenance": {
+            "commit": git.get("commit"),
+            "dirty": bool(git.get("dirty")),
+            **{name: environment.get(name) for name in _PROVENANCE},
+            "plugins": {plugin["name"]: plugin["version"] for plugin in plugins},
+        },
+    }
+
+
+def _state(run: RunFolder, complete: bool, events: Sequence[Mapping[str, Any]]) -> str:
+    """One of STATES."""
+    if is_held(run.path):
+        return "running"
+    return "finished" if complete else _ending(events)
+
+
+def _ending(events: Sequence[Mapping[str, Any]]) -> str:
+    """How the last attempt that left a word ended: stopped or failed; unfinished where it was killed, or succeeded."""
+    started = [str(event.get("event")) for event in events if str(event.get("event")).startswith("stage_")]
+    return started[-1].removeprefix("stage_") if started and started[-1] in _ENDINGS else "unfinished"
+
+
+def _measured(stages: Sequence[FinishedStage]) -> dict[str, Any]:
+    measured = [stage.figures for stage in stages if headline(stage.figures)]
+    return dict(measured[-1]) if measured else {}
+
+
+def _seconds(event: Mapping[str, Any]) -> float:
+    """The time of an attempt at a stage, from the event of its end."""
+    return float(event.get("seconds", 0.0)) if str(event.get("event")).startswith("stage_") else 0.0
+
+
+def _stage(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    folder, record = stage.folder, stage.folder.record or {}
+    own = [event for event in events if event.get("stage") == stage.name]
+    return {
+        "stage": stage.name,
+        "use": stage.use,
+        "key": folder.key,
+        "state": "finished" if record else _unfinished(stage, own),
+        "tag": tag_of(folder),
+        "run": record.get("run", run.path.name),
+        "started": record.get("started", ""),
+        "finished": record.get("finished", ""),
+        "seconds": record.get("seconds", round(sum(map(_seconds, own)), 1)),
+        "bytes": bytes_in(folder.path),
+        "folder": str(folder.path),
+        "figures": record.get("figures", {}),
+        **{name: record[name] for name in ("world_size", "device", "dtype") if name in record},
+    }
+
+
+def _unfinished(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> str:
+    """running, 12 of 400 · stopped at step 8 · failed · not begun."""
+    path, step = stage.folder.path, stage.folder.last_checkpoint
+    if is_held(path):
+        progress = Handover(path).progress()
+        return f"running, {progress['done']} of {progress['total']}" if progress else "running"
+    state = _ending(events) if events else "not begun" if step is None else "unfinished"
+    return state if step is None else f"{state} at step {step}"
