@@ -6,6 +6,7 @@ be found out is left out. Environment variables are not recorded: they hold secr
 
 import getpass
 import importlib.metadata
+import os
 import platform
 import socket
 import subprocess
@@ -21,6 +22,13 @@ from nanochat.hardware import Machine
 from nanochat.registry import Registry, describe
 
 _GIT_SECONDS = 10
+_PATCH = ("--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+"""Settings under which `git apply` takes a patch, whatever the user's own are."""
+_REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+"""In a git hook these name the repository of the hook."""
+_LARGEST_UNTRACKED = 2**20
+"""Bytes of a new file that is put into the patch: source, not data."""
+_MOST_UNTRACKED = 200
 
 
 def now() -> str:
@@ -62,30 +70,44 @@ def _git(recipe_path: Path) -> tuple[dict[str, Any], bytes]:
     """Commit and state of the tree that nanochat runs from, else of the one that the recipe lies in."""
     source = Path(nanochat.__file__).parent.parent
     for folder in (source, recipe_path.parent):
-        top = _ask_git(folder, "rev-parse", "--show-toplevel")
+        found = _ask_git(folder, "rev-parse", "--show-toplevel")
+        top = Path(os.fsdecode(found).rstrip("\n")) if found is not None else None
         # An installed package may lie inside an unrelated repository.
-        if top is None or (folder == source and Path(top.decode().strip()) != source.resolve()):
+        if top is None or (folder == source and top != source.resolve()):
             continue
-        commit = _ask_git(folder, "rev-parse", "HEAD")
-        patch = _ask_git(folder, "diff", "HEAD") or b""
-        untracked = _ask_git(folder, "ls-files", "--others", "--exclude-standard") or b""
+        commit = _ask_git(top, "rev-parse", "HEAD")
+        listed = _ask_git(top, "ls-files", "-z", "--others", "--exclude-standard") or b""
+        untracked = [os.fsdecode(name) for name in listed.split(b"\0") if name]
+        patched = [name for name in untracked if _is_small(top / name)][:_MOST_UNTRACKED]
+        patch = _ask_git(top, "diff", *_PATCH, "HEAD") or b""
+        patch += b"".join(_ask_git(top, "diff", *_PATCH, "--no-index", "/dev/null", name) or b"" for name in patched)
         return {
-            "folder": top.decode().strip(),
+            "folder": str(top),
             "commit": commit.decode().strip() if commit else None,
-            "dirty": bool(patch.strip() or untracked.strip()),
-            "untracked": untracked.decode(errors="replace").splitlines(),
+            "dirty": bool(patch or untracked),
+            "untracked": untracked,
+            "not_in_patch": [name for name in untracked if name not in patched],
         }, patch
     return {}, b""
 
 
+def _is_small(path: Path) -> bool:
+    return path.is_symlink() or (path.is_file() and path.stat().st_size <= _LARGEST_UNTRACKED)
+
+
 def _ask_git(folder: Path, *arguments: str) -> bytes | None:
+    """What git says; None where it fails. `diff --no-index` says with 1 that there is a difference."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, timeout=_GIT_SECONDS, check=False
+            ["git", "-C", str(folder), *arguments],
+            env={name: value for name, value in os.environ.items() if name not in _REDIRECTING},
+            capture_output=True,
+            timeout=_GIT_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    return done.stdout if done.returncode == 0 or (done.returncode == 1 and "--no-index" in arguments) else None
 
 
 def _user() -> str:
