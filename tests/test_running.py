@@ -325,6 +325,15 @@ def test_a_dry_run_shows_the_command_lines_and_starts_nothing(house: House) -> N
     assert not (house.folder / "home").exists()
 
 
+def test_a_dry_run_shows_where_a_stage_goes_on(house: House) -> None:
+    folder = house.plan().stages[0].folder
+    folder.open({"stage": "one"})
+    (folder.path / "checkpoints" / "step_000002").mkdir(parents=True)
+    code, output = house.run("--dry-run")
+    assert code == 0, output
+    assert "one: resume (stopped; its newest checkpoint is of step 2)\n    " in output
+
+
 def test_until_stops_after_a_stage_and_from_needs_the_ones_before(house: House) -> None:
     code, output = house.run("--from", "two")
     assert (code, "E407" in output, "one comes before it and is not finished" in output) == (2, True, True)
