@@ -216,7 +216,9 @@ def test_gc_takes_what_interrupted_work_left_behind_but_nothing_that_is_worked_o
         (base / "checkpoints" / name).mkdir(parents=True)
     (home / "store" / "empty-0123abcd").mkdir()
     (home / "store" / "my-notes").mkdir()
-    (home / "runs" / "torn").mkdir()
+    (home / "runs" / "my-notes").mkdir()
+    with lease(home / "runs" / "torn", what="the run"):
+        pass
     found = {garbage.path.name: garbage.reason for garbage in find_garbage()}
     assert found == {
         "broken_step_000003": "a damaged checkpoint that was set aside",

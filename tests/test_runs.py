@@ -109,10 +109,13 @@ def test_a_copied_home_is_read_from_itself_and_not_from_the_one_it_was_copied_fr
     assert {stage.folder.path.parent for stage in run.stages} == {made.store}
 
 
-def test_a_moved_home_keeps_its_runs_and_their_results(made: House, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variable", ["NANOCHAT_HOME", "NANOCHAT_RUN_DIR"])
+def test_a_moved_home_keeps_its_runs_and_their_results(
+    made: House, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     elsewhere = made.folder / "elsewhere"
     (made.folder / "home").rename(elsewhere)
-    monkeypatch.setenv("NANOCHAT_HOME", str(elsewhere))
+    monkeypatch.setenv(variable, str(elsewhere))
     assert [stage.name for stage in finished_stages(find_run("counting"))] == ["one", "two", "grade"]
     assert find_checkpoint("counting/one").is_relative_to(elsewhere / "store")
     assert made.actions() == {"one": "reuse", "two": "reuse", "grade": "reuse"}

@@ -91,6 +91,7 @@ def tagged(recipe: Path) -> dict[str, Path]:
 
 def test_a_tag_finds_the_newest_finished_checkpoint_and_with_a_step_any_that_has_it(tagged: dict[str, Path]) -> None:
     assert find_checkpoint("d2") == tagged["sft"]
+    assert find_checkpoint("@7") == tagged["sft"]
     assert find_checkpoint("d2@5") == tagged["base"]
     assert find_checkpoint("d2@3") == tagged["cut"]
 

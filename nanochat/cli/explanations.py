@@ -64,7 +64,10 @@ EXPLANATIONS: dict[str, str] = {
     "E404": (
         "The recipe asks for devices that this machine does not have. `nanochat plan` shows such stages as\nblocked."
     ),
-    "E405": "No run, stage or checkpoint has this name. `nanochat runs` lists what there is.",
+    "E405": (
+        "No run, stage, tag or checkpoint has this name, or it may mean several. `nanochat runs` lists what there\n"
+        "is, `nanochat runs show RUN` the keys and tags."
+    ),
     "E406": "A checkpoint's files differ from its manifest: it was damaged after it was written.",
     "E407": "The command line asks for something that there is not, or for two things that exclude each other.",
     "E501": "The loss became nan or infinite: most often a learning rate that is too high.",

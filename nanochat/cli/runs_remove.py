@@ -18,7 +18,10 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 @_yes
 def rm(runs: tuple[str, ...], yes: bool) -> None:
-    """Remove each RUN, and those of its results that nothing else refers to."""
+    """Remove runs, and results that only they need.
+
+    A result stays where another run plans it, a lock names it, or a result that stays was made from it.
+    """
     removal = plan_removal(list(dict.fromkeys(the_run(name) for name in runs)))
     with undisturbed(removal):  # a run that is going on is refused before anybody is asked
         pass
@@ -28,8 +31,8 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
         click.echo(f"keep   {path.name}: needed by {', '.join(dict.fromkeys(names))}")
     for run in removal.runs:
         click.echo(f"remove run {run.path.name}")
-    _ask(yes)
-    click.echo(f"removed; {size(remove(removal))} freed")
+    if _agreed(yes):
+        click.echo(f"removed; {size(remove(removal))} freed")
 
 
 @click.command("gc")
@@ -37,7 +40,10 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
 @_yes
 def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
-    """Remove results that no run refers to, and what interrupted work left behind."""
+    """Remove what no run refers to, and leftovers.
+
+    Results that no run refers to, results that were set aside and replaced, damaged and cut-off checkpoints.
+    """
     if as_json and not dry_run:
         raise wrong_input("E407", "--json lists what would go", help="nanochat runs gc --dry-run --json")
     found = [(garbage, bytes_in(garbage.path)) for garbage in find_garbage()]
@@ -52,14 +58,18 @@ def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
     if dry_run:
         click.echo(f"{size(sum(count for _, count in found))} would be freed")
         return
-    _ask(yes)
-    still = {garbage.path for garbage in find_garbage()}  # a run may have come since
-    click.echo(f"removed; {size(sum(g.remove() for g, _ in found if g.path in still))} freed")
+    if _agreed(yes):
+        still = {garbage.path for garbage in find_garbage()}  # a run may have come since
+        click.echo(f"removed; {size(sum(g.remove() for g, _ in found if g.path in still))} freed")
 
 
-def _ask(yes: bool) -> None:
+def _agreed(yes: bool) -> bool:
+    """Whether a person, or --yes, agrees. InputError E407 where nobody can be asked."""
     if yes:
-        return
+        return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise wrong_input("E407", "nothing is removed unasked", help="say --yes, or run it on a terminal")
-    click.confirm("Remove?", abort=True)
+    agreed = click.confirm("Remove?")
+    if not agreed:
+        click.echo("nothing removed")
+    return agreed

@@ -18,7 +18,10 @@ from nanochat.running.summary import details
 @click.argument("run", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(run: str | None, as_json: bool) -> None:
-    """Show RUN (a name or a folder; the newest run without one): its stages, figures and provenance."""
+    """Show a run: stages, figures, provenance.
+
+    RUN is a name or a folder; without one, the newest run.
+    """
     found = details(find_run(run))
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -5,7 +5,7 @@ here.
 
     quickstart · quickstart-1f0a9c22 · quickstart/sft · d4_w192_h3 · base-91be77d0 · 91be77d0 · some/folder · (nothing)
 
-Each but the last two may be followed by @STEP. Where a name fits several results, the newest finished one is meant.
+Each may be followed by @STEP. Where a name fits several results, the newest finished one is meant.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +35,9 @@ def find_checkpoint(argument: str | None = None) -> Path:
     name, at, step = argument.rpartition("@") if "@" in place.name else (argument, "", "")
     if at and not step.isdecimal():
         raise wrong_input("E405", f"`@{step}` is no step", help="write NAME@STEP, for example quickstart/base@400")
-    folders = _meant(name)
+    folders = _meant(name) if name else [_newest_model()]
     if at:
-        return _at_step(name, folders, int(step))
+        return _at_step(name or folders[-1].path.name, folders, int(step))
     finished = [folder for folder in folders if folder.record is not None]
     if not finished:
         raise wrong_input("E405", f"`{name}` has no finished model", help=_unfinished(folders))

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import attrs
 
+from nanochat.errors import wrong_input
 from nanochat.home import runs_dir
 from nanochat.running.find import list_runs
+from nanochat.running.lease import FILE as LEASE
 from nanochat.running.lease import is_held, lease
 from nanochat.running.references import Referrers, referrers, with_inputs
 from nanochat.running.run_folder import PLAN, RunFolder
@@ -32,7 +34,10 @@ class Removal:
 
 
 def plan_removal(runs: Sequence[RunFolder]) -> Removal:
-    """What nothing else refers to once these runs, all of one home, are gone."""
+    """What nothing else refers to once these runs are gone. InputError E407 where they lie in different homes."""
+    if len({run.path.parent for run in runs}) > 1:
+        places = " and ".join(sorted({str(run.path.parent) for run in runs}))
+        raise wrong_input("E407", f"these runs lie in {places}", help="remove those of one folder at a time")
     results = list(runs[0].store)
     going = {run.path for run in runs}
     staying = [run for run in list_runs(runs[0].path.parent) if run.path.resolve() not in going]
@@ -130,7 +135,7 @@ def _set_aside(store: Store) -> Iterator[Garbage]:
 
 def _broken_runs() -> Iterator[Garbage]:
     for path in sorted(runs_dir().glob("*")):
-        if path.is_dir() and path.name != OLD and not (path / PLAN).exists() and not is_held(path):
+        if (path / LEASE).is_file() and not (path / PLAN).exists() and not is_held(path):
             yield Garbage(path=path, reason="a run without a plan", worked_in=path, marker=PLAN)
 
 
