@@ -66,6 +66,8 @@ def test_differences_are_told_apart_by_what_they_mean(tiny: Path) -> None:
             "stages.base.model.dim": (128, 256),
             "stages.base.model.n_head": (2, 4),
             "stages.base.model.n_kv_head": (2, 4),
+            "stages.base.tag": ("d2_w128_h2", "d4_w256_h4"),
+            "stages.sft.tag": ("d2_w128_h2", "d4_w256_h4"),
         },
     }
 
