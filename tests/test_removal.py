@@ -3,7 +3,10 @@
 Homes are made by hand here: run folders with a plan and a lock, results with a key, inputs and a record.
 """
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -175,7 +178,25 @@ def test_killed_in_the_middle_nothing_that_is_left_looks_finished_and_the_same_c
     assert not list(home.glob("*/.old/*"))
 
 
-def test_rm_asks_on_a_terminal_and_needs_yes_elsewhere(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("answer, left", [("n", ["base"]), ("y", [])])
+def test_rm_asks_on_a_terminal(home: Path, answer: str, left: list[str]) -> None:
+    result("base")
+    run("demo-1", ["base"], home)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from nanochat.cli.main import main; main()", "runs", "rm", "demo-1"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    os.write(ours, f"{answer}\n".encode())
+    said = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+        while part := os.read(ours, 1000):
+            said += part
+    os.close(ours)
+    assert process.wait() == 0
+    assert (b"Remove? [y/N]" in said, stored()) == (True, left)
+
+
+def test_rm_needs_yes_where_nobody_can_be_asked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result("base")
     run("demo-1", ["base"], home)
     for options, code in ((["demo-1"], 2), (["demo-1", "--yes"], 0)):
