@@ -321,7 +321,7 @@ def _config_from_keywords(build: Callable[..., Any], name: str) -> type:
     return attrs.make_class(f"{name}_config", fields, frozen=True, kw_only=True)
 
 
-def describe(registry: Registry) -> list[Mapping[str, Any]]:
+def describe(plugins: Iterable[PluginStatus]) -> list[Mapping[str, Any]]:
     """The plugins as plain data, for `nanochat plugins --json` and for a run's provenance."""
     return [
         {
@@ -332,8 +332,9 @@ def describe(registry: Registry) -> list[Mapping[str, Any]]:
             "reason": plugin.reason,
             "observers": plugin.observers,
             "components": [
-                {"kind": entry.kind, "name": entry.name, "revision": entry.revision} for entry in plugin.components
+                {"kind": entry.kind, "name": entry.name, "build": entry.build, "revision": entry.revision}
+                for entry in plugin.components
             ],
         }
-        for plugin in registry.plugins
+        for plugin in plugins
     ]

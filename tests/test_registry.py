@@ -209,6 +209,8 @@ def test_loose_files_are_plugins_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_description_of_plugins_is_plain_data() -> None:
-    (_, tiny) = describe(tiny_registry())
+    (_, tiny) = describe(tiny_registry().plugins)
     assert (tiny["name"], tiny["distribution"], tiny["version"], tiny["status"]) == ("tiny", "acme-tiny", "1.2", "ok")
-    assert {"kind": "source", "name": "everything", "revision": 3} in tiny["components"]
+    assert {"kind": "source", "name": "everything", "build": "tiny_plugin:EverythingConfig", "revision": 3} in tiny[
+        "components"
+    ]

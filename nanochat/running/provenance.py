@@ -45,7 +45,7 @@ def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[di
         "git": git,
         "machine": attrs.asdict(machine),
         "packages": packages(),
-        "plugins": [dict(plugin) for plugin in describe(registry)],
+        "plugins": [dict(plugin) for plugin in describe(registry.plugins)],
         "observed": observed,
     }, patch
 
