@@ -58,7 +58,8 @@ def _entry_points() -> Iterator[Found]:
         if f"[{PROJECT}.v" not in text:
             continue
         try:
-            name, version = distribution.metadata["Name"], distribution.version
+            facts = distribution.metadata  # read once: `distribution.version` would read it again
+            name, version = facts["Name"], facts["Version"]
             points = [point for point in distribution.entry_points if _API_GROUP.match(point.group)]
             if not name:
                 raise ValueError("it has no METADATA that says its name")
