@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from plugin_site import GOOD, install
 
 from nanochat.scaffold.distribution import KINDS, TEMPLATES, parse_name
 
@@ -153,6 +154,22 @@ def test_a_kind_without_a_template_names_those_with_one(tmp_path: Path) -> None:
 
 
 # The other commands beside it
+
+
+def test_the_list_tells_versions_kinds_observers_states_reasons_and_collisions(tmp_path: Path) -> None:
+    watched = GOOD.replace("NAME", "arithmetic") + "@hookimpl\ndef on_step(step): ...\n"
+    install(tmp_path, "acme-watch", "acme_watch", watched)
+    install(tmp_path, "acme-bad", "acme_bad", "raise ImportError('needs a newer Python')")
+    install(tmp_path, "acme-next", "acme_next", "raise AssertionError('imported')", group="nanochat.v2")
+    listed = call(BIN / "nanochat", "plugins", cwd=tmp_path, site=tmp_path)
+    for lines in (
+        "acme_watch 2.0 (acme-watch) ok\n  task        arithmetic\n  observes    on_step\n",
+        "acme_bad 2.0 (acme-bad) broken — ImportError: needs a newer Python\n",
+        "acme_next 2.0 (acme-next) other API — it is made for nanochat.v2; this nanochat has nanochat.v1\n",
+        "task `arithmetic` is claimed by acme-watch and nanochat-plugins\n",
+    ):
+        assert lines in listed.stdout
+    assert call(BIN / "nanochat", "plugins", "--json", "show", "x", cwd=tmp_path).returncode == 2
 
 
 def test_one_plugin_is_shown_with_where_its_components_come_from(tmp_path: Path) -> None:

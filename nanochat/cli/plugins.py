@@ -16,6 +16,8 @@ from nanochat.registry import PluginStatus, describe, load_registry, normal_name
 def command(context: click.Context, as_json: bool) -> None:
     """List the installed plugins; `show` one of them, or write a `new` one."""
     if context.invoked_subcommand is not None:
+        if as_json:
+            context.fail("--json comes after the command: nanochat plugins show NAME --json")
         return
     registry = load_registry()
     if as_json:
