@@ -28,6 +28,19 @@ KINDS = (
     "derivation",
 )
 
+GIVES: Mapping[str, tuple[str, ...]] = {
+    "model": ("parameters", "state_dict", "load_state_dict"),
+    "transform": ("parameters", "state_dict", "load_state_dict"),
+    "optimizer": ("param_groups", "step", "zero_grad", "state_dict", "load_state_dict"),
+    "source": ("shards", "documents", "skipped"),
+    "task": ("evaluate", "__len__", "__getitem__"),
+    "tool": ("name", "start", "end", "run"),
+    "launcher": ("command", "environment"),
+    "tracker": ("start", "log", "finish"),
+}
+"""Kind → what a builder's result must have. It is looked at when it is built: a plugin's author reads what is missing,
+and nobody searches for it in a traceback of ours."""
+
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -1,21 +1,18 @@
 """The registry: every component by kind and name, from every installed plugin, each isolated from the others.
 
-In: the entry points of group `nanochat.v1` and loose files in a folder. Out: entries, config classes, builders. The
-only file that calls pluggy's manager. It imports plugin modules (strings and hooks), never their implementations:
-those are imported when `config_class` or `builder` asks for them, so that listing and planning stay free of torch.
+In: what is installed (nanochat/installed.py). Out: entries, config classes, builders. The only file that calls
+pluggy's manager. It imports plugin modules (strings and hooks), never their implementations: those are imported when
+`config_class` or `builder` asks for them, so that listing and planning stay free of torch.
 """
 
+import contextlib
+import copy
 import functools
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import attrs
@@ -24,11 +21,9 @@ import pluggy
 from nanochat import hooks
 from nanochat.config import METADATA, Rules
 from nanochat.errors import Diagnostic, InputError, did_you_mean, wrong_input
-from nanochat.hooks import GROUP, KINDS, PROJECT
+from nanochat.hooks import GIVES, GROUP, KINDS, PROJECT
+from nanochat.installed import installed
 
-LOOSE_FILES = "NANOCHAT_PLUGINS_DIR"
-"""Environment variable: a folder whose .py files are plugins too."""
-_API_GROUP = re.compile(r"nanochat\.v\d+$")
 _OBJECT_REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 
 
@@ -56,6 +51,8 @@ class PluginStatus:
     """ok · broken · blocked · other API"""
     reason: str = ""
     components: list[Entry] = attrs.field(factory=list)
+    observers: list[str] = attrs.field(factory=list)
+    """The hooks through which it watches runs."""
     registered_as: str = attrs.field(default="", repr=False)
     """Its name in pluggy's manager."""
 
@@ -109,53 +106,48 @@ class Registry:
         try:
             self._manager.register(plugin, name=inner)
             self._manager.check_pending()  # a hook that there is not, misspelt or of a later version
-            for kind in KINDS:
-                hook = getattr(plugin, f"register_{kind}s", None)
-                if hook is not None:
-                    hook(_Door(kind, status))
-        except (Exception, SystemExit) as fault:
+            with _quiet():
+                for kind in KINDS:
+                    hook = getattr(plugin, f"register_{kind}s", None)
+                    if hook is not None:
+                        hook(_Door(kind, status))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:
             if self._manager.get_plugin(inner) is plugin:
                 self._manager.unregister(name=inner)
             self._mark_broken(status, fault)
             return status
         status.registered_as = inner
+        hooks_of = (caller.name for caller in self._manager.get_hookcallers(plugin) or ())
+        status.observers = sorted(name for name in hooks_of if not name.startswith("register_"))
         for entry in status.components:
             self._claims.setdefault((entry.kind, entry.name), []).append(entry)
         return status
 
     def load_installed(self, *, block: Iterable[str] = ()) -> None:
-        """Register every installed plugin: entry points first, then the loose files."""
-        blocked = set(block)
-        for point in sorted(_entry_points(), key=lambda p: (p.group, p.name)):
-            distribution = point.dist.name if point.dist else point.value
-            status = PluginStatus(
-                name=point.name, distribution=distribution, version=point.dist.version if point.dist else ""
-            )
-            if blocked & {point.name, distribution}:
+        """Register every installed plugin."""
+        blocked = _normal(*block)
+        for found in installed():
+            status = PluginStatus(name=found.name, distribution=found.distribution, version=found.version)
+            if blocked & _normal(found.name, found.distribution):
                 self._list_as(status, "blocked", "by the recipe")
-            elif point.group != GROUP:
-                self._list_as(status, "other API", f"it is made for {point.group}; this nanochat has {GROUP}")
+            elif found.group != GROUP:
+                self._list_as(status, "other API", f"it is made for {found.group}; this nanochat has {GROUP}")
             else:
-                self._load(point.load, status)
-        folder = os.environ.get(LOOSE_FILES)
-        for path in sorted(Path(folder).glob("*.py")) if folder else []:
-            status = PluginStatus(name=path.stem, distribution=path.stem, version="")
-            if path.stem in blocked:
-                self._list_as(status, "blocked", "by the recipe")
-            else:
-                self._load(functools.partial(_import_file, path), status)
+                self._load(found.load, status)
 
     def block(self, names: Iterable[str]) -> None:
         """Forget the components and observers of plugins, by plugin or distribution name."""
-        blocked = set(names)
+        blocked = _normal(*names)
         for status in self.plugins:
-            if status.status == "ok" and blocked & {status.name, status.distribution}:
+            if status.status == "ok" and blocked & _normal(status.name, status.distribution):
                 self._manager.unregister(name=status.registered_as)
                 self._list_as(status, "blocked", "by the recipe", listed=True)
                 gone = {id(entry) for entry in status.components}
                 kept = {key: [e for e in entries if id(e) not in gone] for key, entries in self._claims.items()}
                 self._claims = {key: entries for key, entries in kept.items() if entries}
-                status.components = []
+                status.components, status.observers = [], []
 
     def _list_as(self, status: PluginStatus, state: str, reason: str, *, listed: bool = False) -> None:
         status.status, status.reason = state, reason
@@ -164,8 +156,11 @@ class Registry:
 
     def _load(self, load: Callable[[], object], status: PluginStatus) -> None:
         try:
-            plugin = load()
-        except (Exception, SystemExit) as fault:
+            with _quiet():
+                plugin = load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # sys.exit() in a module; a panic in an extension written in Rust
             self.plugins.append(status)
             self._mark_broken(status, fault)
         else:
@@ -228,12 +223,26 @@ class Registry:
             raise self._broken(entry, f"{entry.build}: {type(fault).__name__}: {fault}") from fault
 
     def builder(self, kind: str, name: str) -> Callable[..., Any]:
-        """What makes the component. Without a config class, it is called with the config's fields as keywords."""
+        """What makes the component. Without a config class, it is called with the config's fields as keywords.
+
+        InputError E202 where it makes something that is none of its kind.
+        """
         entry = self.entry(kind, name)
         build: Callable[..., Any] = self._resolve(entry, entry.build)
-        if entry.config is not None:
-            return build
-        return lambda config, *rest: build(*rest, **attrs.asdict(config, recurse=False))
+        if not callable(build):
+            raise self._broken(entry, f"{entry.build} is of type {type(build).__name__} and cannot be called")
+
+        def built(config: Any, *rest: Any) -> Any:
+            # A launcher's config is the recipe's hardware table, whatever it registers.
+            whole = entry.config is not None or kind == "launcher"
+            made = build(config, *rest) if whole else build(*rest, **attrs.asdict(config, recurse=False))
+            missing = [part for part in GIVES.get(kind, ()) if not hasattr(made, part)]
+            if missing:
+                reason = f"{entry.build} gave {type(made).__name__} without {', '.join(missing)}"
+                raise self._broken(entry, reason)
+            return made
+
+        return built
 
     def object(self, kind: str, name: str) -> Any:
         """The object that `build` names, for kinds that are looked at and not called (derivations)."""
@@ -244,10 +253,13 @@ class Registry:
         """Call an observer of every plugin. Returns (plugin, result or the exception it raised)."""
         results: list[tuple[str, Any]] = []
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            wanted = {name: arguments[name] for name in implementation.argnames}
+            # A copy for each, so that none changes what the others see, or what is written down.
+            wanted = {name: copy.copy(arguments[name]) for name in implementation.argnames}
             try:
                 results.append((implementation.plugin_name, implementation.function(**wanted)))
-            except Exception as fault:  # an observer's fault never changes a result
+            except KeyboardInterrupt:
+                raise
+            except BaseException as fault:  # an observer's fault never changes a result, nor does its sys.exit()
                 results.append((implementation.plugin_name, fault))
         return results
 
@@ -257,7 +269,9 @@ class Registry:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (Exception, SystemExit) as fault:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:
             raise self._broken(entry, f"{reference}: {type(fault).__name__}: {fault}") from fault
         return found
 
@@ -269,6 +283,16 @@ class Registry:
         )
 
 
+def _normal(*names: str) -> set[str]:
+    """Names as PEP 503 compares them: case and separators do not count."""
+    return {normal_name(name) for name in names}
+
+
+def normal_name(name: str) -> str:
+    """One spelling for all that mean the same distribution."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def load_registry(*, block: Iterable[str] = ()) -> Registry:
     """A registry of everything installed."""
     registry = Registry()
@@ -276,20 +300,9 @@ def load_registry(*, block: Iterable[str] = ()) -> Registry:
     return registry
 
 
-def _entry_points() -> list[importlib.metadata.EntryPoint]:
-    """Ours, and those that name another version of the API in their group."""
-    found = importlib.metadata.entry_points()
-    return [point for group in found.groups if _API_GROUP.match(group) for point in found.select(group=group)]
-
-
-def _import_file(path: Path) -> ModuleType:
-    name = f"nanochat_loose_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """While a plugin is loaded: what it prints goes to stderr, since stdout may be a command's JSON."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @functools.cache  # one class for one builder: configs of two registries can be compared
@@ -308,7 +321,7 @@ def _config_from_keywords(build: Callable[..., Any], name: str) -> type:
     return attrs.make_class(f"{name}_config", fields, frozen=True, kw_only=True)
 
 
-def describe(registry: Registry) -> list[Mapping[str, Any]]:
+def describe(plugins: Iterable[PluginStatus]) -> list[Mapping[str, Any]]:
     """The plugins as plain data, for `nanochat plugins --json` and for a run's provenance."""
     return [
         {
@@ -317,9 +330,11 @@ def describe(registry: Registry) -> list[Mapping[str, Any]]:
             "version": plugin.version,
             "status": plugin.status,
             "reason": plugin.reason,
+            "observers": plugin.observers,
             "components": [
-                {"kind": entry.kind, "name": entry.name, "revision": entry.revision} for entry in plugin.components
+                {"kind": entry.kind, "name": entry.name, "build": entry.build, "revision": entry.revision}
+                for entry in plugin.components
             ],
         }
-        for plugin in registry.plugins
+        for plugin in plugins
     ]

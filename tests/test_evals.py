@@ -4,7 +4,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,16 @@ from nanochat.config import Component
 from nanochat.data.source import Shard, Split
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import StageError, Stopped
-from nanochat.model.gpt import GPT
-from nanochat.model.gpt_config import GPTConfig
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.stages import evaluation
 from nanochat.stages.subject import Subject
+from nanochat.testing import tiny_model, tiny_subject, tiny_tokenizer
+from nanochat.testing.tiny import SENTENCES
 from nanochat.text.tokenizer import Tokenizer
 from nanochat_plugins.evals import bpb, task
 from nanochat_plugins.evals.bpb_config import BpbConfig
 from nanochat_plugins.evals.task_config import TaskConfig
 from nanochat_plugins.tools.calculator import Calculator
-
-TEXTS = [f"the {n} small birds sat on a wall, and {n * n} flew away when it rained; é—ü" for n in range(60)]
-CONFIG = GPTConfig(depth=2, dim=32, head_dim=16, n_head=2, n_kv_head=2, vocab_size=300, sequence_len=32)
 
 
 class Texts:
@@ -69,23 +66,17 @@ class Letters(Task):
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.train(TEXTS, vocab_size=300)
+    return tiny_tokenizer()
 
 
-def subject(tokenizer: Tokenizer, runtime: Runtime | None = None, **changes: Any) -> Subject:
-    torch.manual_seed(0)
-    model = GPT(CONFIG)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    build: Callable[..., Any] = changes.pop("build", lambda component: None)
-    return Subject(model=model, tokenizer=tokenizer, runtime=runtime or local_runtime(), build=build, **changes)
+def subject(**changes: Any) -> Subject:
+    return tiny_subject(**{"model": tiny_model(sequence_len=32), "sources": {}, **changes})
 
 
 def test_bpb_is_the_sum_of_nats_over_the_sum_of_bytes_counted_one_token_at_a_time(tokenizer: Tokenizer) -> None:
-    given = subject(tokenizer, sources={"all": Texts(TEXTS)})
+    given = subject(sources={"all": Texts(SENTENCES)})
     found = bpb.evaluate(BpbConfig(tokens=320, rows=3), given)
-    ids = [i for text in TEXTS for i in [tokenizer.bos_id, *tokenizer.encode(text)]][: 10 * 32 + 1]
+    ids = [i for text in SENTENCES for i in [tokenizer.bos_id, *tokenizer.encode(text)]][: 10 * 32 + 1]
     nats = counted = 0.0
     for row in range(10):
         inputs = ids[row * 32 : row * 32 + 32]
@@ -106,34 +97,34 @@ def test_the_unigram_bound_is_the_entropy_of_the_tokens() -> None:
     assert bpb.unigram_bpb(targets, torch.tensor([1, 3, 0])) == pytest.approx(4 * 1.0 / 8)
 
 
-def test_the_validation_text_is_read_once_in_a_stage_however_often_it_is_measured(tokenizer: Tokenizer) -> None:
-    source = Texts(TEXTS)
-    given = subject(tokenizer, sources={"all": source})
+def test_the_validation_text_is_read_once_in_a_stage_however_often_it_is_measured() -> None:
+    source = Texts(SENTENCES)
+    given = subject(sources={"all": source})
     first, second = (bpb.evaluate(BpbConfig(tokens=320), given) for _ in range(2))
     assert first == second
     assert source.readings == 1
 
 
-def test_a_source_too_short_for_a_row_is_left_out_in_words_and_only_if_all_are_it_fails(tokenizer: Tokenizer) -> None:
+def test_a_source_too_short_for_a_row_is_left_out_in_words_and_only_if_all_are_it_fails() -> None:
     notes: list[str] = []
-    given = subject(tokenizer, sources={"all": Texts(TEXTS), "short": Texts(["a"])}, note=notes.append)
+    given = subject(sources={"all": Texts(SENTENCES), "short": Texts(["a"])}, note=notes.append)
     assert bpb.evaluate(BpbConfig(tokens=640), given)["bpb"].n == 10
     assert "leaves `short` out" in notes[0]
     with pytest.raises(StageError, match="E302"):
-        bpb.evaluate(BpbConfig(tokens=640), subject(tokenizer, sources={"short": Texts(["a"])}))
+        bpb.evaluate(BpbConfig(tokens=640), subject(sources={"short": Texts(["a"])}))
 
 
-def test_an_evaluation_that_needs_sources_is_refused_before_any_work(tokenizer: Tokenizer) -> None:
+def test_an_evaluation_that_needs_sources_is_refused_before_any_work() -> None:
     component = Component(kind="eval", name="bpb", use="bpb", revision=1, config=BpbConfig())
     with pytest.raises(StageError, match="measures on sources, and this stage has none"):
-        evaluation.check({"bpb": component}, subject(tokenizer))
+        evaluation.check({"bpb": component}, subject())
 
 
 def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(tokenizer: Tokenizer) -> None:
     questions = [f"Which? {'x' * n}" for n in range(9)]
     component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
     kept: list[Mapping[str, Any]] = []
-    given = subject(tokenizer, build=lambda _: Letters(questions), keep_example=kept.append)
+    given = subject(build=lambda _: Letters(questions), keep_example=kept.append)
     found = task.evaluate(TaskConfig(task=component, rows=4), given)
     from nanochat.text.conversation import render_prompt
 
@@ -146,9 +137,9 @@ def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(to
     assert found["accuracy"].value == pytest.approx(expected.count("B") / 9)
 
 
-def test_a_prompt_longer_than_the_context_counts_as_unsolved_and_is_counted(tokenizer: Tokenizer) -> None:
+def test_a_prompt_longer_than_the_context_counts_as_unsolved_and_is_counted() -> None:
     component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
-    given = subject(tokenizer, build=lambda _: Letters(["why " * 40, "q"]))
+    given = subject(build=lambda _: Letters(["why " * 40, "q"]))
     found = task.evaluate(TaskConfig(task=component), given)
     assert found["too_long"].value == 1
     assert found["accuracy"].n == 2
@@ -169,20 +160,18 @@ def test_an_answer_counts_as_solved_with_a_tool_only_if_a_tool_gave_a_result() -
     assert scorer._scored({}, Answered()).with_tool
 
 
-def test_an_evaluation_that_is_asked_to_stop_stops(tokenizer: Tokenizer) -> None:
+def test_an_evaluation_that_is_asked_to_stop_stops() -> None:
     with pytest.raises(Stopped):
-        bpb.evaluate(BpbConfig(tokens=320), subject(tokenizer, sources={"a": Texts(TEXTS)}, should_stop=lambda: True))
+        bpb.evaluate(BpbConfig(tokens=320), subject(sources={"a": Texts(SENTENCES)}, should_stop=lambda: True))
 
 
-def test_every_rank_goes_through_equally_many_rounds_and_together_they_see_each_example_once(
-    tokenizer: Tokenizer,
-) -> None:
+def test_every_rank_goes_through_equally_many_rounds_and_together_they_see_each_example_once() -> None:
     for count in range(1, 40):
         seen: list[int] = []
         lengths = set()
         for rank in range(4):
             runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=4)
-            rounds = list(subject(tokenizer, runtime).rounds(count, 3))
+            rounds = list(subject(runtime=runtime).rounds(count, 3))
             lengths.add(len(rounds))
             seen += [index for picked in rounds for index in picked]
         assert len(lengths) == 1
@@ -201,14 +190,13 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
 
 def measured(runtime: Runtime) -> dict[str, float]:
     """Figures of uneven work: 33 rows in rounds of 16, 5 questions in rounds of 2, with a stop asked in every round."""
-    trained = Tokenizer.train(TEXTS, vocab_size=300)
 
     def ask() -> bool:
         return runtime.any(False)
 
     component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
     given = subject(
-        trained, runtime, sources={"all": Texts(TEXTS)}, build=lambda _: Letters([f"q{n}" for n in range(5)]),
+        runtime=runtime, sources={"all": Texts(SENTENCES)}, build=lambda _: Letters([f"q{n}" for n in range(5)]),
         should_stop=ask, tools=[Calculator()],
     )  # fmt: skip
     figures = {**bpb.evaluate(BpbConfig(tokens=33 * 32, rows=16), given)}

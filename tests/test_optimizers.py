@@ -97,33 +97,6 @@ def test_the_iteration_brings_every_singular_value_near_one() -> None:
     assert 0.8 < values.min() <= values.max() < 1.2
 
 
-def test_muon_resumes_from_its_state_bit_for_bit() -> None:
-    def trained(steps: int, parameters: dict[str, nn.Parameter], optimizer: muon.Muon, first: int = 0) -> None:
-        for step in range(first, steps):
-            generator = torch.Generator().manual_seed(step)
-            for parameter in parameters.values():
-                parameter.grad = torch.randn(parameter.shape, generator=generator)
-            optimizer.step()
-
-    def fresh() -> tuple[dict[str, nn.Parameter], muon.Muon]:
-        torch.manual_seed(0)
-        parameters = {"a": nn.Parameter(torch.randn(8, 8)), "b": nn.Parameter(torch.randn(8, 8))}
-        return parameters, muon.build(MuonConfig(weight_decay=0.0), parameters, local_runtime())
-
-    whole, optimizer = fresh()
-    trained(6, whole, optimizer)
-    half, optimizer = fresh()
-    trained(3, half, optimizer)
-    state, weights = optimizer.state_dict(), {n: p.detach().clone() for n, p in half.items()}
-    again, optimizer = fresh()
-    optimizer.load_state_dict(state)
-    with torch.no_grad():
-        for name, parameter in again.items():
-            parameter.copy_(weights[name])
-    trained(6, again, optimizer, first=3)
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
-
-
 def test_muon_names_the_parameter_that_is_no_matrix() -> None:
     with pytest.raises(InputError, match="`bias` of shape \\(4,\\)"):
         muon.build(MuonConfig(weight_decay=0.0), {"bias": nn.Parameter(torch.zeros(4))}, local_runtime())

@@ -13,10 +13,10 @@ import pytest
 from nanochat.cli.main import COMMANDS
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
+from nanochat.scaffold.distribution import make_distribution, parse_name
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ACME = ROOT / "tests/thirdparty/acme"
 
 
 def block(language: str, containing: str) -> str:
@@ -44,21 +44,32 @@ def test_the_recipe_of_the_language_screen_loads(recipes: Path) -> None:
     assert set(loaded.stages["base"].config.data) == {"docs", "stories", "mine"}
 
 
-def test_the_task_it_shows_is_the_tested_one_and_its_recipe_loads(
-    recipes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert block("python", "class Opposites(Task)") == (ACME / "nanochat_acme/opposites.py").read_text()
-    hook = block("python", 'registry.add("opposites"')
-    assert hook.split("@hookimpl")[1].strip() in (ACME / "nanochat_acme/__init__.py").read_text()
-    shown = block("toml", "[build-system]").replace("A task for", "A task and an optimizer for")
-    assert shown == (ACME / "pyproject.toml").read_text()
-    monkeypatch.syspath_prepend(str(ACME))
+@pytest.fixture
+def opposites(tmp_path: Path) -> Path:
+    """What `nanochat plugins new opposites` writes."""
+    folder = tmp_path / "opposites"
+    make_distribution(parse_name("opposites"), "task", folder)
+    return folder
+
+
+def test_the_plugin_it_shows_is_what_the_command_writes(opposites: Path) -> None:
+    console = block("console", "plugins new opposites").splitlines()
+    written = sorted(str(path.relative_to(opposites)) for path in opposites.rglob("*") if path.is_file())
+    assert [line.strip() for line in console[2 : console.index("next:")]] == written
+    assert block("python", "class Opposites(Task)") == (opposites / "nanochat_opposites/task.py").read_text()
+    assert block("python", "def register_tasks") in (opposites / "nanochat_opposites/__init__.py").read_text()
+    assert block("python", "check_task(Opposites())") in (opposites / "tests/test_task.py").read_text()
+
+
+def test_the_recipe_that_uses_it_loads(recipes: Path, opposites: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(opposites))
     registry = load_registry()
-    registry.register(importlib.import_module("nanochat_acme"), name="acme")
+    registry.register(importlib.import_module("nanochat_opposites"), name="opposites")
     (recipes / "opposites.toml").write_text(block("toml", 'name = "opposites"'))
     loaded = load_recipe(recipes / "opposites.toml", registry=registry)
     assert loaded.stages["sft"].config.data["opposites"].use == "opposites"
-    sys.modules.pop("nanochat_acme", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nanochat_opposites"]:
+        del sys.modules[name]
 
 
 def test_every_command_it_lists_exists_and_none_is_left_out() -> None:

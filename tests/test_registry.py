@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from plugin_site import GOOD, install
 from tiny_plugin import Sums, tiny_registry
 
 from nanochat import builtin
@@ -172,24 +173,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def install(site: Path, distribution: str, module: str, source: str, group: str = "nanochat.v1") -> None:
-    info = site / f"{distribution.replace('-', '_')}-2.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.0\n")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{module} = {module}\n")
-    (site / f"{module}.py").write_text(source)
-
-
-GOOD = (
-    "from nanochat.hooks import hookimpl\n"
-    "@hookimpl\n"
-    "def register_tasks(registry):\n"
-    "    registry.add('made_up', build='tiny_plugin:Sums')\n"
-)
-
-
 def test_installed_plugins_are_loaded_each_by_itself(site: Path) -> None:
-    install(site, "acme-good", "acme_good_a", GOOD)
+    install(site, "acme-good", "acme_good_a", GOOD.replace("NAME", "made_up"))
     install(site, "acme-bad", "acme_bad_a", "raise ImportError('needs a newer Python')")
     install(site, "acme-exit", "acme_exit_a", "import sys; sys.exit('bye')")
     install(site, "acme-next", "acme_next_a", "raise AssertionError('imported')", group="nanochat.v2")
@@ -212,7 +197,7 @@ def test_a_blocked_plugin_is_listed_and_not_imported(site: Path) -> None:
 
 
 def test_loose_files_are_plugins_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(GOOD)
+    (tmp_path / "mine.py").write_text(GOOD.replace("NAME", "made_up"))
     (tmp_path / "worse.py").write_text("1 +")
     monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(tmp_path))
     registry = load_registry()
@@ -224,6 +209,8 @@ def test_loose_files_are_plugins_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_description_of_plugins_is_plain_data() -> None:
-    (_, tiny) = describe(tiny_registry())
+    (_, tiny) = describe(tiny_registry().plugins)
     assert (tiny["name"], tiny["distribution"], tiny["version"], tiny["status"]) == ("tiny", "acme-tiny", "1.2", "ok")
-    assert {"kind": "source", "name": "everything", "revision": 3} in tiny["components"]
+    assert {"kind": "source", "name": "everything", "build": "tiny_plugin:EverythingConfig", "revision": 3} in tiny[
+        "components"
+    ]

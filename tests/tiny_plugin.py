@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from nanochat import builtin
 from nanochat.config import Component, Derivation, Fingerprinted, artifact, component, config, option
+from nanochat.data.task import Task
 from nanochat.errors import wrong_input
 from nanochat.hardware import Machine
 from nanochat.hooks import hookimpl
@@ -83,10 +84,11 @@ class ScoreConfig:
     task: Component = component("task")
 
 
-class Sums:
+class Sums(Task):
     """A task without a config class: its keywords serve."""
 
     def __init__(self, size: int = 10, *, digits: int = 2, operations: list[str] | None = None) -> None:
+        super().__init__()
         self.size, self.digits, self.operations = size, digits, operations
 
 

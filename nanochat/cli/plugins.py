@@ -1,27 +1,60 @@
-"""`nanochat plugins`: what is installed, what it offers, and what is wrong with it."""
+"""`nanochat plugins`: what is installed, what it offers, what is wrong with it. `show` one; write a `new` one."""
 
 import json
 from collections.abc import Iterable
 
 import click
 
-from nanochat.registry import PluginStatus, describe, load_registry
+from nanochat.cli.new_plugin import command as new
+from nanochat.errors import did_you_mean, wrong_input
+from nanochat.registry import PluginStatus, describe, load_registry, normal_name
 
 
-@click.command("plugins")
+@click.group("plugins", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(as_json: bool) -> None:
-    """List the installed plugins."""
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the installed plugins; `show` one of them, or write a `new` one."""
+    if context.invoked_subcommand is not None:
+        if as_json:
+            context.fail("--json comes after the command: nanochat plugins show NAME --json")
+        return
     registry = load_registry()
     if as_json:
-        click.echo(json.dumps(describe(registry), indent=2))
+        click.echo(json.dumps(describe(registry.plugins), indent=2))
         return
     for plugin in registry.plugins:
         click.echo(_head(plugin))
         for kind, names in _by_kind(plugin):
             click.echo(f"  {kind:<11} {', '.join(names)}")
+        if plugin.observers:
+            click.echo(f"  {'observes':<11} {', '.join(plugin.observers)}")
     for kind, name, owners in registry.collisions():
         click.secho(f"{kind} `{name}` is claimed by {' and '.join(owners)}", fg="red")
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Print where the components of one plugin come from, by its name or its distribution's."""
+    plugins = load_registry().plugins
+    found = [p for p in plugins if normal_name(name) in (normal_name(p.name), normal_name(p.distribution))]
+    if not found:
+        near = did_you_mean(name, {known for p in plugins for known in (p.name, p.distribution)})
+        raise wrong_input("E201", f"no plugin `{name}` is installed", help=near or "`nanochat plugins` lists them")
+    if as_json:
+        click.echo(json.dumps(describe(found), indent=2))
+        return
+    for plugin in found:
+        click.echo(_head(plugin))
+        for entry in plugin.components:
+            click.echo(f"  {entry.kind:<11} {entry.name}  {entry.build}  revision {entry.revision}")
+        if plugin.observers:
+            click.echo(f"  {'observes':<11} {', '.join(plugin.observers)}")
+
+
+command.add_command(new)
 
 
 def _head(plugin: PluginStatus) -> str:

@@ -6,7 +6,7 @@
 In: a path and overrides. Out: a Recipe, or an InputError with all that is wrong. No torch, no network.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
 from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
-from nanochat.recipe.notation import LONGEST_NAME, is_bare, is_name
+from nanochat.recipe.notation import LONGEST_NAME, described, is_bare, is_name
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.reference import follow_references
@@ -139,11 +139,15 @@ def _ask_observers(recipe: Recipe, registry: Registry) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     faults: list[Diagnostic] = []
     for plugin, answer in registry.observe("validate_recipe", recipe=recipe):
-        if isinstance(answer, Exception):
-            message = f"plugin `{plugin}` failed in validate_recipe: {type(answer).__name__}: {answer}"
-            faults.append(Diagnostic(code="E202", message=message, severity="warning"))
-        elif isinstance(answer, Iterable) and not isinstance(answer, str):
+        fault = ""
+        if isinstance(answer, BaseException):
+            fault = f"failed in validate_recipe: {type(answer).__name__}: {answer}"
+        elif isinstance(answer, list | tuple) and all(isinstance(message, str) for message in answer):
             found += [Diagnostic(code="E115", message=f"plugin `{plugin}`: {message}") for message in answer]
+        elif answer is not None:
+            fault = f"gave {described(answer)} in validate_recipe, not a list of messages"
+        if fault:
+            faults.append(Diagnostic(code="E202", message=f"plugin `{plugin}` {fault}", severity="warning"))
     if found:
         raise InputError(found)
     return faults

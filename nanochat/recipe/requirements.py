@@ -1,12 +1,11 @@
 """[plugins] require: distributions that must be installed, each perhaps with a range of versions (PEP 508)."""
 
-import re
 from collections.abc import Sequence
 
 from nanochat.recipe.notation import shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.tree import Leaf, Node
-from nanochat.registry import PluginStatus, Registry
+from nanochat.registry import PluginStatus, Registry, normal_name
 
 
 def check_requirements(required: Sequence[str], node: Node | None, registry: Registry, problems: Problems) -> None:
@@ -43,11 +42,6 @@ def _fault(text: str, registry: Registry) -> tuple[str, str]:
 
 def installed(name: str, registry: Registry) -> PluginStatus | None:
     """The plugin of that distribution (or of that name); a working one before a broken one."""
-    wanted = _normal(name)
-    found = [p for p in registry.plugins if wanted in (_normal(p.distribution), _normal(p.name))]
+    wanted = normal_name(name)
+    found = [p for p in registry.plugins if wanted in (normal_name(p.distribution), normal_name(p.name))]
     return next((p for p in found if p.status == "ok"), found[0] if found else None)
-
-
-def _normal(name: str) -> str:
-    """PEP 503: case and separators do not count."""
-    return re.sub(r"[-_.]+", "-", name).lower()

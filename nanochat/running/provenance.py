@@ -6,6 +6,7 @@ be found out is left out. Environment variables are not recorded: they hold secr
 
 import getpass
 import importlib.metadata
+import json
 import os
 import platform
 import socket
@@ -39,10 +40,7 @@ def now() -> str:
 def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[dict[str, Any], bytes]:
     """The content of env.json, and the uncommitted changes of the source tree as a patch."""
     git, patch = _git(recipe_path)
-    observed = {
-        plugin: f"failed: {found}" if isinstance(found, Exception) else found
-        for plugin, found in registry.observe("collect_provenance")
-    }
+    observed = {plugin: _plain(found) for plugin, found in registry.observe("collect_provenance")}
     return {
         "time": now(),
         "argv": sys.argv,
@@ -55,9 +53,19 @@ def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[di
         "git": git,
         "machine": attrs.asdict(machine),
         "packages": packages(),
-        "plugins": [dict(plugin) for plugin in describe(registry)],
+        "plugins": [dict(plugin) for plugin in describe(registry.plugins)],
         "observed": observed,
     }, patch
+
+
+def _plain(found: Any) -> Any:
+    """What a plugin has found, as env.json can hold it."""
+    if isinstance(found, BaseException):
+        return f"failed: {type(found).__name__}: {found}"
+    try:
+        return json.loads(json.dumps(found, default=str))
+    except (TypeError, ValueError, RecursionError) as fault:
+        return f"failed: it is no plain data: {fault}"
 
 
 def packages() -> dict[str, str]:

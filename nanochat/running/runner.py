@@ -193,7 +193,7 @@ class Walk:
 
     def _observe(self, hook: str, **arguments: Any) -> None:
         for plugin, outcome in self.registry.observe(hook, **arguments):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 fault = f"{type(outcome).__name__}: {outcome}"
                 self.run.event("observer_failed", plugin=plugin, hook=hook, fault=fault)
                 self.display.say(f"warning: {hook} of plugin `{plugin}` failed and is passed over: {fault}")
@@ -235,7 +235,7 @@ def worker_command(run: Path, planned: PlannedStage) -> list[str]:
 
 
 def _launcher(stage: Stage, registry: Registry) -> Launcher:
-    made: Launcher = registry.object("launcher", stage.hardware.launcher)(stage.hardware)
+    made: Launcher = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
     return made
 
 

@@ -45,9 +45,9 @@ class Audience:
     def log(self, step: int, figures: Mapping[str, float]) -> None:
         """Tell everybody the figures of a step."""
         for name, tracker in self._trackers.items():
-            self._isolated(name, partial(tracker.log, step, figures))
+            self._isolated(name, partial(tracker.log, step, dict(figures)))
         for plugin, outcome in self._registry.observe("on_step", stage=self._stage, step=step, figures=figures):
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 self._complain(plugin, outcome)
 
     def finish(self, record: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ class Audience:
             self._complain(name, fault)
             return None
 
-    def _complain(self, name: str, fault: Exception) -> None:
+    def _complain(self, name: str, fault: BaseException) -> None:
         if name not in self._complained:
             self._complained.add(name)
             logging.getLogger(name).warning("%s: %s (said once)", type(fault).__name__, fault, exc_info=fault)

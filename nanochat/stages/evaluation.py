@@ -1,6 +1,7 @@
 """Running a stage's evaluations: those that are due at a step, or all that are left for the end."""
 
 import json
+import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +42,19 @@ def run_evals(evals: Mapping[str, Component], subject: Subject, context: StageCo
                 file.write(json.dumps(example, ensure_ascii=False) + "\n")
 
             found = context.build(component, attrs.evolve(subject, keep_example=keep))
+        _check_figures(found, component)
         figures |= {f"{name}.{figure}": value for figure, value in found.items()}
     return figures
+
+
+def _check_figures(found: Any, component: Component) -> None:
+    """StageError E202 where a plugin gives something else than figures."""
+    if not isinstance(found, Mapping) or not all(isinstance(figure, Figure) for figure in found.values()):
+        raise stage_failure(
+            "E202",
+            f"the evaluation `{component.use}` gave {reprlib.repr(found)}, not names and their Figure",
+            help="the plugin's author can mend this; nanochat.testing.check_eval shows it",
+        )
 
 
 def values(figures: Mapping[str, Figure]) -> dict[str, float]:

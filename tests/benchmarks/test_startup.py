@@ -3,6 +3,7 @@
 uv run pytest tests/benchmarks/test_startup.py --benchmark-enable --benchmark-only
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,13 @@ BIN = Path(sys.executable).parent
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
 
 
-def start(benchmark: Any, *command: str) -> None:
-    benchmark.pedantic(lambda: subprocess.run(command, check=True, capture_output=True), rounds=10, warmup_rounds=1)
+def start(benchmark: Any, *command: str, site: Path | None = None) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(site or "")}
+
+    def run() -> None:
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+
+    benchmark.pedantic(run, rounds=10, warmup_rounds=1)
 
 
 def test_the_interpreter_alone(benchmark: Any) -> None:
@@ -25,6 +31,15 @@ def test_the_interpreter_alone(benchmark: Any) -> None:
 
 def test_help(benchmark: Any) -> None:
     start(benchmark, str(BIN / "nanochat"), "--help")
+
+
+def test_help_with_fifty_plugins(benchmark: Any, fifty: Path) -> None:
+    start(benchmark, str(BIN / "nanochat"), "--help", site=fifty)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_plan_with_fifty_plugins(benchmark: Any, recipe: str, fifty: Path) -> None:
+    start(benchmark, str(BIN / "nanochat"), "plan", str(ROOT / f"recipes/{recipe}.toml"), site=fifty)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

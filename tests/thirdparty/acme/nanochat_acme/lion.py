@@ -14,7 +14,7 @@ class Lion(torch.optim.Optimizer):
     """Update rule of arXiv 2302.06675, algorithm 2."""
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             beta1, beta2 = group["beta1"], group["beta2"]
             for weight in group["params"]:

@@ -35,4 +35,5 @@ class Opposites(Task):
         }
 
     def evaluate(self, conversation: Conversation, completion: str) -> bool:
-        return completion.strip().lower() == conversation["messages"][-1]["content"]
+        reference: str = conversation["messages"][-1]["content"]
+        return completion.strip().lower() == reference
