@@ -23,8 +23,10 @@ from nanochat.recipe.content import content_digest
 from nanochat.recipe.load import load_recipe, locate
 from nanochat.recipe.lock import lock_text
 from nanochat.recipe.resolved import Recipe
+from nanochat.recipe.strict import Mismatch, structure
 from nanochat.running.keys import stage_keys
 from nanochat.stages import derivations
+from nanochat.training.schedule_config import ScheduleConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -596,3 +598,9 @@ def test_any_set_argument_is_taken_or_refused_with_diagnostics(tmp_path_factory:
     path = tmp_path_factory.getbasetemp() / "set.toml"
     path.write_text(TINY)
     loaded_or_refused(path, argument)
+
+
+@pytest.mark.parametrize("written", [5, "x", [1], {"warmup_steps": 1}])
+def test_no_value_of_a_key_is_a_config_class_which_is_a_table_of_its_own(written: Any) -> None:
+    with pytest.raises(Mismatch):
+        structure(written, ScheduleConfig | None)
