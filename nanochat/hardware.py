@@ -26,7 +26,7 @@ class Hardware:
         execution=True, derive="hardware.nproc_per_node", minimum=1, doc="processes on each machine"
     )
     rendezvous: str = option("", execution=True, doc="HOST:PORT where several nodes meet: the first one's address")
-    device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="cuda, mps, xpu or cpu")
+    device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")
     dtype: str = option(derive="hardware.dtype", choices=DTYPES, doc="what activations are computed in")
 
 

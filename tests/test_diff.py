@@ -329,10 +329,10 @@ def test_help_lists_every_command_and_imports_none(capsys: pytest.CaptureFixture
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", ["show", "diff", "plugins", "explain"])
+@pytest.mark.parametrize("command", ["show", "diff", "plugins", "explain", "schema"])
 def test_a_command_imports_no_torch(command: str, tmp_path: Path) -> None:
     path = str(write(tmp_path, RECIPE))
-    arguments = {"show": [path], "diff": [path, path], "plugins": [], "explain": ["E101"]}[command]
+    arguments = {"show": [path], "diff": [path, path], "plugins": [], "explain": ["gpt"], "schema": []}[command]
     program = (
         "import sys\nfrom nanochat.cli.main import main\n"
         "try: main(sys.argv[1:])\n"

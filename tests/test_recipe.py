@@ -20,8 +20,10 @@ from nanochat.recipe.content import content_digest
 from nanochat.recipe.load import load_recipe, locate
 from nanochat.recipe.lock import lock_text
 from nanochat.recipe.resolved import Recipe
+from nanochat.recipe.strict import Mismatch, structure
 from nanochat.running.keys import stage_keys
 from nanochat.stages import derivations
+from nanochat.training.schedule_config import ScheduleConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -523,3 +525,9 @@ def test_every_recipe_of_the_repository_loads_without_torch_and_its_lock_without
     arguments = [sys.executable, "-c", program, str(recipe), str(tmp_path / "recipe.lock.toml")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("written", [5, "x", [1], {"warmup_steps": 1}])
+def test_no_value_of_a_key_is_a_config_class_which_is_a_table_of_its_own(written: Any) -> None:
+    with pytest.raises(Mismatch):
+        structure(written, ScheduleConfig | None)

@@ -74,6 +74,8 @@ def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Pat
         ('use = "gpt"', 'use = "gtp"', "E201", 'use = "gtp"', 7, "`gpt`"),
         ('use = "gpt"\n', "", "E105", "[stages.base.model]", 14, "`use`"),
         ('use = "gpt"', "use = 1", "E103", "use = 1", 7, "not a string"),
+        ("format = 1", "format = {a = 1}", "E103", "format = {a = 1}", 1, "not the integer 1"),
+        ("format = 1", "format = 1\nlock = 5", "E103", "lock = 5", 8, "not the table that nanochat writes"),
         ('tokenizer = "stage:tok"\n', "", "E105", "[stages.base]", 9, "a tokenizer"),
         ('"stage:tok"', '"stage:sft"', "E111", 'tokenizer = "stage:sft"', 13, "makes a checkpoint"),
         ('"stage:tok"', '"stage:tox"', "E110", 'tokenizer = "stage:tox"', 13, "did you mean `tok`?"),

@@ -24,7 +24,7 @@ class GPTConfig:
     vocab_size: int = option(derive="gpt.vocab_size", minimum=265, doc="ids, specials included")
     vocab_multiple: int = option(64, minimum=1, doc="embedding tables are padded to a multiple of this; logits are not")
     mlp_ratio: int = option(4, minimum=1, doc="hidden width of the MLP over dim")
-    rotary_base: float = option(100_000.0, minimum=1.0)
+    rotary_base: float = option(100_000.0, minimum=1.0, doc="pair i of a head turns by base^(−2i/head_dim) a position")
     rotary_margin: int = option(10, minimum=1, execution=True, doc="positions prepared, over sequence_len")
     qk_scale: float = option(1.2, minimum=0.0, doc="factor on q and on k after their norm; 1 switches it off")
     logit_softcap: float = option(15.0, minimum=0.0, doc="logits = cap·tanh(logits/cap); 0 switches it off")

@@ -18,8 +18,8 @@ class Header:
     """The keys before the first table, [plugins] and [trackers.NAME]."""
 
     name: str = option("", execution=True, doc="what runs of the recipe are called; the file's name without it")
-    seed: int = option(42, minimum=0, doc="of every random number")
-    plugins: Plugins = option(Plugins())
+    seed: int = option(42, minimum=0, doc="every random number of the recipe follows from it")
+    plugins: Plugins = option(Plugins(), doc="which plugins must be there, and which are left out")
     trackers: dict[str, Any] = components(
         "tracker", optional=True, doc="where figures are sent, beside the run's folder"
     )

@@ -104,7 +104,10 @@ def _current_folder() -> Path:
 
 
 def _check_format(tree: Table, source: Source, problems: Problems) -> None:
-    if "format" not in tree.items:
+    found = tree.items.get("format")
+    if isinstance(found, Table):
+        problems.add("E103", f"format is a table, not the integer {FORMAT}", at=found.location, subject="format")
+    if found is None:
         first = next(iter(source.files.values()))
         line = first.text.split("\n", 1)[0].removesuffix("\r")
         place = Location(path=first.name, line=1, column=1, text=line)

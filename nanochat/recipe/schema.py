@@ -68,8 +68,8 @@ class Schema:
         """The draft of a whole recipe; `name` is what it is called where it does not say."""
         items = dict(tree.items)
         stages, hardware = items.pop("stages", None), items.pop("hardware", None)
-        for ignored in ("format", "lock"):
-            items.pop(ignored, None)
+        items.pop("format", None)
+        self._table_or_none(items.pop("lock", None), ("lock",), "the table that nanochat writes")
         header = Draft(path=(), cls=Header, location=None)
         self._fill(header, items, also=OUTSIDE_HEADER)
         cell = header.fields["name"]

@@ -93,6 +93,8 @@ def _converter() -> cattrs.Converter:
     converter.register_structure_hook_func(lambda kind: _outer(kind) in (Union, types.UnionType), _union)
     converter.register_structure_hook_func(lambda kind: _outer(kind) in _LISTS, _array)
     converter.register_structure_hook_func(lambda kind: _outer(kind) in _TABLES, _table)
+    # A config class is a table of its own, read key by key; no value of a key is one.
+    converter.register_structure_hook_func(is_config, lambda v, _: _expect(v, False))
     converter.register_structure_hook_func(lambda kind: kind is type(None), lambda v, _: _expect(v, v is None))
     return converter
 

@@ -12,6 +12,6 @@ class EvaluateConfig:
 
     produces: ClassVar[str] = "figures"
 
-    checkpoint: Artifact = artifact("checkpoint")
-    evals: dict[str, Any] = components("eval", slot=EvalSlot)
+    checkpoint: Artifact = artifact("checkpoint", doc="the model to measure")
+    evals: dict[str, Any] = components("eval", slot=EvalSlot, doc="what is measured, all of it at once")
     data: dict[str, Any] = components("source", slot=SourceSlot, optional=True, doc="sources for evals that read them")

@@ -16,9 +16,13 @@ class FinetuneConfig:
     init: Artifact = artifact("checkpoint", doc="the model to start from")
     data: dict[str, Any] = components("task", slot=TaskSlot, doc="a mixture of tasks, shuffled together")
     optim: dict[str, Any] = components("optimizer", slot=GroupSlot, doc="the parameter groups")
-    transforms: dict[str, Any] = components("transform", optional=True)
+    transforms: dict[str, Any] = components(
+        "transform", optional=True, doc="changes of the model before it is compiled"
+    )
     tools: dict[str, Any] = components("tool", optional=True, doc="tools the model may call; kept with the checkpoint")
-    evals: dict[str, Any] = components("eval", slot=EvalSlot, optional=True)
+    evals: dict[str, Any] = components(
+        "eval", slot=EvalSlot, optional=True, doc="what is measured during training and at its end"
+    )
     schedule: ScheduleConfig = option(
         ScheduleConfig(
             warmup_steps=0,
@@ -27,7 +31,8 @@ class FinetuneConfig:
             momentum_peak=0.95,
             momentum_end=0.95,
             momentum_warmup_steps=300,
-        )
+        ),
+        doc="rates over the run",
     )
 
     steps: int | None = option(None, minimum=1, doc="optimizer steps; without it, one pass over the mixture")

@@ -13,13 +13,17 @@ class PretrainConfig:
 
     produces: ClassVar[str] = "checkpoint"
 
-    tokenizer: Artifact = artifact("tokenizer")
-    model: Component = component("model")
+    tokenizer: Artifact = artifact("tokenizer", doc="what cuts the documents into tokens")
+    model: Component = component("model", doc="the model to train")
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="a mixture of sources")
     optim: dict[str, Any] = components("optimizer", slot=GroupSlot, doc="the parameter groups")
-    transforms: dict[str, Any] = components("transform", optional=True)
-    evals: dict[str, Any] = components("eval", slot=EvalSlot, optional=True)
-    schedule: ScheduleConfig = option(ScheduleConfig())
+    transforms: dict[str, Any] = components(
+        "transform", optional=True, doc="changes of the model before it is compiled"
+    )
+    evals: dict[str, Any] = components(
+        "eval", slot=EvalSlot, optional=True, doc="what is measured during training and at its end"
+    )
+    schedule: ScheduleConfig = option(ScheduleConfig(), doc="rates over the run")
 
     steps: int = option(derive="pretrain.steps", minimum=1, doc="optimizer steps")
     tokens_per_param: float = option(

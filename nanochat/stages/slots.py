@@ -5,14 +5,16 @@ from nanochat.config import config, option
 
 @config
 class SourceSlot:
-    """[stages.X.data.NAME] of a pretraining stage."""
+    """[stages.X.data.NAME] of a stage that reads documents."""
 
-    weight: float = option(1.0, minimum=0.0, doc="share of the tokens, relative to the other sources")
+    weight: float = option(
+        1.0, minimum=0.0, doc="share of the tokens (of a tokenizer: characters), relative to the others"
+    )
 
 
 @config
 class TaskSlot:
-    """[stages.X.data.NAME] of a finetuning stage."""
+    """[stages.X.data.NAME] of a stage that reads conversations."""
 
     epochs: int = option(1, minimum=1, doc="how often each example occurs in one pass of the mixture")
     max_examples: int | None = option(None, minimum=1, doc="use only this many of the task's examples")

@@ -22,7 +22,7 @@ class StoriesConfig:
     """Generated documents."""
 
     size: int = option(12_000, minimum=1, doc="documents, those for validation included")
-    seed: int = option(0, minimum=0)
+    seed: int = option(0, minimum=0, doc="which documents are made up")
     validation_share: float = option(
         0.03, minimum=0.0, maximum=0.5, doc="share of the documents held out, by their text"
     )

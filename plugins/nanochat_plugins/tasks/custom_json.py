@@ -34,7 +34,7 @@ class CustomJSONConfig(Fingerprinted):
     path: Path = option(execution=True, doc="a JSONL file of conversations, relative to the recipe's file")
     start: int = option(0, minimum=0, doc="first conversation of the slice")
     stop: int | None = option(None, minimum=0, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1)
+    step: int = option(1, minimum=1, doc="every how many conversations one is taken")
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The file's digest."""

@@ -1,0 +1,120 @@
+"""`nanochat explain` and recipes/KEYS.md: what is said of every key, from the same fields that the engine checks."""
+
+import json
+from pathlib import Path
+
+import pytest
+from test_json_schema import first_party
+
+from nanochat.cli.key_reference import markdown_text
+from nanochat.cli.main import main
+from nanochat.recipe.catalogue import Catalogue, Key, Section
+
+ROOT = Path(__file__).parent.parent
+SECTIONS = Catalogue(first_party()).sections()
+
+
+def explained(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    with pytest.raises(SystemExit) as done:
+        main(["explain", *arguments])
+    assert done.value.code == code
+    out, err = capsys.readouterr()
+    return err if code else out
+
+
+def key(kind: str, component: str, name: str) -> Key:
+    (section,) = [section for section in SECTIONS if (section.kind, section.name) == (kind, component)]
+    (found,) = [key for key in section.keys if key.name == name]
+    return found
+
+
+# What is known of a key
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.title)
+def test_every_first_party_component_and_key_says_what_it_means(section: Section) -> None:
+    assert section.doc
+    assert [found.name for found in section.keys if not found.doc] == []
+
+
+def test_a_key_knows_its_type_range_default_and_role() -> None:
+    assert key("model", "gpt", "depth").facts == "an integer, at least 1 · required · identity"
+    assert key("stage", "pretrain", "log_every").facts == "an integer, at least 1 · default 10 · execution"
+    assert key("source", "files", "path").facts == "a path, written as a string · required · identity by its content"
+    assert key("stage", "finetune", "steps").facts == "an integer, at least 1 · optional · identity"
+
+
+def test_a_nested_key_has_the_default_of_the_stage_that_it_stands_in() -> None:
+    assert key("stage", "pretrain", "schedule.warmdown_ratio").default == "0.65"
+    assert key("stage", "finetune", "schedule.warmdown_ratio").default == "0.5"
+
+
+def test_a_derived_key_says_the_rule_and_what_it_is_given() -> None:
+    found = key("model", "gpt", "dim")
+    assert found.rule == "gpt.dim"
+    assert found.inputs == ("depth", "aspect_ratio", "head_dim")
+    assert found.derivation == (
+        '"auto": aspect_ratio × depth, rounded up to a multiple of head_dim (from depth, aspect_ratio, head_dim)'
+    )
+
+
+def test_a_component_knows_every_place_where_it_may_stand() -> None:
+    (section,) = [section for section in SECTIONS if section.title == "task `arithmetic`"]
+    assert section.places == ("[stages.NAME.data.NAME]", "[stages.NAME.evals.NAME.task]")
+
+
+# The command
+
+
+def test_a_component_is_shown_with_all_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys, "gpt")
+    assert shown.startswith("model `gpt` (nanochat-run): The transformer's shape")
+    assert 'In [stages.NAME.model] with use = "gpt".' in shown
+    assert "\n  depth\n      transformer blocks\n      an integer, at least 1 · required · identity\n" in shown
+
+
+@pytest.mark.parametrize("word", ["muon.weight_decay", "optimizer:muon.weight_decay"])
+def test_a_key_is_shown_alone(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys, word)
+    assert "0.28 · √(total_batch_size / 2^19)" in shown
+    assert "nesterov" not in shown
+    assert "adamw" not in shown
+
+
+def test_a_name_of_several_kinds_shows_all_and_a_kind_before_it_chooses(capsys: pytest.CaptureFixture[str]) -> None:
+    both = explained(capsys, "tokenizer")
+    assert "stage `tokenizer`" in both
+    assert "what cuts the documents into tokens" in both  # the key of the stage pretrain
+    one = explained(capsys, "stage:tokenizer")
+    assert one.count("stage `") == 1
+
+
+def test_a_kind_shows_its_components_and_the_keys_that_all_of_them_have(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys, "optimizer")
+    assert all(title in shown for title in ("every optimizer", "optimizer `adamw`", "optimizer `muon`"))
+
+
+def test_a_miss_suggests_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "did you mean `muon`" in explained(capsys, "muom", code=2)
+    assert "`stage:tokenizer`" in explained(capsys, "eval:tokenizer", code=2)
+    assert "E407" in explained(capsys, "E999", code=2)
+
+
+def test_it_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
+    (section,) = json.loads(explained(capsys, "muon.weight_decay", "--json"))
+    (found,) = section["keys"]
+    assert (section["kind"], section["name"], found["default"]) == ("optimizer", "muon", '"auto"')
+    assert json.loads(explained(capsys, "e102", "--json"))["E102"].startswith("unknown key")
+
+
+def test_lines_fit_into_a_narrow_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    assert max(map(len, explained(capsys, "muon").splitlines())) <= 50
+
+
+# The reference
+
+
+def test_the_committed_reference_of_keys_is_what_explain_prints() -> None:
+    committed = (ROOT / "recipes/KEYS.md").read_text(encoding="utf-8")
+    assert committed == markdown_text(SECTIONS), "nanochat explain --markdown > recipes/KEYS.md"
