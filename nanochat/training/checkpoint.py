@@ -29,13 +29,12 @@ from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.retention import KEEP
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
 MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
 """What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
-KEEP = 2
-"""Checkpoints of a stage kept on disk: the newest, and the one before it in case the newest is damaged."""
 
 
 @attrs.frozen(kw_only=True)
