@@ -7,7 +7,7 @@ Not here: the optimizers' state and workspace, which their own configs know.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -68,48 +68,52 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
     so the peak is at the loss where activations dominate, and at the embedding where weights do.
     """
     tokens, d, e = rows * gpt.sequence_len, gpt.dim, element_bytes
-    saved = [_saved_in_block(gpt, i, rows, element_bytes=e, device=device) for i in range(gpt.depth)]
-    outside = _saved_outside(gpt, tokens, element_bytes=e, device=device)
-    head, embedding = gpt.padded_vocab_size * d * WEIGHT_BYTES, gpt.padded_vocab_size * d * WEIGHT_BYTES
-    head_cast = gpt.padded_vocab_size * d * e if e != WEIGHT_BYTES else 0
+    counts = _block_parameters(gpt)
+    # Weights that are not computed with as they are stand beside themselves in the compute dtype.
+    cast = e if e != WEIGHT_BYTES else 0
+    saved = [_saved_in_block(gpt, i, rows, e, _norm_bytes(e, device)) + counts[i] * cast for i in range(gpt.depth)]
+    outside = _saved_outside(gpt, tokens, e, _norm_bytes(e, device))
+    table = gpt.padded_vocab_size * d  # of the head, and of the embedding
     logits = tokens * gpt.vocab_size * LOGIT_BYTES
-    # tanh and log-softmax are saved; beside them stand, forward, the logits as they came, and backward, the gradients
-    # after and before the log-softmax.
-    alive = 4 if gpt.logit_softcap else 3
-    found = [
-        Moment(name="loss", activations=sum(saved) + outside + head_cast, logits=alive * logits, gradients=0),
-        Moment(
-            name="head",
-            activations=sum(saved) + outside + 2 * head_cast,
-            logits=tokens * gpt.padded_vocab_size * e,
-            gradients=head,
-            largest_gradient=head,
-        ),
-    ]
-    gradients = 0 if gpt.tied else head
-    # The gradient of the residual stream, that of the first embedding, and relu²'s: of its square, 2·relu, their
-    # product.
-    passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
-    for i, own in reversed(list(enumerate(_block_gradients(gpt)))):
-        activations = sum(saved[: i + 1]) + outside + passing
-        found.append(
-            Moment(name=f"block {i}", activations=activations, gradients=gradients + own, largest_gradient=own)
-        )
-        gradients += own
-    found.append(
-        Moment(
-            name="embedding",
-            activations=outside + 2 * tokens * d * e,
-            gradients=gradients + embedding,
-            largest_gradient=embedding,
-        )
+    loss = Moment(
+        name="loss",
+        activations=sum(saved) + outside + table * cast,
+        # tanh and log-softmax are saved; beside them stand, forward, the logits as they came, and backward, the
+        # gradients after and before the log-softmax.
+        logits=(4 if gpt.logit_softcap else 3) * logits,
+        gradients=0,
     )
-    return found
+    head = Moment(
+        name="head",
+        activations=sum(saved) + outside + 2 * table * cast,
+        logits=tokens * gpt.padded_vocab_size * e,
+        gradients=table * WEIGHT_BYTES,
+        largest_gradient=table * WEIGHT_BYTES,
+    )
+    before = 0 if gpt.tied else head.gradients
+    own = [WEIGHT_BYTES * (count + _value_embedding(gpt, i)) for i, count in enumerate(counts)]
+    # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
+    passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
+    blocks = [
+        Moment(
+            name=f"block {i}",
+            activations=sum(saved[: i + 1]) + outside + passing,
+            gradients=before + sum(own[i:]),
+            largest_gradient=own[i],
+        )
+        for i in reversed(range(gpt.depth))
+    ]
+    embedding = Moment(
+        name="embedding",
+        activations=outside + 2 * tokens * d * e,
+        gradients=before + sum(own) + table * WEIGHT_BYTES,
+        largest_gradient=table * WEIGHT_BYTES,
+    )
+    return [loss, head, *blocks, embedding]
 
 
-def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, *, element_bytes: int, device: str) -> int:
-    """Bytes that the forward pass of one block leaves for the backward pass."""
-    e, norm = element_bytes, _norm_bytes(element_bytes, device)
+def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, norm: int) -> int:
+    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number, of `norm` in norms."""
     d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
     value_embedding = gpt.has_value_embedding(block)
     # Widths of what is saved for each token in the compute dtype:
@@ -125,13 +129,12 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, *, element_bytes: i
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
     masked = gpt.windows()[block] < gpt.sequence_len
     mask = gpt.sequence_len**2 * e if masked else 0  # the window as numbers to be added
-    cast = _block_parameters(gpt)[block] * e if e != WEIGHT_BYTES else 0  # weights in the compute dtype
-    return rows * gpt.sequence_len * token + mask + cast
+    return rows * gpt.sequence_len * token + mask
 
 
-def _saved_outside(gpt: "GPTConfig", tokens: int, *, element_bytes: int, device: str) -> int:
+def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
     """Bytes that the forward pass leaves outside the blocks, logits apart."""
-    e, norm, d = element_bytes, _norm_bytes(element_bytes, device), gpt.dim
+    d = gpt.dim
     token = 2 * 8  # ids and targets, int64
     token += 2 * (d * norm + STATISTIC_BYTES)  # the norms' inputs, at both ends
     token += d * e  # the head's input
@@ -147,15 +150,14 @@ def _norm_bytes(element_bytes: int, device: str) -> int:
 
 
 def _block_parameters(gpt: "GPTConfig") -> list[int]:
-    layout = gpt.layout()
-    return [
-        parameters({name: shape for name, shape in layout.items() if name.startswith(f"blocks.{i}.")})
-        for i in range(gpt.depth)
-    ]
+    """The parameters of each block; blocks with a value embedding have its gate as well."""
+    found = [0] * gpt.depth
+    for name, shape in gpt.layout().items():
+        if name.startswith("blocks."):
+            found[int(name.split(".")[1])] += math.prod(shape)
+    return found
 
 
-def _block_gradients(gpt: "GPTConfig") -> Iterator[int]:
-    """Bytes of the gradients that each block's backward pass makes, its value embedding's included."""
-    layout = gpt.layout()
-    for i, count in enumerate(_block_parameters(gpt)):
-        yield WEIGHT_BYTES * (count + math.prod(layout.get(f"value_embeds.{i}.weight", (0,))))
+def _value_embedding(gpt: "GPTConfig", block: int) -> int:
+    """The parameters of a block's value embedding, if it has one."""
+    return gpt.padded_vocab_size * gpt.n_kv_head * gpt.head_dim * gpt.has_value_embedding(block)
