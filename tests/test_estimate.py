@@ -154,8 +154,8 @@ def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     plain = CliRunner().invoke(command, arguments)
     as_json = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
 
-    lines = [line.split() for line in plain.stdout.splitlines() if line.strip().startswith(("4 ", "8 ", "12 "))]
-    assert [line[0] for line in lines] == ["4", "8", "12"]
+    lines = [line.split() for line in plain.stdout.splitlines() if line.strip().startswith("d")]
+    assert [line[0] for line in lines] == ["depth", "d4", "d8", "d12"]
     costs = [found["durations"][1]["cost"] for found in as_json.values()]
     assert costs == sorted(costs)
     assert list(as_json) == ["4", "8", "12"]

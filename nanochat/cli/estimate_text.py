@@ -16,7 +16,7 @@ UNKNOWN = "—"
 
 def print_estimate(found: Estimate) -> None:
     """Everything about one recipe."""
-    click.secho(f"{found.name}: {_headline(found)}", bold=True)
+    click.secho(f"{found.name}: {headline(found)}", bold=True)
     _print_stages(found)
     _print_groups(found.stages)
     _print_memory(found)
@@ -45,7 +45,7 @@ def print_depths(table: Mapping[int, Estimate], stage: str) -> None:
     for depth, found in table.items():
         last = found
         its = next(its for its in found.stages if its.name == stage)
-        rows.append([str(depth), *_model_cells(its), *_fit_cells(its.training), count(found.flops)])
+        rows.append([f"d{depth}", *_model_cells(its), *_fit_cells(its.training), count(found.flops)])
         for took in found.durations:
             rows[-1] += [duration(took.seconds)] + ([money(took.cost)] if took.cost is not None else [])
     assert last is not None
@@ -55,7 +55,8 @@ def print_depths(table: Mapping[int, Estimate], stage: str) -> None:
     _print_assumptions(last.assumptions)
 
 
-def _headline(found: Estimate) -> str:
+def headline(found: Estimate) -> str:
+    """One line: parameters, FLOPs, time and cost."""
     trained = [stage.parameters for stage in found.stages if stage.training and stage.parameters]
     parts = [f"{count(max(trained))} parameters"] if trained else []
     parts += [f"{count(found.flops)}FLOP"] if found.flops else []
@@ -157,7 +158,10 @@ def _print_durations(durations: Sequence[Duration]) -> None:
     for took in durations:
         each = [UNKNOWN if seconds is None else duration(seconds) for seconds in took.stages.values()]
         rows.append([_place(took), *each, _total(took), money(took.cost) if took.cost is not None else ""])
-    print_sheet("time", ["device", *durations[0].stages, "total", "cost"], rows)
+    columns = ["device", *durations[0].stages, "total", "cost"]
+    if all(took.cost is None for took in durations):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_sheet("time", columns, rows)
 
 
 def _print_assumptions(assumptions: Sequence[str]) -> None:
