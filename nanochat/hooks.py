@@ -69,7 +69,12 @@ def register_stages(registry: Registrar) -> None:
 
 @hookspec
 def register_models(registry: Registrar) -> None:
-    """Models: `build(config, runtime) -> torch.nn.Module`; the config class offers `layout()`."""
+    """Models: `build(config, runtime) -> torch.nn.Module`; the config class offers `layout()`.
+
+    For `nanochat estimate` it may also offer `flops_per_token()`, `buffer_bytes(*, element_bytes)` and
+    `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss; without
+    them, 6 FLOPs a parameter are assumed, and no memory is told.
+    """
 
 
 @hookspec
@@ -79,12 +84,21 @@ def register_transforms(registry: Registrar) -> None:
 
 @hookspec
 def register_optimizers(registry: Registrar) -> None:
-    """Optimizers: `build(config, parameters, runtime) -> Optimizer` for one named group of parameters."""
+    """Optimizers: `build(config, parameters, runtime) -> Optimizer` for one named group of parameters.
+
+    For `nanochat estimate` the config class may offer `state_bytes(shapes)`, what is kept from step to step, and
+    `workspace_bytes(shapes, *, element_bytes)`, what a step needs beside it; without them, 8 bytes a parameter and no
+    workspace are assumed.
+    """
 
 
 @hookspec
 def register_sources(registry: Registrar) -> None:
-    """Sources of documents for pretraining: `build(config) -> Source`."""
+    """Sources of documents for pretraining: `build(config) -> Source`.
+
+    For `nanochat estimate` the config class may offer `characters()`, how many it reads in one pass, as a count or as
+    good a guess as is to be had without reading, and `disk_bytes()`, what a download would leave on disk.
+    """
 
 
 @hookspec
@@ -94,7 +108,10 @@ def register_tasks(registry: Registrar) -> None:
 
 @hookspec
 def register_evals(registry: Registrar) -> None:
-    """Evaluations: `build(config, subject) -> Mapping[str, Figure]`."""
+    """Evaluations: `build(config, subject) -> Mapping[str, Figure]`.
+
+    For `nanochat estimate` the config class may offer `forward_tokens()`, how many tokens one evaluation computes.
+    """
 
 
 @hookspec

@@ -51,7 +51,7 @@ def tiny_model(context: int = CONTEXT) -> GPT:
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of an untrained model: what it says is noise, but always the same."""
     model = tiny_model()
-    writer = CheckpointWriter(tmp_path_factory.mktemp("chat") / "checkpoints", 7, local_runtime())
+    writer = CheckpointWriter(tmp_path_factory.mktemp("chat") / "checkpoints", 7, local_runtime(), kept=2)
     writer.tensors("model", model.state_dict())
     gpt = Component(kind="model", name="model", use="gpt", revision=1, config=model.config)
     writer.json("meta", {"model": describe(gpt), "tools": []})

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nanochat.model.attention import attend
 from nanochat.model.gpt import GPT
-from nanochat.model.gpt_config import GPTConfig, flops_per_token, matrix_parameters
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.model.sizes import flops_per_token, matrix_parameters
 
 SWITCHES = ("value_embeddings", "residual_lambdas", "smear", "backout", "tied")
 

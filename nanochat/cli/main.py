@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("nanochat.cli.runs:command", "List runs; show one, remove old ones, clear up."),
     "report": ("nanochat.cli.report:command", "The report of a run."),
     "show": ("nanochat.cli.show:command", "The resolved recipe; --origin: where each value comes from."),
+    "new": ("nanochat.cli.new:command", "Write a recipe: a few questions, a budget, a file."),
+    "estimate": ("nanochat.cli.estimate:command", "What a run takes: parameters, memory, FLOPs, time, cost."),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),
     "explain": ("nanochat.cli.explain:command", "What a key, a component or an error code means."),

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 from nanochat.config import Derivation, config, option
+from nanochat.model import sizes
 
 
 @config
@@ -104,6 +105,18 @@ class GPTConfig:
             shapes["head.weight"] = (self.padded_vocab_size, d)
         return shapes
 
+    def flops_per_token(self) -> int:
+        """Training FLOPs a token, forward and backward."""
+        return sizes.flops_per_token(self)
+
+    def moments(self, rows: int, *, element_bytes: int, device: str) -> Sequence[sizes.Moment]:
+        """The moments of a training step at which memory may peak."""
+        return sizes.moments(self, rows, element_bytes=element_bytes, device=device)
+
+    def buffer_bytes(self, *, element_bytes: int) -> int:
+        """What the model keeps beside its parameters: the rotary tables."""
+        return sizes.rotary_bytes(self, element_bytes=element_bytes)
+
 
 SMEAR_CHANNELS = 24
 VALUE_GATE_CHANNELS = 12
@@ -135,19 +148,3 @@ VOCAB_SIZE = Derivation(
     compute=_upstream_vocab,
     sentence="the tokenizer's vocabulary",
 )
-
-
-def matrix_parameters(layout: dict[str, tuple[int, ...]]) -> int:
-    """Parameters in a matrix product for every token: the blocks' and the head's (N of the scaling rules)."""
-    total = sum(_count(shape) for name, shape in layout.items() if name.startswith("blocks."))
-    return total + _count(layout.get("head.weight", layout["wte.weight"]))
-
-
-def flops_per_token(gpt: GPTConfig) -> int:
-    """Training FLOPs a token: 6·(matmul parameters) + Σ_layers 12·heads·head_dim·min(window, sequence)."""
-    attention = sum(12 * gpt.n_head * gpt.head_dim * window for window in gpt.windows())
-    return 6 * matrix_parameters(gpt.layout()) + attention
-
-
-def _count(shape: Sequence[int]) -> int:
-    return math.prod(shape)

@@ -13,7 +13,8 @@ import attrs
 from nanochat.config import Derivation
 from nanochat.hardware import Machine, default_device, default_dtype
 from nanochat.model import gpt_config
-from nanochat.model.gpt_config import GPTConfig, matrix_parameters
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.model.sizes import matrix_parameters
 
 REFERENCE_DEPTH = 12
 REFERENCE_DIM = 768

@@ -34,8 +34,6 @@ FORMAT = 1
 MANIFEST = "MANIFEST.json"
 MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
 """What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
-KEPT = 2
-"""Checkpoints of a stage kept on disk: the newest, and the one before it in case the newest is damaged."""
 
 
 @attrs.frozen(kw_only=True)
@@ -67,7 +65,7 @@ def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Comp
 class CheckpointWriter:
     """One checkpoint in the making: files first, then `commit`, which makes them a checkpoint."""
 
-    def __init__(self, folder: Path, step: int, runtime: Runtime, *, kept: int = KEPT) -> None:
+    def __init__(self, folder: Path, step: int, runtime: Runtime, *, kept: int) -> None:
         self.runtime, self.kept = runtime, kept
         self.final = folder / f"step_{step:06d}"
         self.folder = folder / f".writing_{step:06d}"

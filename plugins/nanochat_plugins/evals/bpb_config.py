@@ -13,3 +13,7 @@ class BpbConfig:
 
     tokens: int = option(80 * 2**19, minimum=1, doc="how many, shared equally by the sources")
     rows: int = option(32, minimum=1, execution=True, doc="rows computed at once")
+
+    def forward_tokens(self) -> int:
+        """Tokens that one evaluation computes."""
+        return self.tokens

@@ -1,4 +1,7 @@
-"""Configuration of `adamw`."""
+"""Configuration of `adamw`, and the bytes that it needs."""
+
+from collections.abc import Sequence
+from math import prod
 
 from nanochat.config import config, option
 
@@ -12,3 +15,11 @@ class AdamWConfig:
     beta2: float = option(0.95, minimum=0.0, maximum=1.0, doc="decay a step of the mean squared gradient")
     eps: float = option(1e-10, minimum=0.0, doc="added to the root of the mean squared gradient")
     weight_decay: float = option(0.0, minimum=0.0, doc="share of a weight that a step takes off, over lr")
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """Two float32 moments of every number, and a step count of every parameter."""
+        return sum(2 * 4 * prod(shape) + 4 for shape in shapes)
+
+    def workspace_bytes(self, shapes: Sequence[tuple[int, ...]], *, element_bytes: int) -> int:  # noqa: ARG002
+        """None: the fused step works in place."""
+        return 0

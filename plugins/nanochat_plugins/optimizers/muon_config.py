@@ -1,4 +1,9 @@
-"""Configuration of `muon`. Each refinement is a switch; the defaults are the current recipe of the field."""
+"""Configuration of `muon`. Each refinement is a switch; the defaults are the current recipe of the field. It also
+knows the bytes that `nanochat_plugins.optimizers.muon` needs.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
 
 from nanochat.config import config, option
 
@@ -26,3 +31,22 @@ class MuonConfig:
     variance_reduction: bool = option(True, doc="NorMuon's second moment a row or column (arXiv 2510.05491)")
     beta2: float = option(0.9, minimum=0.0, maximum=1.0, doc="decay of that second moment")
     cautious: bool = option(True, doc="decay a weight only where the update shrinks it too")
+
+    def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
+        """The momentum of every number; the variance of every row, or of every column where a matrix is wide."""
+        return sum(4 * (m * n + self.variance_reduction * max(m, n)) for m, n in shapes)
+
+    def workspace_bytes(self, shapes: Sequence[tuple[int, ...]], *, element_bytes: int) -> int:
+        """The most that a step holds beside parameters, gradients and state: stacks are updated one after another."""
+        stacks = Counter(shapes)
+        return max(self._stack_bytes(count, m, n, element_bytes) for (m, n), count in stacks.items())
+
+    def _stack_bytes(self, count: int, m: int, n: int, element_bytes: int) -> int:
+        numbers, gram = count * m * n, count * min(m, n) ** 2
+        held = 2 * 4 * numbers  # the stacked gradients and weights, all along
+        before = 4 * numbers * (self.row_equilibration + (not self.nesterov))  # what is orthogonalised, if a copy
+        iteration = before + element_bytes * (2 * numbers + 2 * gram)  # X and the next X, A and bA + cA²
+        cast = before + (4 + element_bytes) * numbers if element_bytes != 4 else 0
+        # The update, the decayed weights, these times the rate, the sum of both.
+        applied = 4 * numbers * (3 + self.cautious)
+        return held + max(iteration, cast, applied)

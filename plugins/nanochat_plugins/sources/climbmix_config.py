@@ -7,6 +7,8 @@ from nanochat.config import Fingerprinted, config, option
 
 LAST_SHARD = 6_542
 """The data set's last file, which is its validation split."""
+SHARD_CHARACTERS, SHARD_BYTES = 250_000_000, 100_000_000
+"""About, of each."""
 
 
 @config
@@ -20,3 +22,11 @@ class ClimbMixConfig(Fingerprinted):
     def fingerprint(self) -> Mapping[str, Any]:
         """Repository, revision and shards; nothing is asked of the network."""
         return {"repo": self.repo, "revision": self.revision, "shards": [*range(self.shards), LAST_SHARD]}
+
+    def characters(self) -> int:
+        """Of the training shards."""
+        return SHARD_CHARACTERS * self.shards
+
+    def disk_bytes(self) -> int:
+        """Of the training shards and that of validation."""
+        return SHARD_BYTES * (self.shards + 1)

@@ -31,6 +31,8 @@ from nanochat_plugins.sources.held_out import split_of
 
 EXTRACTOR = 1
 """Raise it when what is extracted changes: it is part of the fingerprint and of the kept file's name."""
+CHARACTERS = 2_100_000
+"""About, of any CPython's library."""
 ORDER_SEED = 1991
 MINIMUM_CHARS = 40  # shorter ones are labels: "Return the name."
 MINIMUM_PROSE = 0.7  # letters and spaces; below it are tables, signatures and drawings
@@ -51,6 +53,10 @@ class PyDocsConfig(Fingerprinted):
     def fingerprint(self) -> Mapping[str, Any]:
         """The interpreter stands for its library."""
         return {"python": _interpreter(), "extractor": EXTRACTOR}
+
+    def characters(self) -> int:
+        """Of the training split, about."""
+        return round(CHARACTERS * (1 - self.validation_share))
 
 
 class PyDocs:

@@ -27,6 +27,10 @@ class StoriesConfig:
         0.03, minimum=0.0, maximum=0.5, doc="share of the documents held out, by their text"
     )
 
+    def characters(self) -> int:
+        """Of the training split, about."""
+        return round(MEAN_BYTES * self.size * (1 - self.validation_share))
+
 
 class Stories:
     """The documents of a seed, one shard a split."""

@@ -1,0 +1,163 @@
+"""What a `gpt` costs: parameters, FLOPs a token, and the bytes that a training step holds, by formula.
+
+In: a GPTConfig, or the names and shapes that it gives. Out: plain numbers; no torch, no model is built. What autograd
+saves was read off `torch.autograd.graph.saved_tensors_hooks` over `nanochat.model.gpt`, term by term, without
+compilation (which saves less); `tests/test_estimate_memory.py` measures real steps and holds the formulas to them.
+Not here: the optimizers' state and workspace, which their own configs know.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+if TYPE_CHECKING:
+    from nanochat.model.gpt_config import GPTConfig  # whose methods call this module
+
+WEIGHT_BYTES = 4
+"""Parameters and their gradients are float32, whatever is computed in."""
+STATISTIC_BYTES = 4
+"""What norms and attention keep for each row and head, a reciprocal root or a log-sum, is float32."""
+LOGIT_BYTES = 4
+
+Layout = Mapping[str, tuple[int, ...]]
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """What a forward and backward pass holds at one moment beside weights and optimizer state."""
+
+    name: str
+    activations: int
+    """Bytes: saved for the backward pass, and temporary."""
+    logits: int = 0
+    """Bytes: the logits, the loss's copies and gradients of them."""
+    gradients: int
+    """Bytes: of this pass."""
+    largest_gradient: int = 0
+    """Bytes: where gradients are accumulated, what one more needs beside those that are there already."""
+
+
+def parameters(shapes: Layout) -> int:
+    """How many numbers the shapes hold."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def matrix_parameters(layout: Layout) -> int:
+    """Parameters in a matrix product for every token: the blocks' and the head's (N of the scaling rules)."""
+    blocks = {name: shape for name, shape in layout.items() if name.startswith("blocks.")}
+    return parameters(blocks) + math.prod(layout.get("head.weight", layout["wte.weight"]))
+
+
+def flops_per_token(gpt: "GPTConfig") -> int:
+    """Training FLOPs a token: 6·(matmul parameters) + Σ_layers 12·heads·head_dim·min(window, sequence)."""
+    attention = sum(12 * gpt.n_head * gpt.head_dim * window for window in gpt.windows())
+    return 6 * matrix_parameters(gpt.layout()) + attention
+
+
+def rotary_bytes(gpt: "GPTConfig", *, element_bytes: int) -> int:
+    """The tables of cosines and sines, half a head wide each."""
+    return 2 * gpt.rotary_margin * gpt.sequence_len * (gpt.head_dim // 2) * element_bytes
+
+
+def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> list[Moment]:
+    """The moments of a step at which memory may peak: the loss, the head, each block, the embedding.
+
+    rows: of sequence_len tokens, computed at once. Activations go and gradients come from the last block to the first,
+    so the peak is at the loss where activations dominate, and at the embedding where weights do.
+    """
+    tokens, d, e = rows * gpt.sequence_len, gpt.dim, element_bytes
+    counts = _block_parameters(gpt)
+    # Weights that are not computed with as they are stand beside themselves in the compute dtype.
+    cast = e if e != WEIGHT_BYTES else 0
+    saved = [_saved_in_block(gpt, i, rows, e, _norm_bytes(e, device)) + counts[i] * cast for i in range(gpt.depth)]
+    outside = _saved_outside(gpt, tokens, e, _norm_bytes(e, device))
+    table = gpt.padded_vocab_size * d  # of the head, and of the embedding
+    logits = tokens * gpt.vocab_size * LOGIT_BYTES
+    loss = Moment(
+        name="loss",
+        activations=sum(saved) + outside + table * cast,
+        # tanh and log-softmax are saved; beside them stand, forward, the logits as they came, and backward, the
+        # gradients after and before the log-softmax.
+        logits=(4 if gpt.logit_softcap else 3) * logits,
+        gradients=0,
+    )
+    head = Moment(
+        name="head",
+        activations=sum(saved) + outside + 2 * table * cast,
+        logits=tokens * gpt.padded_vocab_size * e,
+        gradients=table * WEIGHT_BYTES,
+        largest_gradient=table * WEIGHT_BYTES,
+    )
+    before = 0 if gpt.tied else head.gradients
+    own = [WEIGHT_BYTES * (count + _value_embedding(gpt, i)) for i, count in enumerate(counts)]
+    # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
+    passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
+    blocks = [
+        Moment(
+            name=f"block {i}",
+            activations=sum(saved[: i + 1]) + outside + passing,
+            gradients=before + sum(own[i:]),
+            largest_gradient=own[i],
+        )
+        for i in reversed(range(gpt.depth))
+    ]
+    embedding = Moment(
+        name="embedding",
+        activations=outside + 2 * tokens * d * e,
+        gradients=before + sum(own) + table * WEIGHT_BYTES,
+        largest_gradient=table * WEIGHT_BYTES,
+    )
+    return [loss, head, *blocks, embedding]
+
+
+def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, norm: int) -> int:
+    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number, of `norm` in norms."""
+    d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
+    value_embedding = gpt.has_value_embedding(block)
+    # Widths of what is saved for each token in the compute dtype:
+    wide = d * gpt.residual_lambdas  # the residual stream, multiplied by its learnt scale
+    wide += 2 * d  # the normed inputs of q, k, v and of up
+    wide += d + 2 * kv  # q, k, v as attention takes them
+    wide += d  # attention's output
+    wide += 2 * gpt.mlp_ratio * d  # relu and its square
+    wide += (kv + 2 * gpt.n_kv_head) * value_embedding  # the value embedding, its gate and the sigmoid of that
+    # and of what the norms saved: the residual stream twice, q and k after their rotation.
+    normed = 2 * d + d + kv
+    statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
+    token = wide * e + normed * norm + statistics * STATISTIC_BYTES
+    masked = gpt.windows()[block] < gpt.sequence_len
+    mask = gpt.sequence_len**2 * e if masked else 0  # the window as numbers to be added
+    return rows * gpt.sequence_len * token + mask
+
+
+def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
+    """Bytes that the forward pass leaves outside the blocks, logits apart."""
+    d = gpt.dim
+    token = 2 * 8  # ids and targets, int64
+    token += 2 * (d * norm + STATISTIC_BYTES)  # the norms' inputs, at both ends
+    token += d * e  # the head's input
+    token += (2 * d + 2) * e * gpt.smear  # the normed embedding, the one before it, the gate and its sigmoid
+    middle_is_saved = gpt.residual_lambdas and gpt.depth // 2 < gpt.depth - 1  # as the input of the block after it
+    token += d * e * (gpt.backout and not middle_is_saved)
+    return tokens * token
+
+
+def _norm_bytes(element_bytes: int, device: str) -> int:
+    """A norm computes in float32; on a CPU it keeps its input as that, on a GPU as it came."""
+    return STATISTIC_BYTES if device == "cpu" else element_bytes
+
+
+def _block_parameters(gpt: "GPTConfig") -> list[int]:
+    """The parameters of each block; blocks with a value embedding have its gate as well."""
+    found = [0] * gpt.depth
+    for name, shape in gpt.layout().items():
+        if name.startswith("blocks."):
+            found[int(name.split(".")[1])] += math.prod(shape)
+    return found
+
+
+def _value_embedding(gpt: "GPTConfig", block: int) -> int:
+    """The parameters of a block's value embedding, if it has one."""
+    return gpt.padded_vocab_size * gpt.n_kv_head * gpt.head_dim * gpt.has_value_embedding(block)

@@ -1,0 +1,157 @@
+"""Devices to compute on: what this machine has, measured or looked up, and accelerators by name.
+
+In: a name, or what was probed of this machine. Out: memory in bytes and peak FLOP/s by dtype. Peaks are the makers'
+figures for dense products; a CPU's is measured, by one product of NumPy's. Imports no torch and loads no driver.
+"""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+
+import attrs
+
+from nanochat.errors import did_you_mean, wrong_input
+from nanochat.hardware import Machine
+
+GIB = 2**30
+PROBE_SECONDS = 0.2
+PROBE_SIZE = 1024
+"""Rows and columns of the matrices that a CPU multiplies to be measured."""
+
+
+@attrs.frozen(kw_only=True)
+class Device:
+    """A kind of device."""
+
+    name: str
+    kind: str
+    """cuda, mps or cpu."""
+    memory_bytes: int
+    """0 where it is not known."""
+    flops: Mapping[str, float]
+    """dtype → peak FLOP/s; empty where they are not known."""
+    source: str
+    """Where the figures come from."""
+
+
+# GiB as the driver reports them; TFLOP/s dense in bfloat16 with float32 accumulation, and in float32 without tensor
+# cores. Sources: NVIDIA's data sheets and architecture white papers, AMD's for MI300X.
+_ACCELERATORS = {
+    "b200": (179, 2250, 75),
+    "h200": (140, 989, 67),
+    "h100": (79, 989, 67),
+    "h100-pcie": (79, 756, 51),
+    "gh200": (95, 989, 67),
+    "a100-80": (79, 312, 19.5),
+    "a100-40": (39, 312, 19.5),
+    "mi300x": (191, 1307, 163),
+    "l40s": (44, 362, 91.6),
+    "l4": (22, 121, 30.3),
+    "a10": (22, 125, 31.2),
+    "rtx6000-ada": (47, 364, 91.1),
+    "rtx5090": (31, 209, 105),
+    "rtx4090": (23, 165, 82.6),
+    "rtx3090": (23, 71, 35.6),
+}
+
+
+def named_device(name: str) -> Device:
+    """An accelerator of the table. InputError E407 that lists them."""
+    if name.lower() not in _ACCELERATORS:
+        near = did_you_mean(name.lower(), _ACCELERATORS)
+        raise wrong_input(
+            "E407",
+            f"there are no figures for a GPU called {name!r}{'; ' + near if near else ''}",
+            help=f"known: {', '.join(_ACCELERATORS)}",
+        )
+    return _accelerator(name.lower())
+
+
+def this_device(machine: Machine) -> Device:
+    """What this machine computes on by default; a CPU is measured, which takes PROBE_SECONDS."""
+    if machine.cuda_devices:
+        return _found_gpu()
+    if machine.mps:
+        return Device(
+            name="this machine's Apple GPU",
+            kind="mps",
+            memory_bytes=machine.memory_bytes,
+            flops={},
+            source="its speed is not known",
+        )
+    return this_cpu(machine)
+
+
+def this_cpu(machine: Machine) -> Device:
+    """This machine's processor, measured now: other work on it makes it slower."""
+    peak = _measured_flops()
+    cores = f"{machine.cpu_cores} CPU core{'s' if machine.cpu_cores != 1 else ''}"
+    return Device(
+        name=f"this machine, {cores}",
+        kind="cpu",
+        memory_bytes=machine.memory_bytes,
+        flops=dict.fromkeys(("float32", "bfloat16", "float16"), peak),
+        source=f"a float32 product measured just now, beside whatever else runs: {peak / 1e9:.0f} GFLOP/s",
+    )
+
+
+def _accelerator(name: str) -> Device:
+    gibibytes, half, single = _ACCELERATORS[name]
+    return Device(
+        name=name,
+        kind="cuda",
+        memory_bytes=gibibytes * GIB,
+        flops={"bfloat16": half * 1e12, "float16": half * 1e12, "float32": single * 1e12},
+        source=f"its maker's dense peaks: {half} TFLOP/s in bfloat16, {single} in float32",
+    )
+
+
+def _found_gpu() -> Device:
+    """This machine's GPUs, by the name that the driver's tool gives; all are taken to be like the first."""
+    name, mebibytes = "a GPU of unknown make", 0
+    tool = shutil.which("nvidia-smi")
+    if tool is not None:
+        query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+        try:
+            said = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+            name, size = (part.strip() for part in said.splitlines()[0].rsplit(",", 1))
+            mebibytes = int(size)
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+            pass
+    known = _recognised(name, mebibytes)
+    device = _accelerator(known) if known else None
+    return Device(
+        name=f"this machine, {name}",
+        kind="cuda",
+        memory_bytes=mebibytes * 2**20 or (device.memory_bytes if device else 0),
+        flops=device.flops if device else {},
+        source=device.source if device else "its speed is not known: name a GPU with --gpu",
+    )
+
+
+def _recognised(name: str, mebibytes: int) -> str | None:
+    """The name in the table of what a driver calls "NVIDIA A100-SXM4-40GB"."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    if "a100" in plain:
+        return "a100-80" if mebibytes > 41_000 else "a100-40"
+    if "h100" in plain and "pcie" in plain:
+        return "h100-pcie"
+    if "rtx6000ada" in plain:
+        return "rtx6000-ada"
+    candidates = [known for known in _ACCELERATORS if known in plain]
+    return max(candidates, key=len, default=None)
+
+
+def _measured_flops() -> float:
+    import numpy as np  # 0.1 s that a GPU's table does without
+
+    left = np.full((PROBE_SIZE, PROBE_SIZE), 0.5, dtype=np.float32)
+    right = left.copy()
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < PROBE_SECONDS or best == float("inf"):
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * PROBE_SIZE**3 / best

@@ -1,0 +1,112 @@
+"""The memory of one process that trains: what it holds by part, and the most that it holds at once.
+
+In: a training stage's config, its model's config, its hardware. Out: bytes. A component's config says what it needs
+(`moments`, `state_bytes`, `workspace_bytes`: see `nanochat.hooks`); for one that does not, an assumption is made and
+named. Counted are torch's allocations, not the process's own code and libraries. No torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from nanochat.config import Component
+from nanochat.hardware import Hardware
+from nanochat.model.sizes import WEIGHT_BYTES, Moment, parameters
+from nanochat.training.groups import assign
+
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+UNKNOWN_STATE_BYTES = 8
+"""A parameter's optimizer state where its optimizer does not say: two float32 numbers, as Adam keeps."""
+
+
+@attrs.frozen(kw_only=True)
+class Footprint:
+    """Bytes of one process. The parts do not all stand at one moment: `peak` is the most that do."""
+
+    weights: int
+    """Parameters and buffers."""
+    gradients: int
+    optimizer: int
+    """The optimizers' state."""
+    activations: int
+    """What the forward pass leaves for the backward pass, logits apart."""
+    logits: int
+    """The logits, and the loss's copies and gradients of them."""
+    workspace: int
+    """The most that an optimizer's step needs beside its state."""
+    peak: int
+    peak_at: str
+    """The moment of the peak: loss, head, block 3, embedding, optimizer step."""
+
+
+@attrs.frozen(kw_only=True)
+class Group:
+    """One optimizer group with the parameters that it has."""
+
+    name: str
+    use: str
+    parameters: int
+    state: int
+    workspace: int
+    assumed: bool
+    """Its optimizer does not say what it needs."""
+
+
+def optimizer_groups(optim: Mapping[str, Component], layout: Mapping[str, tuple[int, ...]], dtype: str) -> list[Group]:
+    """The groups of a stage, in their order."""
+    members = assign(layout, {name: group.slot.match for name, group in optim.items()}).groups
+    found = []
+    for name, group in optim.items():
+        shapes = [layout[member] for member in members[name]]
+        count = parameters({member: layout[member] for member in members[name]})
+        known = hasattr(group.config, "state_bytes") and hasattr(group.config, "workspace_bytes")
+        state = group.config.state_bytes(shapes) if known else UNKNOWN_STATE_BYTES * count
+        workspace = group.config.workspace_bytes(shapes, element_bytes=ELEMENT_BYTES[dtype]) if known else 0
+        found.append(
+            Group(name=name, use=group.use, parameters=count, state=state, workspace=workspace, assumed=not known)
+        )
+    return found
+
+
+def footprint(
+    model: Any, groups: Sequence[Group], hardware: Hardware, *, rows: int, accumulates: bool
+) -> Footprint | None:
+    """The memory of a step that computes `rows` at once; None where the model does not say what it holds.
+
+    accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
+    """
+    if not hasattr(model, "moments"):
+        return None
+    element_bytes = ELEMENT_BYTES[hardware.dtype]
+    weights = WEIGHT_BYTES * parameters(model.layout()) + model.buffer_bytes(element_bytes=element_bytes)
+    gradients = WEIGHT_BYTES * parameters(model.layout())
+    state = sum(group.state for group in groups)
+    moments: Sequence[Moment] = model.moments(rows, element_bytes=element_bytes, device=hardware.device)
+    held = {moment.name: _held(moment, gradients, accumulates=accumulates) for moment in moments}
+    held["optimizer step"] = _largest_step(groups, gradients)
+    peak_at = max(held, key=lambda name: held[name])
+    return Footprint(
+        weights=weights,
+        gradients=gradients,
+        optimizer=state,
+        activations=moments[0].activations,
+        logits=moments[0].logits,
+        workspace=max(group.workspace for group in groups),
+        peak=weights + state + held[peak_at],
+        peak_at=peak_at,
+    )
+
+
+def _held(moment: Moment, gradients: int, *, accumulates: bool) -> int:
+    own = gradients + moment.largest_gradient if accumulates else moment.gradients
+    return moment.activations + moment.logits + own
+
+
+def _largest_step(groups: Sequence[Group], gradients: int) -> int:
+    """Groups are updated in their order, and each forgets its gradients when it is done."""
+    most, left = 0, gradients
+    for group in groups:
+        most = max(most, left + group.workspace)
+        left -= WEIGHT_BYTES * group.parameters
+    return most

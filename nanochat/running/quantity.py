@@ -1,0 +1,37 @@
+"""Quantities as a person reads them: 1.38 G, 24.6 GB, 3.1 h, $74. In: plain numbers. Out: short text."""
+
+_PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
+_TIMES = ((365.25 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def count(value: float, unit: str = "") -> str:
+    """Three digits and a power of a thousand: 561 M, 4.78 GFLOP."""
+    power = 0
+    while value >= 999.5 and power < len(_PREFIXES) - 1:
+        value, power = value / 1000, power + 1
+    return f"{_digits(value)} {_PREFIXES[power]}{unit}".rstrip()
+
+
+def size(n_bytes: float) -> str:
+    """Bytes: 24.6 GB."""
+    return count(n_bytes, "B")
+
+
+def duration(seconds: float) -> str:
+    """3.1 h, 58 s."""
+    for length, unit in _TIMES:
+        if seconds >= 0.995 * length:
+            return f"{_digits(seconds / length, 2)} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def money(dollars: float) -> str:
+    """$0.52, $74, $1,200."""
+    return f"${dollars:.2f}" if dollars < 10 else f"${dollars:,.0f}"
+
+
+def _digits(value: float, wanted: int = 3) -> str:
+    """At least `wanted` digits, whole where the number has more, without zeros behind the point."""
+    places = max(0, wanted - len(str(int(value))))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,196 @@
+"""What `nanochat estimate` says, against published runs of the field and figures worked out by hand."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner
+
+from nanochat.cli.estimate import command
+from nanochat.config import Component, config
+from nanochat.errors import InputError
+from nanochat.hardware import Machine
+from nanochat.recipe.load import load_recipe
+from nanochat.recipe.resolved import Recipe
+from nanochat.running.data_need import characters_per_token
+from nanochat.running.device import Device, named_device
+from nanochat.running.estimate import Estimate, estimate
+from nanochat.running.footprint import optimizer_groups
+from nanochat.running.quantity import count, duration, money
+from nanochat.stages.slots import GroupSlot
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+MACHINE = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=8 * 2**30, name="test")
+CPU = Device(name="cpu", kind="cpu", memory_bytes=MACHINE.memory_bytes, flops={"float32": 1e11}, source="a test")
+
+
+def estimated(recipe: str | Recipe, *overrides: str, gpu: str | None = None, **options: float) -> Estimate:
+    if isinstance(recipe, str):
+        recipe = load_recipe(RECIPES / recipe, overrides=overrides, machine=MACHINE)
+    device = named_device(gpu) if gpu else None
+    return estimate(recipe, MACHINE, gpu=device, here=CPU, **options)  # type: ignore[arg-type]
+
+
+def stage(found: Estimate, name: str):  # type: ignore[no-untyped-def]
+    return next(stage for stage in found.stages if stage.name == name)
+
+
+def test_the_speedrun_takes_the_steps_shards_and_hours_that_it_is_known_to_take() -> None:
+    found = estimated("speedrun.toml", gpu="h100", mfu=0.59, price=3.0)
+    trained = stage(found, "base").training
+    on_h100 = found.durations[1]
+
+    assert trained.steps == 5568
+    assert trained.data[0].shards_needed == pytest.approx(170, rel=0.03)  # what its authors found to suffice
+    assert on_h100.devices == 8
+    assert on_h100.stages["base"] == pytest.approx(1.65 * 3600, rel=0.1)  # 8 × H100 at 59% of their peak
+    assert on_h100.cost == pytest.approx(8 * 3.0 * on_h100.seconds / 3600)
+
+
+def test_quickstart_on_two_idle_cores_of_190_gigaflops_takes_the_eight_minutes_that_the_readme_reports() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    idle = attrs.evolve(CPU, flops={"float32": 1.9e11})
+
+    found = estimate(recipe, MACHINE, here=idle)
+
+    assert found.durations[0].seconds == pytest.approx(7 * 60 + 48, rel=0.15)
+    assert found.flops == pytest.approx(2.16e6 * 6 * (614_400 + 1_638_400), rel=0.15)  # 12·4·192² + 2048·192 matmuls
+
+
+def test_characters_read_follow_from_tokens_vocabulary_weights_and_what_packing_leaves_out() -> None:
+    found = estimated(
+        "quickstart.toml",
+        "stages.base.packing=best_fit",
+        "stages.base.data.stories.weight=3.0",
+        "stages.base.steps=1000",
+    )
+    docs, stories = stage(found, "base").training.data
+
+    assert characters_per_token(2048) == pytest.approx(3.3)
+    assert characters_per_token(2**15) == pytest.approx(4.8)
+    assert docs.needed == pytest.approx(1000 * 4096 * 3.3 / 0.65 / 4)
+    assert stories.needed == pytest.approx(3 * docs.needed)
+    assert stories.passes == pytest.approx(stories.needed / (280 * 12_000 * 0.97))
+
+
+def test_the_batch_that_fits_is_the_largest_power_of_two_below_nine_tenths_of_the_memory() -> None:
+    roomy = stage(estimated("speedrun.toml", gpu="h200"), "base").training
+    tight = stage(estimated("speedrun.toml", gpu="a100-40"), "base").training
+    hopeless = stage(estimated("speedrun.toml", gpu="a10"), "base").training
+
+    assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (16, 2)
+    assert hopeless.fitting_batch_size == 0
+
+
+def test_a_finetuned_model_is_the_one_that_its_init_leads_to() -> None:
+    found = estimated("quickstart.toml", "stages.base.model.depth=6")
+
+    assert stage(found, "sft").parameters == stage(found, "base").parameters
+    assert stage(found, "eval").parameters == stage(found, "base").parameters
+
+
+def test_a_checkpoint_in_a_folder_says_its_model_without_being_opened(tmp_path: Path) -> None:
+    model = load_recipe(RECIPES / "quickstart.toml").stages["base"].config.model
+    described = {"use": "gpt", "config": attrs.asdict(model.config)}
+    (tmp_path / "meta.json").write_text(json.dumps({"model": described}))
+    found = estimated("quickstart.toml", f'stages.sft.init="path:{tmp_path}"')
+
+    assert stage(found, "sft").parameters == 3_342_442  # the README's
+
+
+def test_a_stage_whose_length_only_its_data_decides_has_memory_but_no_time() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml")
+    endless = attrs.evolve(recipe.stages["sft"].config, steps=None)
+    stages = {**recipe.stages, "sft": attrs.evolve(recipe.stages["sft"], config=endless)}
+
+    found = estimated(attrs.evolve(recipe, stages=stages))
+
+    assert stage(found, "sft").training.memory.peak > 0
+    assert found.durations[0].stages["sft"] is None
+    assert not found.durations[0].complete
+    assert any(sentence.startswith("sft: it is one pass over its data") for sentence in found.assumptions)
+
+
+def test_a_third_partys_stage_is_said_not_to_be_estimated() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml")
+    foreign = attrs.evolve(recipe.stages["eval"], config=object(), use="distil")
+
+    found = estimated(attrs.evolve(recipe, stages={**recipe.stages, "eval": foreign}))
+
+    assert "eval: the stage `distil` is not estimated" in found.assumptions
+    assert found.durations[0].stages["eval"] is None
+
+
+@config
+class SilentConfig:
+    """An optimizer that does not say what it needs."""
+
+
+def test_an_optimizer_that_does_not_say_its_state_is_taken_for_adam() -> None:
+    silent = Component(
+        kind="optimizer",
+        name="all",
+        use="silent",
+        revision=1,
+        config=SilentConfig(),
+        slot=GroupSlot(match="*", lr_factor=1.0),
+    )
+
+    (group,) = optimizer_groups({"all": silent}, {"w": (10, 20)}, "float32")
+
+    assert (group.parameters, group.state, group.assumed) == (200, 8 * 200, True)
+
+
+def test_an_unknown_gpu_is_an_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"did you mean `h100`.*\n.*known: b200, h200, h100, .*rtx3090"):
+        named_device("h1000")
+
+
+def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
+    arguments = [str(RECIPES / "speedrun.toml"), "--depth", "4,8,12", "--gpu", "b200", "--price", "4"]
+    plain = CliRunner().invoke(command, arguments)
+    as_json = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
+
+    lines = [line.split() for line in plain.stdout.splitlines() if line.strip().startswith("d")]
+    assert [line[0] for line in lines] == ["depth", "d4", "d8", "d12"]
+    costs = [found["durations"][1]["cost"] for found in as_json.values()]
+    assert costs == sorted(costs)
+    assert list(as_json) == ["4", "8", "12"]
+
+
+def test_one_stage_alone() -> None:
+    printed = CliRunner().invoke(command, [str(RECIPES / "quickstart.toml"), "--stage", "base"]).stdout
+
+    assert "3.34 M parameters" in printed
+    assert "sft" not in printed
+
+
+def test_estimating_imports_no_torch() -> None:
+    script = (
+        "import sys; from click.testing import CliRunner; from nanochat.cli.estimate import command\n"
+        f"print(CliRunner().invoke(command, [{str(RECIPES / 'speedrun.toml')!r}]).exit_code, 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert said.split() == ["0", "False"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (count(561e6), "561 M"),
+        (count(1.024e9), "1.02 G"),
+        (count(999_999), "1 M"),
+        (count(7), "7"),
+        (duration(11_160), "3.1 h"),
+        (duration(58.2), "58 s"),
+        (duration(60), "1 min"),
+        (money(74.4), "$74"),
+        (money(0.5), "$0.50"),
+    ],
+)
+def test_quantities_are_three_digits_and_a_unit(said: str, expected: str) -> None:
+    assert said == expected

@@ -1,0 +1,81 @@
+"""The estimated memory against what torch's allocator holds in real training steps.
+
+`pytest tests/test_estimate_memory.py -s` prints the comparison.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from tracked_memory import tracked
+
+from nanochat.recipe.load import load_recipe
+from nanochat.running.footprint import footprint, optimizer_groups
+
+QUICKSTART = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
+MEBIBYTE = 2**20
+
+SHAPES = {
+    "d4, 8 rows of 256, loss dominates": [
+        "stages.tok.vocab_size=4096",
+        "stages.base.total_batch_size=2048",
+        "stages.base.device_batch_size=8",
+        "stages.base.model.sequence_len=256",
+    ],
+    "d6 with grouped heads, 2 passes of 2 rows of 512": [
+        "stages.base.model.depth=6",
+        "stages.base.model.dim=384",
+        "stages.base.model.n_head=6",
+        "stages.base.model.n_kv_head=2",
+        "stages.base.model.sequence_len=512",
+        "stages.base.total_batch_size=2048",
+        "stages.base.device_batch_size=2",
+    ],
+    "d4, 1 row of 256, the optimizer's step dominates": [
+        "stages.tok.vocab_size=512",
+        "stages.base.model.dim=512",
+        "stages.base.model.n_head=8",
+        "stages.base.model.sequence_len=256",
+        "stages.base.total_batch_size=256",
+        "stages.base.device_batch_size=1",
+    ],
+    "d4 in bfloat16, tied, 2 passes of 1 row of 512": [
+        "stages.base.hardware.dtype=bfloat16",
+        "stages.base.model.tied=true",
+        "stages.base.model.sequence_len=512",
+        "stages.base.total_batch_size=1024",
+        "stages.base.device_batch_size=1",
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_part_of_the_memory_and_the_peak_are_within_a_tenth_of_what_a_step_really_holds(
+    shape: str, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    unset = ["stages.sft", "stages.eval"] + ["stages.base.optim.head"] * ("tied" in shape)
+    recipe.write_text(f'format = 1\nextends = "{QUICKSTART}"\nunset = {json.dumps(unset)}\n')
+    stage = load_recipe(recipe, overrides=SHAPES[shape]).stages["base"]
+    config, model = stage.config, stage.config.model.config
+    rows = config.device_batch_size
+    accumulates = config.total_batch_size > rows * model.sequence_len
+    groups = optimizer_groups(config.optim, model.layout(), stage.hardware.dtype)
+    estimate = footprint(model, groups, stage.hardware, rows=rows, accumulates=accumulates)
+    assert estimate is not None
+
+    measured = tracked(stage)
+
+    pairs = {
+        "weights": (estimate.weights, measured.weights),
+        "gradients": (estimate.gradients, measured.gradients),
+        "optimizer": (estimate.optimizer, measured.optimizer),
+        # When the forward pass has ended, two of the four logit-sized tensors that the backward pass will hold stand.
+        "activations": (estimate.activations + estimate.logits // 2, measured.activations),
+        "workspace": (estimate.workspace, measured.workspace),
+        "peak": (estimate.peak, measured.peak),
+    }
+    print(f"\n{shape}: peak at {estimate.peak_at}")
+    for part, (expected, found) in pairs.items():
+        print(f"  {part:12} estimated {expected / MEBIBYTE:8.1f} MiB, measured {found / MEBIBYTE:8.1f} MiB")
+        assert expected == pytest.approx(found, rel=0.10)

@@ -1,0 +1,188 @@
+"""`nanochat new`: whatever is answered, the recipe that is written loads, plans, and takes about what was asked for."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+from click.testing import CliRunner, Result
+
+from nanochat.cli.new import command
+from nanochat.errors import InputError
+from nanochat.hardware import Machine
+from nanochat.recipe.load import load_recipe
+from nanochat.running.budget import Budget, Taken, fill, parse_budget
+from nanochat.running.device import Device, named_device
+from nanochat.running.estimate import estimate
+from nanochat.running.new_plan import NewPlan
+from nanochat.running.new_recipe import NewRecipe, recipe_text
+from nanochat.running.plan import make_plan
+from nanochat.running.store import Store
+
+LAPTOP = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=24 * 2**30, name="laptop")
+NODE = attrs.evolve(LAPTOP, cuda_devices=8, cpu_cores=64)
+CPU = Device(name="cpu", kind="cpu", memory_bytes=LAPTOP.memory_bytes, flops={"float32": 1.9e11}, source="a test")
+ON_CPU = (LAPTOP, CPU, ["25s", "10min", "8h", "1e13flops", "3e15flops", "1e6tokens", "2e8tokens"])
+ON_GPUS = (NODE, named_device("h100"), ["10min", "4h", "3d", "1e18flops", "1e21flops", "2e9tokens"])
+
+ANSWERS = [
+    (machine, device, budget, goal, data)
+    for machine, device, budgets in (ON_CPU, ON_GPUS)
+    for (budget, (goal, data)) in zip(
+        budgets,
+        itertools.cycle([("pretrain", "pydocs"), ("chat", "climbmix"), ("chat", "pydocs"), ("pretrain", "climbmix")]),
+    )
+]
+
+
+def planned(machine: Machine, device: Device, folder: Path, *, goal: str, data: str) -> NewPlan:
+    new = NewRecipe(
+        goal=goal,  # type: ignore[arg-type]
+        device=device.kind,
+        processes=max(1, machine.cuda_devices),
+        depth=1,
+        steps=None,
+        data=data,
+    )
+    return NewPlan(new=new, folder=folder, machine=machine, here=device)
+
+
+@pytest.mark.parametrize(("machine", "device", "budget", "goal", "data"), ANSWERS)
+def test_what_is_written_loads_plans_and_keeps_to_its_budget(
+    machine: Machine, device: Device, budget: str, goal: str, data: str, tmp_path: Path
+) -> None:
+    asked = parse_budget(budget)
+    new, _ = planned(machine, device, tmp_path, goal=goal, data=data).filled(asked, None)
+    (tmp_path / "recipe.toml").write_text(recipe_text(new), encoding="utf-8")
+
+    recipe = load_recipe(tmp_path / "recipe.toml", machine=machine)
+    found = estimate(recipe, machine, here=device)
+
+    assert [stage.action for stage in make_plan(recipe, machine, Store()).stages] == ["run"] * len(recipe.stages)
+    base = next(stage.training for stage in found.stages if stage.name == "base")
+    assert base is not None
+    assert base.tokens is not None
+    assert base.fitting_batch_size >= base.device_batch_size  # type: ignore[operator]
+    takes = {
+        "time": found.durations[0].seconds,
+        "FLOPs": base.flops_per_token * base.tokens,
+        "tokens": base.tokens,
+    }[asked.kind]
+    assert takes == pytest.approx(asked.amount, rel=0.25)
+    assert all(need.shards_needed <= need.shards for need in base.data if need.shards)  # type: ignore[operator]
+
+
+def test_the_model_is_the_largest_whose_usual_steps_the_budget_allows() -> None:
+    def measure(depth: int, steps: int | None) -> Taken:
+        """12 tokens for each of 1000·depth³ parameters, 100 tokens a step."""
+        steps = steps or 12 * 1000 * depth**3 // 100
+        return Taken(steps=steps, amount=100 * steps, fits=True)
+
+    assert fill(Budget(kind="tokens", amount=12 * 1000 * 6**3), measure) == (6, 120 * 6**3)
+    # 7 would be too much; 6 uses the rest up by more steps, and a depth that was asked for by fewer.
+    assert fill(Budget(kind="tokens", amount=12 * 1000 * 300), measure) == (6, 120 * 300)
+    assert fill(Budget(kind="tokens", amount=12 * 1000 * 300), measure, depth=12) == (12, 120 * 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30min", Budget(kind="time", amount=1800)),
+        ("1.5 h", Budget(kind="time", amount=5400)),
+        ("1e18flops", Budget(kind="FLOPs", amount=1e18)),
+        ("2e9 tokens", Budget(kind="tokens", amount=2e9)),
+    ],
+)
+def test_a_budget_is_a_number_with_what_it_counts(text: str, expected: Budget) -> None:
+    assert parse_budget(text) == expected
+
+
+@pytest.mark.parametrize("text", ["2e9", "0h", "-1h", "soon", "", "1e999h", "8 parsecs", "nanh"])
+def test_anything_else_is_refused_with_what_could_be_written(text: str) -> None:
+    with pytest.raises(InputError, match="30min"):
+        parse_budget(text)
+
+
+def written(*arguments: str, folder: Path, answers: str = "") -> Result:
+    return CliRunner().invoke(command, [str(folder / "recipe.toml"), *arguments], input=answers, catch_exceptions=True)
+
+
+def test_without_a_terminal_nothing_is_asked_and_defaults_stand_for_what_is_not_given(tmp_path: Path) -> None:
+    result = written("--depth", "4", folder=tmp_path)
+    recipe = load_recipe(tmp_path / "recipe.toml")
+
+    assert result.exit_code == 0, result.output
+    assert "?" not in result.output
+    assert list(recipe.stages) == ["tok", "base", "sft", "eval"]
+    assert recipe.stages["base"].config.model.config.depth == 4
+    assert recipe.stages["base"].config.tokens_per_param == 2.0
+    assert recipe_first_line(tmp_path).startswith("# A chat model")
+
+
+def test_a_schema_beside_the_file_is_named_in_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text("{}")
+    written("--depth", "1", "--for", "pretrain", folder=tmp_path)
+
+    assert recipe_first_line(tmp_path) == "#:schema schema.json"
+
+
+def recipe_first_line(folder: Path) -> str:
+    return (folder / "recipe.toml").read_text(encoding="utf-8").splitlines()[0]
+
+
+def test_ones_own_files_are_named_as_seen_from_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / 'a "b".txt').write_text("Once upon a time.\n\n" * 50)
+    talk = tmp_path / "talk.jsonl"
+    talk.write_text('[{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"}]\n')
+    monkeypatch.chdir(tmp_path)
+    result = written("--depth", "2", "--data", 'texts/a "b".txt', "--conversations", "talk.jsonl", folder=tmp_path)
+    text = (tmp_path / "recipe.toml").read_text(encoding="utf-8")
+
+    assert result.exit_code == 0, result.output
+    assert 'path = "texts/a \\"b\\".txt"' in text
+    assert 'path = "talk.jsonl"' in text
+    load_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("mine")
+    result = written("--yes", folder=tmp_path)
+
+    assert isinstance(result.exception, InputError)
+    assert "is never overwritten" in str(result.exception)
+    assert (tmp_path / "recipe.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--budget", "1s"], "1 s is not enough: 20 steps of a model of depth 1 take about"),
+        (["--budget", "10min", "--depth", "32", "--gpu", "a10"], "does not fit the device's memory"),
+        (["--budget", "1e3tokens", "--depth", "4"], "1 k tokens is not enough: 20 steps"),
+        (["--data", "nowhere/*.txt", "--depth", "1"], "nothing is at 'nowhere/*.txt'"),
+        (["--gpus", "8"], "this machine has no GPU"),
+        (["--gpu", "abacus"], "there are no figures for a GPU called 'abacus'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words_and_leaves_no_file(arguments: list[str], said: str, tmp_path: Path) -> None:
+    result = written(*arguments, folder=tmp_path)
+
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_recipe_of_twenty_seconds_really_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path / "home"))
+    new, _ = planned(LAPTOP, CPU, tmp_path, goal="pretrain", data="pydocs").filled(parse_budget("20s"), None)
+    (tmp_path / "recipe.toml").write_text(recipe_text(new), encoding="utf-8")
+    run = [sys.executable, "-m", "nanochat.cli.main", "run", str(tmp_path / "recipe.toml")]
+
+    said = subprocess.run(run, capture_output=True, text=True, check=True)
+
+    assert "bpb.bpb" in said.stdout + said.stderr
+    assert load_recipe(tmp_path / "recipe.toml").stages["base"].config.steps >= 20
