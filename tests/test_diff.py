@@ -294,7 +294,9 @@ def test_a_bad_recipe_ends_with_its_diagnostics_and_exit_code_2(
 def test_plugins_lists_names_versions_and_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plugins", "--json") == 0
     found = {plugin["distribution"]: plugin for plugin in json.loads(capsys.readouterr().out)}
-    assert {"kind": "model", "name": "gpt", "revision": 1} in found["nanochat-run"]["components"]
+    assert {"kind": "model", "name": "gpt", "build": "nanochat.model.gpt:build", "revision": 1} in found[
+        "nanochat-run"
+    ]["components"]
     assert run("plugins") == 0
     assert "derivation" in capsys.readouterr().out
 
