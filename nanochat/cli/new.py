@@ -23,6 +23,8 @@ from nanochat.running.quantity import size
 
 PROCESSES = (8, 4, 2, 1)
 """A recipe's eight data lanes are shared out equally."""
+DEFAULT_SIZES = {"cuda": "4h", "cpu": "10min", "mps": "4"}
+"""A depth where no time can be told."""
 T = TypeVar("T")
 
 
@@ -58,7 +60,7 @@ def command(
     goal = goal or cast(Goal, _asked("For chat, or only to pretrain? (chat, pretrain)", "chat", _goal, asking))
     if wanted is None and depth is None:
         question = "How large? A budget (30min, 8h, 1e18flops, 2e9tokens) or a depth (12)"
-        wanted, depth = _asked(question, "4h" if device == "cuda" else "10min", _budget_or_depth, asking)
+        wanted, depth = _asked(question, DEFAULT_SIZES[device], _budget_or_depth, asking)
     if data is None:
         question = f"Text to pretrain on? ({PYDOCS}, {CLIMBMIX}, or files: a path, a folder, a glob)"
         data = _asked(question, CLIMBMIX if device == "cuda" else PYDOCS, _text, asking)
