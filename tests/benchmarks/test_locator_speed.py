@@ -1,6 +1,6 @@
 """What places cost: the locator beside tomllib on the same text. The bound is 50 ms for 1,000 lines.
 
-uv run pytest tests/benchmarks/test_locator.py --benchmark-enable --benchmark-only
+uv run pytest tests/benchmarks/test_locator_speed.py --benchmark-enable --benchmark-only
 """
 
 import tomllib
