@@ -91,8 +91,8 @@ def test_a_changed_use_is_one_difference_that_says_what_is_declared_on_either_si
     assert (found.group, found.key) == ("identity", "stages.base.optim.all")
     assert (of_sft.key, of_sft.values) == ("stages.sft.optim.all", found.values)  # it takes its groups from base
     assert found.values == (
-        {"use": "sgd", "match": "*"},
-        {"use": "fussy", "match": "*", "low": 0, "lr_factor": 2.0},
+        {"use": "sgd"},
+        {"use": "fussy", "low": 0, "lr_factor": 2.0},
     )
 
 

@@ -44,7 +44,7 @@ class Difference:
     group: Group
     key: str
     values: tuple[Any, ...]
-    """As each side has it. A table whose `use` differs: what is declared in it."""
+    """As each side has it. A table whose `use` differs: what is declared in it and not alike in all of them."""
     origins: tuple[str, ...] = ()
     errors: tuple[float | None, ...] = ()
     """metrics: the standard error of each value."""
@@ -186,7 +186,7 @@ def _values(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Diffe
             yield Difference(
                 group=_group(use, views),
                 key=key_text(table),
-                values=tuple(view.declared(table) for view in views),
+                values=_apart([view.declared(table) for view in views]),
                 origins=_origins(use, views),
             )
         elif path != _NAMES_ITSELF and not _is_below(path, folded):
@@ -196,6 +196,15 @@ def _values(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Diffe
                 values=tuple(view.values[path].value if path in view.values else None for view in views),
                 origins=_origins(path, views),
             )
+
+
+def _apart(tables: Sequence[dict[str, Any] | None]) -> tuple[dict[str, Any] | None, ...]:
+    """Tables without what all of them say alike."""
+    if None in tables:
+        return tuple(tables)
+    there = [table for table in tables if table is not None]
+    alike = [name for name in there[0] if all(_alike(there[0][name], table.get(name)) for table in there)]
+    return tuple({name: value for name, value in table.items() if name not in alike} for table in there)
 
 
 def _origins(path: KeyPath, views: Sequence[_View]) -> tuple[str, ...]:
