@@ -12,14 +12,14 @@ from click.testing import CliRunner
 from nanochat.cli.estimate import command
 from nanochat.config import Component, config
 from nanochat.errors import InputError
+from nanochat.estimating.data_need import characters_per_token
+from nanochat.estimating.device import Device, named_device
+from nanochat.estimating.estimate import Estimate, estimate
+from nanochat.estimating.footprint import optimizer_groups
+from nanochat.estimating.quantity import count, duration, money
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
-from nanochat.running.data_need import characters_per_token
-from nanochat.running.device import Device, named_device
-from nanochat.running.estimate import Estimate, estimate
-from nanochat.running.footprint import optimizer_groups
-from nanochat.running.quantity import count, duration, money
 from nanochat.stages.slots import GroupSlot
 
 RECIPES = Path(__file__).parents[1] / "recipes"

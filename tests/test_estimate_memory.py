@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tracked_memory import tracked
 
+from nanochat.estimating.footprint import footprint, optimizer_groups
 from nanochat.recipe.load import load_recipe
-from nanochat.running.footprint import footprint, optimizer_groups
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
 MEBIBYTE = 2**20

@@ -11,13 +11,13 @@ from click.testing import CliRunner, Result
 
 from nanochat.cli.new import command
 from nanochat.errors import InputError
+from nanochat.estimating.budget import Budget, Taken, fill, parse_budget
+from nanochat.estimating.device import Device, named_device
+from nanochat.estimating.estimate import estimate
+from nanochat.estimating.new_plan import NewPlan
+from nanochat.estimating.new_recipe import NewRecipe, recipe_text
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
-from nanochat.running.budget import Budget, Taken, fill, parse_budget
-from nanochat.running.device import Device, named_device
-from nanochat.running.estimate import estimate
-from nanochat.running.new_plan import NewPlan
-from nanochat.running.new_recipe import NewRecipe, recipe_text
 from nanochat.running.plan import make_plan
 from nanochat.running.store import Store
 

@@ -10,11 +10,11 @@ import click
 from nanochat.cli.estimate_text import print_depths, print_estimate
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.errors import wrong_input
+from nanochat.estimating.device import Device, named_device
+from nanochat.estimating.estimate import MFU, Estimate, device_here, estimate, pretraining_stage
 from nanochat.hardware import Machine, probe_machine
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
-from nanochat.running.device import Device, named_device
-from nanochat.running.estimate import MFU, Estimate, device_here, estimate, pretraining_stage
 
 
 @click.command("estimate")

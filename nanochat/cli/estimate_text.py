@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import click
 
 from nanochat.cli.sheet import print_sheet
-from nanochat.running.estimate import Duration, Estimate
-from nanochat.running.quantity import count, duration, money, size
-from nanochat.running.stage_estimate import StageEstimate, Training
+from nanochat.estimating.estimate import Duration, Estimate
+from nanochat.estimating.quantity import count, duration, money, size
+from nanochat.estimating.stage_estimate import StageEstimate, Training
 
 UNKNOWN = "—"
 

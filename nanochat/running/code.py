@@ -23,7 +23,7 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<plain>[\w., \t]+))",
     re.MULTILINE,
 )
-_WIRING = ("builtin", "cli", "config", "errors", "hardware", "home", "hooks", "registry", "testing")
+_WIRING = ("builtin", "config", "errors", "hardware", "home", "hooks", "installed", "registry")
 """Modules of the core that connect and report; no result depends on what they do."""
 _DIGITS = 16
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import attrs
 
 from nanochat.errors import InputError
+from nanochat.estimating.budget import Budget, Taken, fill
+from nanochat.estimating.device import Device
+from nanochat.estimating.estimate import TOKENIZER_CHARACTERS_PER_SECOND, Estimate, estimate
+from nanochat.estimating.new_recipe import PYDOCS, NewRecipe, recipe_text
+from nanochat.estimating.stage_estimate import StageEstimate, Training
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import Registry, load_registry
-from nanochat.running.budget import Budget, Taken, fill
-from nanochat.running.device import Device
-from nanochat.running.estimate import TOKENIZER_CHARACTERS_PER_SECOND, Estimate, estimate
-from nanochat.running.new_recipe import PYDOCS, NewRecipe, recipe_text
-from nanochat.running.stage_estimate import StageEstimate, Training
 
 TOKENIZER_SHARE = 0.1
 """Of a time budget, at most for the tokenizer."""

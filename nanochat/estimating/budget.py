@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from nanochat.errors import wrong_input
-from nanochat.running import quantity
+from nanochat.estimating import quantity
 
 Kind = Literal["time", "FLOPs", "tokens"]
 

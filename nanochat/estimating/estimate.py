@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 
 from nanochat.errors import wrong_input
+from nanochat.estimating.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
+from nanochat.estimating.device import Device, this_cpu, this_device
+from nanochat.estimating.stage_estimate import PROCESS_BYTES, USABLE_MEMORY, StageEstimate, estimate_stage
 from nanochat.hardware import Machine
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import Registry, load_registry
-from nanochat.running.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
-from nanochat.running.device import Device, this_cpu, this_device
-from nanochat.running.stage_estimate import PROCESS_BYTES, USABLE_MEMORY, StageEstimate, estimate_stage
 from nanochat.stages.pretrain_config import PretrainConfig
 
 MFU = 0.4

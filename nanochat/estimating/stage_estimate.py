@@ -11,12 +11,12 @@ from typing import Any
 import attrs
 
 from nanochat.config import Artifact, Component
+from nanochat.estimating.data_need import DataNeed, available_characters, data_needs
+from nanochat.estimating.footprint import Footprint, Group, footprint, optimizer_groups
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
-from nanochat.running.data_need import DataNeed, available_characters, data_needs
-from nanochat.running.footprint import Footprint, Group, footprint, optimizer_groups
 from nanochat.stages.evaluate_config import EvaluateConfig
 from nanochat.stages.finetune_config import FinetuneConfig
 from nanochat.stages.pretrain_config import PretrainConfig
