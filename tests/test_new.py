@@ -18,6 +18,7 @@ from nanochat.estimating.new_plan import NewPlan
 from nanochat.estimating.new_recipe import NewRecipe, recipe_text
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
+from nanochat.registry import load_registry
 from nanochat.running.plan import make_plan
 from nanochat.running.store import Store
 
@@ -51,8 +52,9 @@ def planned(machine: Machine, device: Device, folder: Path, *, goal: str, data: 
 
 @pytest.mark.parametrize(("machine", "device", "budget", "goal", "data"), ANSWERS)
 def test_what_is_written_loads_plans_and_keeps_to_its_budget(
-    machine: Machine, device: Device, budget: str, goal: str, data: str, tmp_path: Path
+    machine: Machine, device: Device, budget: str, goal: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
     asked = parse_budget(budget)
     new, _ = planned(machine, device, tmp_path, goal=goal, data=data).filled(asked, None)
     (tmp_path / "recipe.toml").write_text(recipe_text(new), encoding="utf-8")
@@ -60,7 +62,9 @@ def test_what_is_written_loads_plans_and_keeps_to_its_budget(
     recipe = load_recipe(tmp_path / "recipe.toml", machine=machine)
     found = estimate(recipe, machine, here=device)
 
-    assert [stage.action for stage in make_plan(recipe, machine, Store()).stages] == ["run"] * len(recipe.stages)
+    assert [stage.action for stage in make_plan(recipe, machine, Store(), registry=load_registry()).stages] == [
+        "run"
+    ] * len(recipe.stages)
     base = next(stage.training for stage in found.stages if stage.name == "base")
     assert base is not None
     assert base.tokens is not None
