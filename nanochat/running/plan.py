@@ -4,7 +4,7 @@ In: a resolved recipe, the store, the machine. Out: one planned stage each: reus
 reasons. Planning reads a few small files; it touches no network, imports no torch and changes nothing.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
+from nanochat.running.changes import Change, changes_since, newest_other
 from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
-from nanochat.running.keys import input_keys, run_digest, stage_keys
+from nanochat.running.keys import run_digest, stage_keys
 from nanochat.running.store import CONFIG, StageFolder, Store, checkpoint_steps
 
 CODE = "code"
@@ -24,27 +25,6 @@ CODE = "code"
 Action = Literal["reuse", "resume", "run", "blocked"]
 _SHOWN_CHANGES = 4
 _SHOWN_MODULES = 3
-
-
-@attrs.frozen(kw_only=True)
-class Change:
-    """One difference to the newest other result of the same stage name."""
-
-    field: str
-    """Path below the stage: `model.depth`."""
-    old: str
-    new: str
-    origin: str = ""
-    """Where the new value stands."""
-
-    @property
-    def text(self) -> str:
-        """What became of the field."""
-        return f"{self.old} → {self.new}" if self.old or self.new else "changed"
-
-    def __str__(self) -> str:
-        change = f"{self.field} {self.text}"
-        return f"{change} ({self.origin})" if self.origin else change
 
 
 @attrs.frozen(kw_only=True)
@@ -252,79 +232,3 @@ def _why_run(changes: tuple[Change, ...], since: str) -> str:
     shown = "; ".join(str(change) for change in changes[:_SHOWN_CHANGES])
     more = f"; and {len(changes) - _SHOWN_CHANGES} more" if len(changes) > _SHOWN_CHANGES else ""
     return f"{shown}{more}; since {since}"
-
-
-def newest_other(stage: Stage, key: str, recipe: Recipe, store: Store) -> StageFolder | None:
-    """The newest result, finished or not, of a recipe and stage of these names and with another key."""
-    for folder in store:
-        described = read_json(folder.path / CONFIG) or {}
-        named_alike = described.get("stage") == stage.name and described.get("recipe") == recipe.name
-        if named_alike and folder.key != key:
-            return folder
-    return None
-
-
-def description_of(stage: Stage, recipe: Recipe, keys: Mapping[str, str]) -> dict[str, Any]:
-    """What a stage's config.json holds: all that its key was made from, and its names."""
-    return {
-        "recipe": recipe.name,
-        "stage": stage.name,
-        **stage.identity(seed=recipe.seed),
-        "inputs": input_keys(stage, keys),
-        "produces": stage.produces,
-    }
-
-
-def changes_since(other: StageFolder, stage: Stage, recipe: Recipe, keys: Mapping[str, str]) -> Iterator[Change]:
-    """Field by field, what differs from another result."""
-    old, new = read_json(other.path / CONFIG) or {}, description_of(stage, recipe, keys)
-    for field in ("use", "revision", "seed"):
-        if old.get(field) != new[field]:
-            yield Change(field=field, old=str(old.get(field)), new=str(new[field]))
-    for table in ("values", "components", "data", "inputs"):
-        before, after = old.get(table) or {}, new[table]
-        for field in [*after, *(name for name in before if name not in after)]:
-            said_by_use = table == "components" and f"{field}.use" in {**old.get("values", {}), **new["values"]}
-            if said_by_use and _use(before.get(field)) != _use(after.get(field)):
-                continue
-            if before.get(field) != after.get(field):
-                yield _change(table, field, before, after, stage)
-
-
-def _change(table: str, field: str, before: Mapping[str, Any], after: Mapping[str, Any], stage: Stage) -> Change:
-    if table == "inputs":
-        return Change(field=field, old="", new="", origin=_input_name(stage, field))
-    if table == "data":
-        return Change(field=field, old="", new="", origin="its data")
-    if table == "components":
-        return Change(field=field, old=_component(before.get(field)), new=_component(after.get(field)))
-    leaf = stage.values.get(("stages", stage.name, *field.split(".")))
-    # A value equal to its default is left out of an identity.
-    default = f"the default {_text(leaf.value)}" if leaf is not None and leaf.default else "the default"
-    return Change(
-        field=field,
-        old=_text(before[field]) if field in before else "the default",
-        new=_text(after[field]) if field in after else default if leaf is not None else "nothing",
-        origin=str(leaf.origin) if leaf is not None else "",
-    )
-
-
-def _input_name(stage: Stage, field: str) -> str:
-    leaf = stage.values.get(("stages", stage.name, *field.split(".")))
-    return str(leaf.value) if leaf is not None else ""
-
-
-def _use(component: Any) -> str:
-    return str(component[1]) if component else ""
-
-
-def _component(found: Any) -> str:
-    if found is None:
-        return "nothing"
-    _, use, revision, distribution = found
-    return f"{use} (revision {revision} of {distribution})"
-
-
-def _text(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 40 else text[:37] + "…"

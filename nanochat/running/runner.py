@@ -28,12 +28,13 @@ from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.running import report
 from nanochat.running.attempt import Attempt, Ending
+from nanochat.running.changes import description_of
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
 from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
-from nanochat.running.plan import CODE, Plan, PlannedStage, description_of, make_plan
+from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
 from nanochat.running.provenance import now
 from nanochat.running.request import Request
