@@ -71,6 +71,8 @@ def register_stages(registry: Registrar) -> None:
 def register_models(registry: Registrar) -> None:
     """Models: `build(config, runtime) -> torch.nn.Module`; the config class offers `layout()`.
 
+    It may also offer `tag()`, what checkpoints of this shape are called.
+
     For `nanochat estimate` it may also offer `flops_per_token()`, `buffer_bytes(*, element_bytes)` and
     `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss; without
     them, 6 FLOPs a parameter are assumed, and no memory is told.

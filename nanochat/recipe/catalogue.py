@@ -281,6 +281,7 @@ def _type(field: Declared) -> str:
 def _range(field: Declared) -> str:
     rules = field.rules
     parts = [f"one of {', '.join(value_text(choice) for choice in rules.choices)}"] if rules.choices else []
+    parts += ["of letters, digits, `_` and `-`"] if rules.name else []
     parts += [f"at least {value_text(rules.minimum)}"] if rules.minimum is not None else []
     parts += [f"at most {value_text(rules.maximum)}"] if rules.maximum is not None else []
     return ", ".join(parts)

@@ -17,7 +17,7 @@ class Plugins:
 class Header:
     """The keys before the first table, [plugins] and [trackers.NAME]."""
 
-    name: str = option("", execution=True, doc="what runs of the recipe are called; the file's name without it")
+    name: str = option("", execution=True, name=True, doc="what runs are called; without it, the file's name")
     seed: int = option(42, minimum=0, doc="every random number of the recipe follows from it")
     plugins: Plugins = option(Plugins(), doc="which plugins must be there, and which are left out")
     trackers: dict[str, Any] = components(

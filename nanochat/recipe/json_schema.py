@@ -20,7 +20,7 @@ from nanochat.hardware import Hardware
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.recipe.catalogue import FILE_KEYS, Catalogue, nested_class, nested_fields
 from nanochat.recipe.header import Header
-from nanochat.recipe.json_type import TAKEN, Schema, any_of_names, choice_schema, either, option_schema
+from nanochat.recipe.json_type import NAME, TAKEN, Schema, any_of_names, choice_schema, either, option_schema
 from nanochat.recipe.notation import LONGEST_NAME, plain
 from nanochat.recipe.reference import FROM
 from nanochat.recipe.schema import Declared, declared_fields
@@ -28,10 +28,9 @@ from nanochat.recipe.source import FORMAT
 from nanochat.registry import Registry
 
 DRAFT = "http://json-schema.org/draft-04/schema#"
-_NAME = f"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{LONGEST_NAME - 1}}}"
 BAD_NAME = f"^$|^-|[^A-Za-z0-9_-]|^.{{{LONGEST_NAME + 1}}}"
 """What may not name a stage, a source, a group. So said, `from` can stand beside the names."""
-REFERENCE = f"^(stage:{_NAME}$|path:[\\s\\S]|store:[0-9a-f]{{{KEY_CHARACTERS},64}}$)"
+REFERENCE = f"^(stage:{NAME}$|path:[\\s\\S]|store:[0-9a-f]{{{KEY_CHARACTERS},64}}$)"
 _TEXT: Schema = {"type": "string", "minLength": 1}
 _FROM = _TEXT | {"description": "takes this table from elsewhere in the recipe; what stands beside it comes over it"}
 
@@ -77,7 +76,6 @@ class _Document:
 
     def recipe(self) -> Schema:
         header = self._properties(_claims("", Header, declared_fields(Header)))
-        header["name"]["pattern"] = f"^{_NAME}$"
         own: dict[str, Schema] = {
             "format": {"enum": [FORMAT]},
             "extends": {"type": ["string", "array"], "minLength": 1, "items": _TEXT},

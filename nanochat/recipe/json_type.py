@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from nanochat.config import AUTO, Rules
+from nanochat.recipe.notation import LONGEST_NAME
 from nanochat.recipe.reference import FROM
 
 Schema = dict[str, Any]
@@ -26,6 +27,8 @@ TAKEN: Schema = {
 }
 """`{ from = "…" }` where a value is wanted. A pattern: editors would offer a property for every key of the recipe."""
 
+NAME = f"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{LONGEST_NAME - 1}}}"
+"""What `nanochat.recipe.notation.is_name` takes."""
 _SPECIAL = re.compile(r"[\\^$.|?*+()\[\]{}]")
 _PLAIN: dict[Any, Schema] = {
     bool: {"type": "boolean"},
@@ -81,6 +84,8 @@ def _of_type(kind: Any, rules: Rules) -> Schema:
 def _ranged(plain: Schema, rules: Rules) -> Schema:
     if rules.choices and plain["type"] != "number":  # 1 and 1.0 are one choice, but may be two to an editor
         return _one_of(rules.choices)
+    if rules.name and plain["type"] == "string":
+        plain["pattern"] = f"^{NAME}$"
     if plain["type"] in ("integer", "number"):
         bounds = {"minimum": rules.minimum, "maximum": rules.maximum}
         plain |= {name: bound for name, bound in bounds.items() if bound is not None}

@@ -21,7 +21,7 @@ from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
 from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
-from nanochat.recipe.notation import LONGEST_NAME, described, is_bare, is_name
+from nanochat.recipe.notation import LONGEST_NAME, described, is_bare
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.reference import follow_references
@@ -82,7 +82,6 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built
     if isinstance(header, Header):
-        _check_name(header.name, tree, problems)
         check_requirements(header.plugins.require, find(tree, ("plugins", "require")), registry, problems)
     warnings = [*check_plugins(lock, registry, problems), *check_revisions(lock, draft)]
     check_data(lock, prints, problems)
@@ -113,15 +112,6 @@ def _check_format(tree: Table, source: Source, problems: Problems) -> None:
         place = Location(path=first.name, line=1, column=1, text=line)
         message = f"the recipe does not say `format = {FORMAT}`, the version of its language"
         problems.add("E105", message, at=place, subject="format", help=f"begin it with: format = {FORMAT}")
-
-
-def _check_name(name: str, tree: Table, problems: Problems) -> None:
-    if is_name(name):
-        return
-    node = tree.items.get("name")
-    message = "a recipe's name becomes a folder's: letters, digits, `_` and `-`, "
-    at = node.place if isinstance(node, Leaf) else None
-    problems.add("E104", f"{message}at most {LONGEST_NAME}", at=at, subject="name")
 
 
 def _file_name(path: Path) -> str:
