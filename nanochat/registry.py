@@ -12,7 +12,9 @@ import importlib
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -168,7 +170,7 @@ class Registry:
 
     def _mark_broken(self, status: PluginStatus, fault: BaseException) -> None:
         status.status = "broken"
-        status.reason = f"{type(fault).__name__}: {fault}"
+        status.reason = f"{type(fault).__name__}: {fault}{_place(fault)}"
         status.components = []
 
     # Asking
@@ -185,14 +187,15 @@ class Registry:
             )
         if claims:
             return claims[0]
-        broken = [p for p in self.plugins if p.status == "broken"]
-        notes = "".join(f"; plugin `{p.name}` is broken: {p.reason}" for p in broken)
+        out = {state: ", ".join(p.name for p in self.plugins if p.status == state) for state in ("broken", "blocked")}
+        notes = "".join(f"; {state}, and may offer it: {names}" for state, names in out.items() if names)
         raise InputError(
             Diagnostic(
                 code="E201",
                 message=f"there is no {kind} called `{name}`{notes}",
                 label=did_you_mean(name, self.names(kind)),
-                help=f"`nanochat plugins` lists what is installed; known: {', '.join(self.names(kind)) or 'none'}",
+                help=f"`nanochat plugins` says what is installed, and why a plugin is broken; known: "
+                f"{', '.join(self.names(kind)) or 'none'}",
             )
         )
 
@@ -300,6 +303,14 @@ def load_registry(*, block: Iterable[str] = ()) -> Registry:
     registry = Registry()
     registry.load_installed(block=block)
     return registry
+
+
+def _place(fault: BaseException) -> str:
+    """Where a plugin's code raised, for its author; a syntax error says it itself."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    if not frames or isinstance(fault, SyntaxError) or Path(frames[-1].filename).parent == Path(__file__).parent:
+        return ""
+    return f" ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

@@ -313,6 +313,29 @@ def test_a_bad_recipe_ends_with_its_diagnostics_and_exit_code_2(
     assert "\x1b" not in shown
 
 
+def test_whoever_asks_for_json_finds_the_errors_there_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, RECIPE.replace("vocab_size", "vocab_sise"))
+    assert run("plan", str(path), "--json") == 2
+    printed = capsys.readouterr()
+    (error,) = json.loads(printed.out)["errors"]
+    assert (error["code"], error["label"]) == ("E102", "did you mean `vocab_size`?")
+    assert (error["location"]["line"], error["location"]["column"]) == (7, 1)
+    assert "error[E102]" in printed.err
+
+
+def test_data_that_differs_is_told_file_by_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "texts" / name).write_text(f"the text of {name}")
+    recipe = write(tmp_path, RECIPE.replace('use = "pydocs"', 'use = "files"\npath = "texts"'), "a.toml")
+    lock = write(tmp_path, lock_text(load_recipe(recipe)), "kept.toml")
+    (tmp_path / "texts" / "b.txt").write_text("another text")
+    assert run("plan", str(lock)) == 2
+    told = capsys.readouterr().err
+    assert "what the lock was made with: files b.txt [17, " in told
+    assert "a.txt" not in told
+
+
 def test_plugins_lists_names_versions_and_kinds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plugins", "--json") == 0
     found = {plugin["distribution"]: plugin for plugin in json.loads(capsys.readouterr().out)}

@@ -339,7 +339,7 @@ def test_a_derived_value_knows_its_rule_and_inputs(tiny: Path) -> None:
 
 def test_hardware_is_derived_from_the_machine_and_each_stage_may_have_its_own(tmp_path: Path) -> None:
     text = TINY.replace('device = "cpu"', 'device = "auto"') + '[stages.tok.hardware]\ndevice = "cpu"\n'
-    recipe = load(write(tmp_path, text), machine=EIGHT_GPUS)
+    recipe = load(write(tmp_path, text.replace("4096", "16384")), machine=EIGHT_GPUS)
     base, tok = recipe.stages["base"].hardware, recipe.stages["tok"].hardware
     assert (base.device, base.dtype, base.nproc_per_node) == ("cuda", "bfloat16", 8)
     assert (tok.device, tok.dtype, tok.nproc_per_node) == ("cpu", "float32", 1)
@@ -395,7 +395,7 @@ def test_a_key_does_not_change_for_the_order_of_keys_comments_or_the_folder(tmp_
 
 def test_a_lock_gives_the_same_values_and_keys_on_another_machine(tmp_path: Path) -> None:
     text = TINY.replace('device = "cpu"', 'device = "auto"').replace("steps = 5\n", "")
-    recipe = load(write(tmp_path, text), machine=EIGHT_GPUS)
+    recipe = load(write(tmp_path, text.replace("4096", "16384")), machine=EIGHT_GPUS)
     locked = load(write(tmp_path, lock_text(recipe), "recipe.lock.toml"), machine=CPU)
     assert stage_keys(locked) == stage_keys(recipe)
     assert {path: leaf.value for path, leaf in locked.values.items()} == {

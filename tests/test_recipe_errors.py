@@ -63,6 +63,36 @@ def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Pat
     assert lines == sorted(lines)
 
 
+def test_every_unknown_key_of_a_table_is_shown(tmp_path: Path) -> None:
+    found = refused(write(tmp_path, TINY.replace("depth = 2", "dept = 2\nheads = 3\ndepth = 2")), "sed=1", "nam=x")
+    assert [(d.code, d.label) for d in found] == [
+        ("E102", "did you mean `depth`?"),
+        ("E102", "did you mean `n_head` or `head_dim`?"),
+        ("E102", "did you mean `seed`?"),
+        ("E102", "did you mean `name`?"),
+    ]
+
+
+def test_a_stage_whose_use_is_misspelt_is_not_said_to_be_missing_as_well(tmp_path: Path) -> None:
+    (found,) = refused(write(tmp_path, TINY.replace('use = "tokenizer"', 'use = "tokeniser"')))
+    assert (found.code, found.label) == ("E201", "did you mean `tokenizer`?")
+    several = refused(
+        write(tmp_path, TINY.replace('use = "tokenizer"', 'use = "tokeniser"').replace(':tok"', ':tokk"'))
+    )
+    assert [(d.code, d.label) for d in several] == [
+        ("E201", "did you mean `tokenizer`?"),
+        ("E110", "did you mean `tok`?"),
+    ]
+
+
+def test_what_cannot_be_shared_out_is_known_before_a_stage_starts(tmp_path: Path) -> None:
+    found = refused(write(tmp_path, TINY), "stages.base.total_batch_size=4100", "stages.base.data.web.weight=0")
+    assert [(d.code, str(d.location)) for d in found] == [("E115", "--set 1:30"), ("E115", "--set 2:29")]
+    assert found[0].help == "use a multiple of 2,048"
+    (for_two,) = refused(write(tmp_path, TINY), "stages.base.total_batch_size=6144", "hardware.nproc_per_node=2")
+    assert "2,048 tokens a row × 2 processes" in for_two.message
+
+
 @pytest.mark.parametrize(
     "before, after, code, line, column, said",
     [
@@ -301,6 +331,10 @@ def test_every_line_that_is_wrong_by_itself_is_shown_and_what_follows_from_it_is
     text = "format = 1\nname = 'tiny\nseed = \n[stages.base]\nsteps = many\nlist = [\n  1,\n"
     found = refused(write(tmp_path, text))
     assert places(found) == [("E106", f"recipe.toml:{line}") for line in ("2:13", "3:8", "5:9", "7:5")]
+
+
+def test_a_wrong_sign_in_a_key_has_its_own_column(tmp_path: Path) -> None:
+    assert places(refused(write(tmp_path, "format = 1\nwéight = 2\n"))) == [("E106", "recipe.toml:2:2")]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ once.
 
 import importlib
 import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -102,12 +103,15 @@ def _finish(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except Exception as fault:
-        return _known(fault)
+        return _known(fault, as_json="--json" in arguments)
     return code if isinstance(code, int) else 0
 
 
-def _known(fault: Exception) -> int:
-    """Print an error that a user can mend; anything else is a fault of ours and goes on with its traceback."""
+def _known(fault: Exception, *, as_json: bool) -> int:
+    """Print an error that a user can mend; anything else is a fault of ours and goes on with its traceback.
+
+    as_json: whoever reads the command's JSON finds the diagnostics there too.
+    """
     from nanochat.errors import EXIT_STOPPED, NanochatError, Stopped, wrong_input
 
     if isinstance(fault, Stopped):
@@ -117,6 +121,10 @@ def _known(fault: Exception) -> int:
         fault = wrong_input("E401", said, help="check the path and its permissions; NANOCHAT_HOME moves the home")
     if not isinstance(fault, NanochatError):
         raise fault
+    if as_json:
+        import attrs
+
+        click.echo(json.dumps({"errors": [attrs.asdict(found) for found in fault.diagnostics]}, indent=2))
     click.echo("\n\n".join(_coloured(diagnostic) for diagnostic in fault.diagnostics), err=True)
     if len(fault.diagnostics) > 1:
         click.echo(

@@ -75,6 +75,17 @@ def _ask(draft: Draft, fingerprint: Callable[[], Mapping[str, Any]], problems: P
     return None
 
 
+def facts_apart(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint with its lists of files as one fact each, for saying what changed: `files a.txt` → size, digest."""
+    found: dict[str, Any] = {}
+    for name, value in facts.items():
+        listed = (
+            isinstance(value, list) and value and all(isinstance(v, list) and v and type(v[0]) is str for v in value)
+        )
+        found |= {f"{name} {item[0]}": item[1:] for item in value} if listed else {name: value}
+    return found
+
+
 def resolved_recipe(
     draft: RecipeDraft,
     header: Header,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import attrs
 
-from nanochat.recipe.notation import key_text
+from nanochat.recipe.assemble import facts_apart
+from nanochat.recipe.notation import key_text, plain
 from nanochat.recipe.renames import renamed_stages
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
 from nanochat.recipe.source import parse_key
@@ -229,7 +230,7 @@ def _data(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Differe
     for path in _union(*(view.prints for view in views)):
         if _is_below(path, folded):
             continue
-        facts = [view.prints.get(path, {}) for view in views]
+        facts = [facts_apart(plain(dict(view.prints.get(path, {})))) for view in views]
         for name in _union(*facts):
             values = tuple(found.get(name) for found in facts)
             yield Difference(group="data", key=f"{key_text(path)}: {name}", values=values)

@@ -158,6 +158,8 @@ class RecipeDraft:
     header: Draft
     hardware: Draft
     stages: dict[str, StageDraft]
+    lost: list[str] = attrs.field(factory=list)
+    """Stages of which something was reported that leaves nothing to look at, such as a misspelt `use`."""
 
     def drafts(self) -> list[Draft]:
         """The draft of every table that stands alone."""

@@ -44,6 +44,8 @@ def _resolve(link: Link, leaf: Leaf, recipe: RecipeDraft, problems: Problems, *,
             if stage
             else f'a {link.kind}: "stage:NAME", "path:…" or "store:KEY"',
         )
+    elif prefix == "stage" and rest in recipe.lost:
+        return False
     elif prefix == "stage":
         _to_stage(link, leaf, rest, recipe, problems)
     elif record:
@@ -58,8 +60,9 @@ def _resolve(link: Link, leaf: Leaf, recipe: RecipeDraft, problems: Problems, *,
 def _to_stage(link: Link, leaf: Leaf, name: str, recipe: RecipeDraft, problems: Problems) -> None:
     stage = recipe.stages.get(name)
     if stage is None:
-        label = problems.suggestion(name, recipe.stages)
-        known = ", ".join(recipe.stages)
+        names = [*recipe.stages, *recipe.lost]
+        label = problems.suggestion(name, names)
+        known = ", ".join(names)
         problems.add("E110", f"there is no stage {shown(name)}", at=leaf.place, label=label, help=f"stages: {known}")
     elif stage.produces != link.kind:
         fitting = [s.name for s in recipe.stages.values() if s.produces == link.kind]

@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from nanochat.errors import Diagnostic, Location
-from nanochat.recipe.assemble import Fingerprints
+from nanochat.recipe.assemble import Fingerprints, facts_apart
 from nanochat.recipe.draft import Part, RecipeDraft, StageDraft
 from nanochat.recipe.notation import key_text, plain, shown
 from nanochat.recipe.problems import Problems
@@ -76,7 +76,9 @@ def check_plugins(lock: Table, registry: Registry, problems: Problems) -> list[D
         plugin = installed(name, registry)
         if plugin is None or plugin.status != "ok":
             state = "not installed" if plugin is None else plugin.status
-            problems.add("E204", f"the lock was made with {name} {leaf.value}, which is {state}", at=leaf.key)
+            problems.add(
+                "E204", f"the lock was made with {name} {leaf.value}".rstrip() + f", which is {state}", at=leaf.key
+            )
         elif leaf.value and plugin.version and plugin.version != leaf.value:
             found = f"{plugin.version} is installed"
             warnings.append(_warning(f"the lock was made with {name} {leaf.value}; {found}", leaf.key))
@@ -99,7 +101,7 @@ def check_data(lock: Table, prints: Mapping[str, Fingerprints], problems: Proble
         node = find(lock, ("data", key_text(path)))
         if node is None:
             continue
-        before, after = as_plain(node), plain(dict(facts))
+        before, after = facts_apart(as_plain(node)), facts_apart(plain(dict(facts)))
         if before != after:
             differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
             changes = "; ".join(f"{name} {_shown(before, name)} → {_shown(after, name)}" for name in differing)

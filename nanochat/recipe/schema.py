@@ -89,6 +89,8 @@ class Schema:
             stage = self._stage(node, stage_name, common)
             if stage is not None:
                 recipe.stages[stage_name] = stage
+            else:
+                recipe.lost.append(stage_name)
         return recipe
 
     # Stages and hardware
@@ -146,8 +148,9 @@ class Schema:
     def _fill(self, draft: Draft, items: Mapping[str, Node], *, also: Iterable[str] = ()) -> None:
         """Give each key of a table to its field; report keys that are nobody's and fields that lack theirs."""
         fields = self._fields(draft)
+        known = not draft.failed  # a broken class has no fields to compare with
         for name in items:
-            if name not in fields and not draft.failed:
+            if name not in fields and known:
                 self._unknown(draft, name, items[name], [*fields, *also])
         for name, declared in fields.items():
             draft.fields[name] = self._field(draft, declared, items.get(name))

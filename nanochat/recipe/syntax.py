@@ -103,7 +103,9 @@ def _place(lines: Sequence[str], name: str, message: str) -> Location | None:
         for number, line in enumerate(lines[:row], start=1):
             alone = _alone(line)
             if alone is not None and _POSITION.sub("", alone) == said:
-                return Location(path=name, line=number, column=len(line) + 1, text=line)
+                own = _POSITION.search(alone)
+                column = int(own[2]) if own is not None and own[2] else len(line) + 1
+                return Location(path=name, line=number, column=column, text=line)
     return Location(path=name, line=row, column=column, text=lines[row - 1])
 
 

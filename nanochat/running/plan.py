@@ -14,7 +14,7 @@ from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
-from nanochat.running.changes import Change, changes_since, newest_other
+from nanochat.running.changes import Change, nearest_other
 from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
 from nanochat.running.keys import run_digest, stage_keys
@@ -183,9 +183,7 @@ class _Planner:
         elif folder.state == "partial":
             action, why = "resume", f"stopped; its newest checkpoint is of step {folder.last_checkpoint}"
         else:
-            other = newest_other(stage, key, self.recipe, self.store)
-            changes = tuple(changes_since(other, stage, self.recipe, self.keys)) if other else ()
-            since = other.path.name if other else ""
+            since, changes = nearest_other(stage, self.recipe, self.keys, self.store) or ("", ())
             why = _why_run(changes, since)
         code = code_digests(stage, self.recipe, self.registry)
         before = (read_json(folder.path / CONFIG) or {}).get(CODE) if action in ("reuse", "resume") else None
