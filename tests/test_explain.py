@@ -121,3 +121,13 @@ def test_lines_fit_into_a_narrow_terminal(capsys: pytest.CaptureFixture[str], mo
 def test_the_committed_reference_of_keys_is_what_explain_prints() -> None:
     committed = (ROOT / "recipes/KEYS.md").read_text(encoding="utf-8")
     assert committed == markdown_text(SECTIONS), "nanochat explain --markdown > recipes/KEYS.md"
+
+
+def test_a_path_as_errors_print_it_is_explained_by_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for word in ("stages.base.optim.matrices.weight_decay", "weight_decay"):
+        with pytest.raises(SystemExit):
+            main(["explain", word])
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    assert "optimizer `muon`" in shown[0]

@@ -64,6 +64,8 @@ def _found(word: str | None) -> Sequence["Section"]:
     known = Catalogue(load_registry()).sections()
     if word is None:
         return known
+    if word.startswith("stages."):  # a path as errors and `show` print it: the tables' names in it are the recipe's own
+        word = word.rpartition(".")[2]
     kind, colon, name = word.rpartition(":")
     sections = [section for section in known if section.kind == kind or not colon]
     found = [section for section in sections if name in (section.name, section.kind)]
