@@ -10,29 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_running import RECIPE, House, enter, record_of
-
-STEPS = RECIPE.replace("steps = 5", "steps = 5\ncheckpoint_every = 1")
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        house = enter(folder, patch)
-        house.write(STEPS)
-        code, output = house.run()
-    assert code == 0, output
-    return folder
+from test_running import STEPS, House, enter, record_of
 
 
 @pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which stage `two` has a checkpoint of each of its five steps, and `grade` follows it."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    house = enter(tmp_path, monkeypatch)
-    house.write(STEPS)
-    return house
+def made(made: House) -> House:
+    made.write(STEPS)
+    return made
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -53,6 +53,8 @@ steps = 5
 use = "evaluate_count"
 of = "stage:two"
 """
+STEPS = RECIPE.replace("steps = 5", "steps = 5\ncheckpoint_every = 1")
+"""The same results, with a checkpoint of each of the five steps of `two`."""
 
 
 @attrs.frozen

@@ -2,31 +2,14 @@
 
 import io
 import shutil
-from pathlib import Path
 
 import pytest
-from test_running import House, enter
+from test_running import House
 
 from nanochat.home import HOME, home
 from nanochat.running.find import find_checkpoint
 from nanochat.running.progress import PlainDisplay, ShieldedDisplay
 from nanochat.running.run_folder import LOCK
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        code, output = enter(folder, patch).run()
-    assert code == 0, output
-    return folder
-
-
-@pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which the recipe was run to its end, to be spoilt."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    return enter(tmp_path, monkeypatch)
 
 
 def test_a_screen_that_closes_ends_nothing() -> None:

@@ -4,7 +4,6 @@ The stages are those of tests/loose/counting.py, run by real processes.
 """
 
 import json
-import shutil
 import signal
 from pathlib import Path
 
@@ -13,23 +12,6 @@ from test_running import RECIPE, House, enter, wait_for_step
 
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.report import finished_stages
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        code, output = enter(folder, patch).run()
-    assert code == 0, output
-    return folder
-
-
-@pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which the recipe was run to its end."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    return enter(tmp_path, monkeypatch)
-
 
 # Listing and showing
 
