@@ -58,7 +58,7 @@ def test_a_home_of_a_user_who_is_not_there_is_a_plain_path(monkeypatch: pytest.M
     assert home().name == "x"
 
 
-@pytest.mark.parametrize("name", ["~nobody-of-that-name", "x" * 300, "a@b", "²"])
+@pytest.mark.parametrize("name", ["~nobody-of-that-name", "x" * 300, "a@b", "²", "counting@" + "9" * 200])
 def test_a_strange_name_of_a_checkpoint_is_an_error_and_no_traceback(made: House, name: str) -> None:
     code, output = made.call("chat", name, "-p", "hi")
     assert code == 2
