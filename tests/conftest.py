@@ -1,9 +1,14 @@
 """What tests and benchmarks share: fifty plugins beside those that are installed."""
 
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from plugin_site import install_many
+
+if TYPE_CHECKING:
+    from test_running import House
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +17,26 @@ def fifty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = tmp_path_factory.mktemp("fifty")
     install_many(site)
     return site
+
+
+@pytest.fixture(scope="session")
+def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home in which the recipe of test_running was run to its end, by real processes, once for all tests."""
+    from test_running import STEPS, enter  # imports the running room, which most tests do without
+
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        house = enter(folder, patch)
+        house.write(STEPS)
+        code, output = house.run()
+    assert code == 0, output
+    return folder
+
+
+@pytest.fixture
+def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "House":
+    """A copy of `made_folder`, to be spoilt: stage `two` has a checkpoint of each of its five steps."""
+    from test_running import enter
+
+    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
+    return enter(tmp_path, monkeypatch)

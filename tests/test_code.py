@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_running import LOOSE, RECIPE, House, enter
+from test_running import LOOSE, RECIPE, House, enter, wait_for_step
 from tiny_plugin import write
 
 from nanochat import builtin
@@ -115,3 +115,40 @@ def test_the_model_that_a_stage_goes_on_from_is_behind_it_too() -> None:
         assert {"nanochat.model.gpt", "nanochat.model.attention"} <= behind[name], name
     assert "nanochat.model.gpt" not in behind["tok"]
     assert "nanochat.inference.engine" in behind["eval"]
+
+
+def test_what_was_begun_with_other_code_is_known_for_it_when_it_went_on_and_was_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "loose" / "counting.py"
+    source.parent.mkdir()
+    text = (LOOSE / "counting.py").read_text()
+    source.write_text(text)
+    enter(tmp_path, monkeypatch)
+    monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(source.parent))
+    house = House(tmp_path, plugins=source.parent)
+    house.write(RECIPE[: RECIPE.index("[stages.two]")])
+    assert house.run("--set", "stages.one.checkpoint_every=1", "--set", "stages.one.trouble=bug")[0] == 1
+    source.write_text(text + "# edited\n")
+    code, output = house.run()
+    assert (code, "one: goes on from step 1" in output) == (0, True), output
+    assert "warning: one: the code behind one-" in house.call("plan", str(house.recipe))[1]
+
+
+def test_code_that_is_edited_while_an_earlier_stage_runs_is_what_the_next_one_is_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "loose" / "counting.py"
+    source.parent.mkdir()
+    text = (LOOSE / "counting.py").read_text()
+    source.write_text(text)
+    enter(tmp_path, monkeypatch)
+    monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(source.parent))
+    house = House(tmp_path, plugins=source.parent)
+    process = house.start("run", str(house.recipe), "--set", "stages.one.pause=0.5", "--until", "two")
+    wait_for_step(house, "one", process)
+    source.write_text(text + "# edited\n")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    said = house.call("plan", str(house.recipe))[1]
+    assert ("warning: one: " in said, "warning: two: " in said) == (True, False), said

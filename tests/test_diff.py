@@ -259,10 +259,10 @@ def test_diff_compares_the_figures_of_two_runs(
         folder.mkdir(parents=True)
         store.mkdir(parents=True)
         (folder / "recipe.lock.toml").write_text(lock)
-        plan = {"recipe": "words", "stages": [{"stage": "tok", "folder": str(store)}]}
+        plan = {"recipe": "words", "stages": [{"stage": "tok", "key": name, "folder": str(store)}]}
         (folder / "plan.json").write_text(json.dumps(plan))
         (store / "record.json").write_text(
-            json.dumps({"figures": {"ratio": {"value": value, "n": 9, "standard_error": 0.1}}})
+            json.dumps({"key": name, "figures": {"ratio": {"value": value, "n": 9, "standard_error": 0.1}}})
         )
     assert run("diff", "words-one", str(tmp_path / "runs" / "words-two")) == 1
     shown = capsys.readouterr().out

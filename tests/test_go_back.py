@@ -10,29 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_running import RECIPE, House, enter, record_of
+from test_running import STEPS, House, enter, record_of
 
-STEPS = RECIPE.replace("steps = 5", "steps = 5\ncheckpoint_every = 1")
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        house = enter(folder, patch)
-        house.write(STEPS)
-        code, output = house.run()
-    assert code == 0, output
-    return folder
+from nanochat.running.lease import lease
 
 
 @pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which stage `two` has a checkpoint of each of its five steps, and `grade` follows it."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    house = enter(tmp_path, monkeypatch)
-    house.write(STEPS)
-    return house
+def made(made: House) -> House:
+    made.write(STEPS)
+    return made
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -110,6 +96,7 @@ def test_killed_while_it_sets_aside_it_leaves_a_stage_that_was_stopped(made: Hou
     "options, code, said",
     [
         ("--resume two", "E407", "--resume two is no STAGE@STEP"),
+        (f"--resume two@{'9' * 5000}", "E407", "is no STAGE@STEP"),
         ("--resume two@last", "E407", "for example --resume base@400"),
         ("--resume three@1", "E407", "its stages are one, two, grade"),
         ("--resume two@7", "E405", "steps in checkpoints/: two-"),
@@ -132,6 +119,46 @@ def test_what_cannot_be_gone_back_to_is_refused_and_nothing_is_touched(
 def test_until_and_from_bound_what_is_done_after_going_back(made: House) -> None:
     code, output = made.run("--resume", "two@3", "--from", "two", "--until", "two", "--dry-run")
     assert (code, "two: resume" in output, "one: " in output, "grade: " in output) == (0, True, False, False)
+
+
+def test_a_result_that_follows_from_a_replaced_one_goes_though_it_cannot_be_made_here(made: House) -> None:
+    hardware = {"device": "cuda", "dtype": "float32", "nproc_per_node": 64}
+    needs_cuda = [f"stages.grade.hardware.{name}={value}" for name, value in hardware.items()]
+    assert made.actions(*needs_cuda)["grade"] == "reuse"
+    options = [word for override in needs_cuda for word in ("--set", override)]
+    code, output = made.run("--fresh", "two", "--until", "two", *options)
+    assert code == 0, output
+    assert made.actions() == {"one": "reuse", "two": "reuse", "grade": "run"}
+    assert made.actions(*needs_cuda)["grade"] == "blocked"
+
+
+def test_where_somebody_works_on_one_result_none_is_set_aside(made: House) -> None:
+    with lease(made.stage("two"), what="stage `two`"):
+        code, output = made.run("--fresh", "two")
+    assert (code, "error[E402]: stage `two` is being run by" in output) == (2, True), output
+    assert made.actions() == {"one": "reuse", "two": "reuse", "grade": "reuse"}
+
+
+def test_a_redone_stage_took_the_time_of_its_own_attempts_and_one_gone_back_that_of_all(made: House) -> None:
+    (run,) = (made.folder / "home" / "runs").iterdir()
+    key = record_of(made.stage("two"))["key"]
+    with (run / "events.jsonl").open("a") as events:
+        events.write(json.dumps({"event": "stage_stopped", "stage": "two", "key": key, "seconds": 5000.0}) + "\n")
+    for options, least, most in ((["--resume", "two@3"], 5000.0, 6000.0), (["--fresh", "two"], 0.0, 1000.0)):
+        code, output = made.run(*options, "--until", "two")
+        assert code == 0, output
+        assert least < record_of(made.stage("two"))["seconds"] < most
+
+
+def test_killed_while_it_sets_aside_the_same_command_with_resume_goes_on(made: House) -> None:
+    made_last = made.stage("two")
+    aside = made.store / ".old" / f"{made_last.name}.1"
+    aside.mkdir(parents=True)
+    (made_last / "record.json").rename(aside / "record.json")  # what set_back moves first
+    code, output = made.run("--resume", "two@3", "--until", "two")
+    assert code == 0, output
+    assert "two: goes on from step 3" in output
+    assert not list(made.store.glob(".old/two-*"))
 
 
 TRAINING = """

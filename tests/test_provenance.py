@@ -82,6 +82,15 @@ def test_a_new_file_of_data_stays_out_of_the_patch_and_is_named(tree: Path) -> N
     assert (facts["git"]["not_in_patch"], facts["git"]["dirty"], patch) == (["data.bin"], True, b"")
 
 
+def test_new_files_that_are_many_or_hold_secrets_by_custom_stay_out_of_the_patch(tree: Path) -> None:
+    for name in range(6):
+        (tree / f"shard_{name}.txt").write_text("x" * 2**20)
+    (tree / ".env.local").write_text("TOKEN=hunter2")
+    facts, patch = collect(tree / "recipe.toml", MACHINE, Registry())
+    assert facts["git"]["not_in_patch"] == [".env.local", "shard_5.txt"]
+    assert b"hunter2" not in patch
+
+
 def test_an_installed_nanochat_is_told_by_its_version_and_the_recipes_repository_is_noted(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,10 @@ def run(name: str, stages: Sequence[str], home: Path, lock: str = "") -> Path:
     return folder
 
 
+def folder_of(stage: str) -> Path:
+    return Store().folder(stage, key_of(stage)).path
+
+
 def names(paths: Any) -> list[str]:
     return sorted(path.name.partition("-")[0] for path in paths)
 
@@ -280,3 +284,20 @@ def test_gc_shows_before_it_asks(home: Path, capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["runs", "gc", "--yes"])
     assert not folder.exists()
+
+
+def test_gc_passes_over_what_is_used_or_needed_by_now_and_removes_the_rest(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage in ("busy", "wanted", "alone"):
+        result(stage)
+    found = find_garbage()
+    monkeypatch.setattr("nanochat.cli.runs_remove.find_garbage", lambda: found)
+    run("demo-1", ["wanted"], home)  # it came after the list was made
+    with lease(folder_of("busy"), what="stage `busy`"), pytest.raises(SystemExit) as ended:
+        main(["runs", "gc", "--yes"])
+    output = capsys.readouterr().out
+    assert (ended.value.code, stored()) == (0, ["busy", "wanted"])
+    assert f"kept {folder_of('busy').name}: the stage of {folder_of('busy').name} is being run by" in output
+    assert f"kept {folder_of('wanted').name}: it is needed now" in output
+    assert "removed; 1." in output

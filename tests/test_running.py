@@ -53,6 +53,8 @@ steps = 5
 use = "evaluate_count"
 of = "stage:two"
 """
+STEPS = RECIPE.replace("steps = 5", "steps = 5\ncheckpoint_every = 1")
+"""The same results, with a checkpoint of each of the five steps of `two`."""
 
 
 @attrs.frozen
@@ -307,7 +309,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: House) -> None:
 def test_the_runs_are_listed_and_the_report_is_written_again(finished: House) -> None:
     code, output = finished.call("runs", "--json")
     (run,) = json.loads(output)
-    assert (code, run["state"], list(run["stages"])) == (0, "finished", ["one", "two", "grade"])
+    assert (code, run["state"], [stage["stage"] for stage in run["stages"]]) == (0, "finished", ["one", "two", "grade"])
     report = find_run("counting").report
     wanted = report.read_text()
     report.write_text("")

@@ -2,31 +2,14 @@
 
 import io
 import shutil
-from pathlib import Path
 
 import pytest
-from test_running import House, enter
+from test_running import House
 
 from nanochat.home import HOME, home
 from nanochat.running.find import find_checkpoint
 from nanochat.running.progress import PlainDisplay, ShieldedDisplay
 from nanochat.running.run_folder import LOCK
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        code, output = enter(folder, patch).run()
-    assert code == 0, output
-    return folder
-
-
-@pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which the recipe was run to its end, to be spoilt."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    return enter(tmp_path, monkeypatch)
 
 
 def test_a_screen_that_closes_ends_nothing() -> None:
@@ -75,7 +58,7 @@ def test_a_home_of_a_user_who_is_not_there_is_a_plain_path(monkeypatch: pytest.M
     assert home().name == "x"
 
 
-@pytest.mark.parametrize("name", ["~nobody-of-that-name", "x" * 300, "a@b", "²"])
+@pytest.mark.parametrize("name", ["~nobody-of-that-name", "x" * 300, "a@b", "²", "counting@" + "9" * 200])
 def test_a_strange_name_of_a_checkpoint_is_an_error_and_no_traceback(made: House, name: str) -> None:
     code, output = made.call("chat", name, "-p", "hi")
     assert code == 2

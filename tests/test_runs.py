@@ -4,7 +4,6 @@ The stages are those of tests/loose/counting.py, run by real processes.
 """
 
 import json
-import shutil
 import signal
 from pathlib import Path
 
@@ -13,23 +12,6 @@ from test_running import RECIPE, House, enter, wait_for_step
 
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.report import finished_stages
-
-
-@pytest.fixture(scope="module")
-def made_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        code, output = enter(folder, patch).run()
-    assert code == 0, output
-    return folder
-
-
-@pytest.fixture
-def made(made_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    """A copy of a home in which the recipe was run to its end."""
-    shutil.copytree(made_folder, tmp_path, dirs_exist_ok=True)
-    return enter(tmp_path, monkeypatch)
-
 
 # Listing and showing
 
@@ -70,6 +52,20 @@ def test_a_run_is_shown_with_its_stages_and_where_it_came_from(made: House) -> N
     assert code == 0, output
     assert "grade: counting.accuracy 100.0%" in output
     assert "commit " in output
+
+
+def test_the_list_and_one_run_name_the_stages_alike(made: House) -> None:
+    (listed,) = json.loads(made.call("runs", "--json")[1])
+    shown = json.loads(made.call("runs", "show", "--json")[1])
+    assert [stage["state"] for stage in listed["stages"]] == ["finished"] * 3
+    for brief, full in zip(listed["stages"], shown["stages"], strict=True):
+        assert brief.items() <= full.items()
+
+
+@pytest.mark.parametrize("options", [["--json"], ["--recipe", "counting"], ["--state", "failed"]])
+def test_what_narrows_the_list_is_refused_before_a_command(made: House, options: list[str]) -> None:
+    code, output = made.call("runs", *options, "show")
+    assert (code, "others come after the command" in output) == (2, True), output
 
 
 def test_a_stage_that_failed_and_one_that_was_not_begun_are_told_apart(made: House) -> None:
@@ -125,3 +121,15 @@ def test_a_run_of_another_home_is_read_with_the_results_beside_it(made: House, m
     run = find_run("counting").path
     monkeypatch.setenv("NANOCHAT_HOME", str(made.folder / "empty"))
     assert len(finished_stages(find_run(str(run)))) == 3
+
+
+# Tags
+
+
+def test_a_tag_set_for_a_finished_stage_renames_it_and_nothing_is_run(made: House) -> None:
+    code, output = made.run("--set", "stages.two.tag=mine")
+    assert code == 0, output
+    assert "two: its tag is `mine` now, was `counted`" in output
+    assert "nothing to do" in output
+    assert find_checkpoint("mine").is_relative_to(made.stage("two"))
+    assert made.actions("stages.two.tag=mine")["two"] == "reuse"

@@ -21,12 +21,13 @@ from nanochat.config import Artifact, Component, artifact, component, config, op
 from nanochat.errors import InputError
 from nanochat.hardware import Hardware
 from nanochat.home import data_dir, home, runs_dir, store_dir
+from nanochat.recipe.content import content_digest
 from nanochat.recipe.resolved import Origin, Recipe, Stage, Value
 from nanochat.running import home as running_home
 from nanochat.running.json_file import append_line, canonical, read_json, read_lines, write_json
-from nanochat.running.keys import content_digest, input_keys, run_digest, stage_keys
+from nanochat.running.keys import input_keys, run_digest, stage_keys
 from nanochat.running.lease import is_held, lease
-from nanochat.running.store import Store, checkpoint_folder
+from nanochat.running.store import Store, bytes_in, checkpoint_folder
 
 HARDWARE = Hardware(launcher="local", nproc_per_node=1, device="cpu", dtype="float32")
 PLACES = ("NANOCHAT_HOME", "NANOCHAT_BASE_DIR", "NANOCHAT_DATA_DIR", "NANOCHAT_RUN_DIR")
@@ -142,7 +143,7 @@ def test_a_path_artifact_is_known_by_its_content_wherever_it_lies(tmp_path: Path
     assert content_digest(tmp_path / "here") == content_digest(tmp_path / "there")
     (tmp_path / "there" / "deep" / "file").write_text("other")
     assert content_digest(tmp_path / "here") != content_digest(tmp_path / "there")
-    with pytest.raises(InputError, match=r"E405.*nothing at"):
+    with pytest.raises(InputError, match=r"E301.*nothing at"):
         content_digest(tmp_path / "nowhere")
 
 
@@ -372,3 +373,19 @@ def test_a_full_disk_is_said_to_be_full(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"E401.*the disk is full.*runs"):
         running_home.check_home()
+
+
+def test_the_size_of_a_folder_leaves_out_a_file_that_goes_while_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gone", "stays"):
+        (tmp_path / name).write_bytes(b"\0" * 10)
+    lstat = Path.lstat
+
+    def late(path: Path) -> os.stat_result:
+        if path.name == "gone":
+            path.unlink(missing_ok=True)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    assert bytes_in(tmp_path) == 10

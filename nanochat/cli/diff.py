@@ -3,7 +3,7 @@
 import json
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ from nanochat.recipe.diff import GROUPS, Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
 from nanochat.recipe.notation import shown, value_text
-from nanochat.running.json_file import read_json
-from nanochat.running.report import table
+from nanochat.running.report import finished_stages, table
 from nanochat.running.run_folder import LOCK, RunFolder
-from nanochat.running.store import RECORD
 
 TABLE_CHARACTERS = 120
 """What a table whose `use` changed is cut to; --json has all of it."""
@@ -75,11 +73,10 @@ def _lock(recipe: Path) -> dict[str, Any]:
     return found
 
 
-def _figures(run: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
+def _figures(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What a run's finished stages measured."""
-    for stage in run.stages:
-        record = read_json(stage.folder.path / RECORD) or {}
-        for name, figure in record.get("figures", {}).items():
+    for stage in finished_stages(run):
+        for name, figure in stage.figures.items():
             yield f"{stage.name}.{name}", figure
 
 

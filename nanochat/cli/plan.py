@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nanochat.hardware import probe_machine
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 from nanochat.running.plan import Plan, PlannedStage, make_plan
@@ -55,7 +56,7 @@ def _change_lines(stage: PlannedStage) -> list[str]:
 def _print_lines(plan: Plan) -> None:
     width = max(len(stage.name) for stage in plan.stages)
     for stage in plan.stages:
-        click.echo(f"{stage.name.ljust(width)}  {stage.action.ljust(7)}  {stage.key[:8]}  {_why(stage)}")
+        click.echo(f"{stage.name.ljust(width)}  {stage.action.ljust(7)}  {stage.key[:KEY_CHARACTERS]}  {_why(stage)}")
         for line in _change_lines(stage):
             click.echo(f"{' ' * width}    {line}")
     click.echo(f"run folder: {plan.run_folder}")
@@ -72,7 +73,7 @@ def _print_table(plan: Plan) -> None:
     for stage in plan.stages:
         action = Text(stage.action, style=_STYLES[stage.action])
         why = Text("\n".join([_why(stage), *(f"  {line}" for line in _change_lines(stage))]))
-        table.add_row(Text(stage.name), action, Text(stage.key[:8]), why)
+        table.add_row(Text(stage.name), action, Text(stage.key[:KEY_CHARACTERS]), why)
     console = Console(highlight=False)
     console.print(table)
     console.print(f"run folder: {plan.run_folder}", markup=False, soft_wrap=True)

@@ -24,11 +24,7 @@ def command(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps(describe(registry.plugins), indent=2))
         return
     for plugin in registry.plugins:
-        click.echo(_head(plugin))
-        for kind, names in _by_kind(plugin):
-            click.echo(f"  {kind:<11} {', '.join(names)}")
-        if plugin.observers:
-            click.echo(f"  {'observes':<11} {', '.join(plugin.observers)}")
+        _print(plugin, ((kind, ", ".join(names)) for kind, names in _by_kind(plugin)))
     for kind, name, owners in registry.collisions():
         click.secho(f"{kind} `{name}` is claimed by {' and '.join(owners)}", fg="red")
 
@@ -47,14 +43,18 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(describe(found), indent=2))
         return
     for plugin in found:
-        click.echo(_head(plugin))
-        for entry in plugin.components:
-            click.echo(f"  {entry.kind:<11} {entry.name}  {entry.build}  revision {entry.revision}")
-        if plugin.observers:
-            click.echo(f"  {'observes':<11} {', '.join(plugin.observers)}")
+        _print(plugin, ((e.kind, f"{e.name}  {e.build}  revision {e.revision}") for e in plugin.components))
 
 
 command.add_command(new)
+
+
+def _print(plugin: PluginStatus, offers: Iterable[tuple[str, str]]) -> None:
+    """A plugin's head, what it offers, kind by kind, and what it observes."""
+    observed = [("observes", ", ".join(plugin.observers))] if plugin.observers else []
+    click.echo(_head(plugin))
+    for kind, text in (*offers, *observed):
+        click.echo(f"  {kind:<11} {text}")
 
 
 def _head(plugin: PluginStatus) -> str:

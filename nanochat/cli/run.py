@@ -28,6 +28,9 @@ def command(
 ) -> None:
     """Train what RECIPE declares: finished stages are skipped, one that was cut off goes on.
 
+    Killed while it sets aside what --resume or --fresh replaces, the same command with that option goes on; once the
+    first stage has begun, the command without it.
+
     Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
     again to go on.
     """

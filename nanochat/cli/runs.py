@@ -21,6 +21,8 @@ from nanochat.running.summary import STATES, summary
 def command(context: click.Context, recipe: str | None, state: str | None, as_json: bool) -> None:
     """List the runs, newest first."""
     if context.invoked_subcommand is not None:
+        if recipe or state or as_json:
+            context.fail("--recipe, --state and --json here narrow and print the list; others come after the command")
         return
     found = [summary(run) for run in list_runs() if recipe in (None, run.plan.get("recipe"))]
     found = [run for run in found if state in (None, run["state"])]

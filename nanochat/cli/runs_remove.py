@@ -6,9 +6,9 @@ import sys
 import click
 
 from nanochat.cli.listing import print_table, size
-from nanochat.errors import wrong_input
+from nanochat.errors import InputError, wrong_input
 from nanochat.running.find import the_run
-from nanochat.running.removal import find_garbage, plan_removal, remove, undisturbed
+from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove, undisturbed
 from nanochat.running.store import bytes_in
 
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
@@ -59,8 +59,19 @@ def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
         click.echo(f"{size(sum(count for _, count in found))} would be freed")
         return
     if _agreed(yes):
-        still = {garbage.path for garbage in find_garbage()}  # a run may have come since
-        click.echo(f"removed; {size(sum(g.remove() for g, _ in found if g.path in still))} freed")
+        click.echo(f"removed; {size(sum(_removed(garbage) for garbage, _ in found))} freed")
+
+
+def _removed(garbage: Garbage) -> int:
+    """Remove one folder, or say why it stays; the bytes that were freed. One that is in use keeps no other."""
+    try:
+        freed = garbage.remove()
+    except InputError as busy:
+        click.echo(f"kept {garbage.path.name}: {busy.diagnostics[0].message}")
+        return 0
+    if freed is None:
+        click.echo(f"kept {garbage.path.name}: it is needed now, or gone")
+    return freed or 0
 
 
 def _agreed(yes: bool) -> bool:

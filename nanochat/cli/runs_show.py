@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from nanochat.cli.listing import print_table, size
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.find import find_run
 from nanochat.running.progress import duration
 from nanochat.running.report import headline
@@ -47,7 +48,7 @@ def _row(found: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
         stage["stage"],
         stage["use"],
         f"{stage['state']} {stage['finished'][:16].replace('T', ' ')}".strip(),
-        stage["key"][:8],
+        stage["key"][:KEY_CHARACTERS],
         stage["tag"],
         duration(stage["seconds"]) + made_elsewhere,
         size(stage["bytes"]),

@@ -13,15 +13,22 @@ from pathlib import Path
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import expanded, runs_dir
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.json_file import read_json
 from nanochat.running.run_folder import PLAN, RunFolder
-from nanochat.running.store import CHECKPOINTS, StageFolder, Store, checkpoint_folder, checkpoint_steps, folder_at
+from nanochat.running.store import (
+    CHECKPOINTS,
+    StageFolder,
+    Store,
+    checkpoint_folder,
+    checkpoint_steps,
+    folder_at,
+    is_step,
+)
 
 MANIFEST = "MANIFEST.json"
 """What makes a folder a checkpoint."""
 META = "meta.json"
-KEY_CHARACTERS = 8
-"""The least of a key that names a result."""
 _TRAIN = "train one: nanochat-run recipes/quickstart.toml"
 
 
@@ -33,7 +40,7 @@ def find_checkpoint(argument: str | None = None) -> Path:
     if (place / MANIFEST).is_file():
         return place.absolute()
     name, at, step = argument.rpartition("@") if "@" in place.name else (argument, "", "")
-    if at and not step.isdecimal():
+    if at and not is_step(step):
         raise wrong_input("E405", f"`@{step}` is no step", help="write NAME@STEP, for example quickstart/base@400")
     folders = _meant(name) if name else [_newest_model()]
     if at:

@@ -13,12 +13,10 @@ from typing import Any
 import attrs
 
 from nanochat.config import Artifact, Component
-from nanochat.errors import wrong_input
 from nanochat.recipe.artifacts import artifact_in
+from nanochat.recipe.content import content_digest
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.running.json_file import canonical
-
-_BLOCK = 1 << 20
 
 
 def stage_keys(recipe: Recipe) -> dict[str, str]:
@@ -61,30 +59,6 @@ def artifacts(config: Any, path: str = "") -> Iterator[tuple[str, Artifact]]:
     elif attrs.has(type(config)):
         for field in attrs.fields(type(config)):
             yield from artifacts(getattr(config, field.name), f"{path}.{field.name}" if path else field.name)
-
-
-def content_digest(place: Path) -> str:
-    """A digest over what lies in a folder (or one file), the same wherever the folder is moved.
-
-    Weights beside a MANIFEST.json are not read: the manifest holds their digests.
-    """
-    if not place.exists():
-        raise wrong_input("E405", f"there is nothing at {place}", help="an artifact's path: names an existing folder")
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
-    found = {
-        str(file.relative_to(place)): _file_digest(file)
-        for file in files
-        if not (file.suffix == ".safetensors" and (file.parent / "MANIFEST.json").exists())
-    }
-    return _digest(found)
-
-
-def _file_digest(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _digest(value: Any) -> str:

@@ -12,6 +12,7 @@ import attrs
 
 from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
 from nanochat.running.changes import Change, nearest_other
@@ -21,7 +22,7 @@ from nanochat.running.keys import run_digest, stage_keys
 from nanochat.running.store import CONFIG, StageFolder, Store, checkpoint_steps
 
 CODE = "code"
-"""In a stage's config.json: the digests of the modules behind it when it was made."""
+"""In a stage's config.json: the digests of the modules behind it when its making began."""
 Action = Literal["reuse", "resume", "run", "blocked"]
 _SHOWN_CHANGES = 4
 _SHOWN_MODULES = 3
@@ -47,12 +48,10 @@ class PlannedStage:
     changes: tuple[Change, ...] = ()
     since: str = ""
     """run: the other result that `changes` are compared with."""
-    code: Mapping[str, str] = attrs.field(factory=dict)
-    """The modules behind the stage and their digests, as they are now."""
     drift: tuple[str, ...] = ()
     """reuse, resume: modules whose source has changed since, though no revision was raised."""
     fresh: bool = False
-    """An old result is to be set aside first."""
+    """An old result is to be set aside first; also where the stage is blocked: it follows from what is replaced."""
     back_to: int | None = None
     """The record and the checkpoints after this step are to be set aside first."""
 
@@ -65,6 +64,11 @@ class PlannedStage:
     def to_do(self) -> bool:
         """Whether there is work."""
         return self.action in ("run", "resume")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the result that is there, or a part of it, is to be set aside."""
+        return self.fresh or self.back_to is not None
 
     def description(self) -> dict[str, Any]:
         """As plain data, for plan.json and `nanochat plan --json`."""
@@ -145,7 +149,7 @@ def make_plan(
     )
     for stage in recipe.stages.values():
         planner.planned[stage.name] = planner.plan(stage)
-    run_folder = runs_dir() / f"{recipe.name}-{run_digest(planner.keys)[:8]}"
+    run_folder = runs_dir() / f"{recipe.name}-{run_digest(planner.keys)[:KEY_CHARACTERS]}"
     return Plan(recipe=recipe, run_folder=run_folder, stages=tuple(planner.planned.values()), back=back)
 
 
@@ -185,7 +189,6 @@ class _Planner:
         else:
             since, changes = nearest_other(stage, self.recipe, self.keys, self.store) or ("", ())
             why = _why_run(changes, since)
-        code = code_digests(stage, self.recipe, self.registry)
         before = (read_json(folder.path / CONFIG) or {}).get(CODE) if action in ("reuse", "resume") else None
         return PlannedStage(
             stage=stage,
@@ -195,9 +198,8 @@ class _Planner:
             why=why,
             changes=changes,
             since=since,
-            code=code,
-            drift=changed_modules(before, code) if before else (),
-            fresh=bool(afresh) and action == "run",
+            drift=changed_modules(before, code_digests(stage, self.recipe, self.registry)) if before else (),
+            fresh=bool(afresh),
             back_to=back_to if action == "resume" else None,
         )
 
@@ -205,7 +207,7 @@ class _Planner:
         """Why the stage is redone whatever there is, or an empty string."""
         if stage.name in self.fresh:
             return "asked for by --fresh"
-        redone = [planned.name for planned in inputs if planned.fresh or planned.back_to is not None]
+        redone = [planned.name for planned in inputs if planned.replaced]
         return f"{' and '.join(redone)} is made afresh" if redone else ""
 
     def _lacking(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:

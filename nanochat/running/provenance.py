@@ -4,6 +4,7 @@ In: the surroundings, looked at once when a run starts work. Out: plain data. No
 be found out is left out. Environment variables are not recorded: they hold secrets.
 """
 
+import contextlib
 import getpass
 import importlib.metadata
 import json
@@ -12,6 +13,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,10 @@ _REDIRECTING = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
 _LARGEST_UNTRACKED = 2**20
 """Bytes of a new file that is put into the patch: source, not data."""
 _MOST_UNTRACKED = 200
+_MOST_UNTRACKED_BYTES = 5 * 2**20
+"""Bytes of all new files in the patch together: a folder of small files of data is data too."""
+_SECRET = ".env"
+"""How the names of files begin that hold secrets by custom; one that nobody has told git to ignore stays out too."""
 
 
 def now() -> str:
@@ -86,7 +92,7 @@ def _git(recipe_path: Path) -> tuple[dict[str, Any], bytes]:
         commit = _ask_git(top, "rev-parse", "HEAD")
         listed = _ask_git(top, "ls-files", "-z", "--others", "--exclude-standard") or b""
         untracked = [os.fsdecode(name) for name in listed.split(b"\0") if name]
-        patched = [name for name in untracked if _is_small(top / name)][:_MOST_UNTRACKED]
+        patched = list(_patched(top, untracked))
         patch = _ask_git(top, "diff", *_PATCH, "HEAD") or b""
         patch += b"".join(_ask_git(top, "diff", *_PATCH, "--no-index", "/dev/null", name) or b"" for name in patched)
         return {
@@ -99,8 +105,26 @@ def _git(recipe_path: Path) -> tuple[dict[str, Any], bytes]:
     return {}, b""
 
 
-def _is_small(path: Path) -> bool:
-    return path.is_symlink() or (path.is_file() and path.stat().st_size <= _LARGEST_UNTRACKED)
+def _patched(top: Path, untracked: Iterable[str]) -> Iterator[str]:
+    """The new files whose content is put into the patch."""
+    count, left = 0, _MOST_UNTRACKED_BYTES
+    for name in untracked:
+        path = top / name
+        size = _size(path)
+        if size is None or size > min(left, _LARGEST_UNTRACKED) or path.name.startswith(_SECRET):
+            continue
+        count, left = count + 1, left - size
+        if count > _MOST_UNTRACKED:
+            return
+        yield name
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file or link; None for what is neither, a repository in the tree, or is gone meanwhile."""
+    with contextlib.suppress(OSError):
+        if path.is_symlink() or path.is_file():
+            return path.lstat().st_size
+    return None
 
 
 def _ask_git(folder: Path, *arguments: str) -> bytes | None:

@@ -5,7 +5,7 @@ agreed, its removal. What is worked on is never touched, and no moment of a remo
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -86,28 +86,39 @@ class Garbage:
     """The folder whose lease says that nobody works there."""
     marker: str = RECORD
 
-    def remove(self) -> int:
-        """Delete it; the bytes that were freed. InputError E402 where somebody works there by now."""
-        if self.worked_in is None:
-            return _delete(self.path)
-        with lease(self.worked_in, what=f"the stage of {self.worked_in.name}"):
+    def remove(self) -> int | None:
+        """Delete it; the bytes that were freed, None where something needs it by now. InputError E402 where somebody
+        works there by now.
+        """
+        with ExitStack() as held:
+            if self.worked_in is not None:
+                held.enter_context(lease(self.worked_in, what=f"the stage of {self.worked_in.name}"))
+            still = {garbage.path for garbage in find_garbage(ours=self.worked_in)}  # a run may have come
+            if self.path not in still:
+                return None
             return discard(self.path, self.marker) if self.worked_in == self.path else _delete(self.path)
 
 
-def find_garbage() -> list[Garbage]:
-    """Everything in this home that no run refers to and nobody works on."""
+def find_garbage(*, ours: Path | None = None) -> list[Garbage]:
+    """Everything in this home that no run refers to and nobody works on. `ours`: a folder whose lease we hold."""
     store = Store()
     results = list(store)
-    worked_on = {result.key: ["somebody works on it"] for result in results if is_held(result.path)}
+    held = {path for path in _leased(store) if path != ours and is_held(path)}
+    worked_on = {result.key: ["somebody works on it"] for result in results if result.path in held}
     needed = with_inputs(worked_on | referrers(list_runs(), results), results)
     unneeded = [result for result in results if result.key not in needed]
     return [
         *(Garbage(path=r.path, reason="no run refers to it", worked_in=r.path) for r in unneeded),
-        *(g for r in results if r not in unneeded and not is_held(r.path) for g in _leftovers(r)),
-        *_empty_results(store),
+        *(g for r in results if r not in unneeded and r.path not in held for g in _leftovers(r)),
+        *_empty_results(store, held),
         *_set_aside(store),
-        *_broken_runs(),
+        *_broken_runs(held),
     ]
+
+
+def _leased(store: Store) -> list[Path]:
+    """Every folder that somebody may have begun to work in."""
+    return [path.parent for root in (store.root, runs_dir()) for path in root.glob(f"*/{LEASE}")]
 
 
 def _leftovers(result: StageFolder) -> Iterator[Garbage]:
@@ -116,9 +127,9 @@ def _leftovers(result: StageFolder) -> Iterator[Garbage]:
             yield Garbage(path=path, reason=reason, worked_in=result.path)
 
 
-def _empty_results(store: Store) -> Iterator[Garbage]:
+def _empty_results(store: Store, held: Collection[Path]) -> Iterator[Garbage]:
     for path in sorted(store.root.glob("*-*")):
-        if is_result(path) and not (path / CONFIG).is_file() and not is_held(path):
+        if is_result(path) and not (path / CONFIG).is_file() and path not in held:
             yield Garbage(path=path, reason="it holds no result", worked_in=path)
 
 
@@ -133,9 +144,9 @@ def _set_aside(store: Store) -> Iterator[Garbage]:
         yield Garbage(path=path, reason="a removal that was cut off")
 
 
-def _broken_runs() -> Iterator[Garbage]:
+def _broken_runs(held: Collection[Path]) -> Iterator[Garbage]:
     for path in sorted(runs_dir().glob("*")):
-        if (path / LEASE).is_file() and not (path / PLAN).exists() and not is_held(path):
+        if (path / LEASE).is_file() and not (path / PLAN).exists() and path not in held:
             yield Garbage(path=path, reason="a run without a plan", worked_in=path, marker=PLAN)
 
 

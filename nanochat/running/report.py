@@ -6,14 +6,14 @@ holds nothing that is not in those files.
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import attrs
 
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.json_file import read_lines, write_text
 from nanochat.running.progress import duration
-from nanochat.running.run_folder import EVENTS, RunFolder
+from nanochat.running.run_folder import SET_ASIDE, RunFolder
 from nanochat.running.store import METRICS, StageFolder
 
 SAMPLES = "samples.jsonl"
@@ -49,9 +49,18 @@ def finished_stages(run: RunFolder) -> list[FinishedStage]:
     return found
 
 
-def stage_seconds(run: Path, stage: str, key: str) -> float:
-    """Wall time of all attempts at a stage in a run, from its events."""
-    ended = [e for e in read_lines(run / EVENTS) if e.get("stage") == stage and e.get("key") == key]
+def attempts_at(stage: str, events: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A run's events of the attempts that led to a stage's present result: those since it was last set aside.
+
+    One that went back to a checkpoint was not set aside: what came before the checkpoint is part of its result.
+    """
+    own = [event for event in events if event.get("stage") == stage]
+    return own[max((i + 1 for i, event in enumerate(own) if event.get("event") == SET_ASIDE), default=0) :]
+
+
+def stage_seconds(stage: str, key: str, events: Iterable[Mapping[str, Any]]) -> float:
+    """Wall time of these attempts."""
+    ended = [event for event in attempts_at(stage, events) if event.get("key") == key]
     return sum(float(event.get("seconds", 0.0)) for event in ended)
 
 
@@ -103,7 +112,8 @@ def _stage_section(run: RunFolder, stages: Sequence[FinishedStage]) -> str:
         record = stage.record
         own = record.get("run") == run.path.name
         took = duration(record.get("seconds", 0.0)) + ("" if own else f" (in {record.get('run')})")
-        rows.append([stage.name, str(record.get("use")), took, stage.folder.key[:8], str(stage.folder.path)])
+        key = stage.folder.key[:KEY_CHARACTERS]
+        rows.append([stage.name, str(record.get("use")), took, key, str(stage.folder.path)])
     total = sum(float(s.record.get("seconds", 0.0)) for s in stages)
     rows.append(["total", "", duration(total), "", ""])
     return "## Stages\n\n" + table(["stage", "use", "time", "key", "folder"], rows)

@@ -13,7 +13,7 @@ from nanochat.errors import wrong_input
 from nanochat.recipe.resolved import Recipe
 from nanochat.running.find import no_such_step
 from nanochat.running.plan import Plan, PlannedStage, Return
-from nanochat.running.store import checkpoint_steps
+from nanochat.running.store import checkpoint_steps, is_step
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +35,7 @@ class Request:
     def back(self, recipe: Recipe) -> Return | None:
         """Where --resume goes back to. The names of all stages are checked before."""
         stage, at, step = (self.resume or "").rpartition("@")
-        if self.resume is not None and not (at and step.isascii() and step.isdigit()):
+        if self.resume is not None and not (at and is_step(step)):
             raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help="for example --resume base@400")
         for name in (*self.fresh, self.until, self.start, stage or None):
             if name is not None and name not in recipe.stages:

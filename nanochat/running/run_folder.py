@@ -27,6 +27,8 @@ EVENTS = "events.jsonl"
 REPORT = "report.md"
 PATCH = "dirty.patch"
 SOURCES = "sources"
+SET_ASIDE = "stage_set_aside"
+"""The event of a result that was moved out of the way of a fresh one."""
 
 
 @attrs.frozen(kw_only=True)

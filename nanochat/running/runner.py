@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from nanochat.registry import Registry, load_registry
 from nanochat.running import report
 from nanochat.running.attempt import Attempt, Ending
 from nanochat.running.changes import description_of
+from nanochat.running.code import code_digests
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
+from nanochat.running.json_file import read_json, read_lines
 from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
@@ -38,9 +41,9 @@ from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
 from nanochat.running.provenance import now
 from nanochat.running.request import Request
-from nanochat.running.run_folder import EVENTS, RunFolder
+from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder
 from nanochat.running.stop import StopRequests
-from nanochat.running.store import LOG, Store
+from nanochat.running.store import CONFIG, LOG, Store
 
 
 def run_recipe(request: Request, display: Display | None = None) -> int:
@@ -59,6 +62,7 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
         _show_dry_run(plan, stages, registry, display)
         return EXIT_DONE
     _refuse_blocked(stages)
+    _rename(stages, display)
     run = RunFolder(plan.run_folder)
     if not any(stage.to_do for stage in stages) and run.report.exists():
         report.write_report(run)  # another run may have finished what this one's lacks
@@ -109,15 +113,22 @@ class Walk:
 
     def _set_aside(self) -> None:
         """Move all that is to be made afresh out of the way, before the first stage runs and last stages first: an
-        interruption, or --until, leaves no result behind that follows from what was replaced.
+        interruption, or --until, leaves no result behind that follows from what was replaced. All or nothing: where
+        somebody works on one of them, none is moved.
         """
-        for planned in reversed(self.plan.stages):
-            if (planned.fresh or planned.back_to is not None) and planned.folder.path.exists():
-                with lease(planned.folder.path, what=f"stage `{planned.name}`"):
-                    if planned.back_to is None:
-                        self.store.set_aside(planned.folder)
-                    else:
-                        self.store.set_back(planned.folder, planned.back_to)
+        replaced = [s for s in self.plan.stages if s.replaced and s.folder.path.exists()]
+        with ExitStack() as held:
+            for planned in replaced:
+                held.enter_context(lease(planned.folder.path, what=f"stage `{planned.name}`"))
+            for planned in reversed(replaced):
+                self._move(planned)
+
+    def _move(self, planned: PlannedStage) -> None:
+        if planned.back_to is not None:
+            self.store.set_back(planned.folder, planned.back_to)
+        else:
+            self.store.set_aside(planned.folder)
+            self.run.event(SET_ASIDE, stage=planned.name, key=planned.key)
 
     def _run_stage(self, planned: PlannedStage) -> Ending:
         folder, what = planned.folder, f"stage `{planned.name}`"
@@ -139,13 +150,21 @@ class Walk:
     def _prepare(self, planned: PlannedStage) -> None:
         """Make the folder ready, say what begins."""
         folder = planned.folder
-        folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: dict(planned.code)})
+        folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: self._code(planned)})
         handover = Handover(folder.path)
         handover.clear()
         handover.write_inputs(self._inputs(planned.stage))
         self._observe("before_stage", stage=planned.name, folder=str(folder.path))
         self.display.say(f"{planned.name}: {planned.action} ({planned.why})")
         self.run.event("stage_started", stage=planned.name, folder=str(folder.path), action=planned.action)
+
+    def _code(self, planned: PlannedStage) -> Mapping[str, str]:
+        """The modules behind the stage: as they are at this moment, or, where it goes on, as they were when it began.
+
+        A result of two codes is one whose code has changed; the plan says so for as long as it is there.
+        """
+        before = read_json(planned.folder.path / CONFIG) if planned.folder.state == "partial" else None
+        return (before or {}).get(CODE) or code_digests(planned.stage, self.plan.recipe, self.registry)
 
     def _attempt(self, planned: PlannedStage, held: Lease) -> Ending:
         launcher = self.launchers[planned.name]
@@ -161,7 +180,7 @@ class Walk:
 
     def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
         """Declare the stage done: the last thing that is written of it."""
-        seconds = report.stage_seconds(self.run.path, planned.name, planned.key)
+        seconds = report.stage_seconds(planned.name, planned.key, read_lines(self.run.path / EVENTS))
         tag = getattr(planned.stage.config, "tag", None)
         record = {
             "stage": planned.name,
@@ -252,6 +271,19 @@ def _refuse_blocked(stages: Sequence[PlannedStage]) -> None:
             )
             for stage in blocked
         )
+
+
+def _rename(stages: Sequence[PlannedStage], display: Display) -> None:
+    """Call finished checkpoints as the recipe says now: a tag is no part of a key, so nothing is redone for it."""
+    for planned in stages:
+        tag, record = getattr(planned.stage.config, "tag", None), planned.folder.record
+        if planned.action != "reuse" or not tag or record is None or record.get("tag") == tag:
+            continue
+        with lease(planned.folder.path, what=f"stage `{planned.name}`"):
+            if planned.folder.record is None:
+                continue  # replaced, or removed, meanwhile
+            planned.folder.write_record({**record, "tag": tag})
+        display.say(f"{planned.name}: its tag is `{tag}` now" + (f", was `{record['tag']}`" if "tag" in record else ""))
 
 
 def _show_dry_run(plan: Plan, stages: Sequence[PlannedStage], registry: Registry, display: Display) -> None:

@@ -6,6 +6,8 @@ In: keys. Out: folders and what state they are in. record.json is written last a
 Not here: what a stage writes into its folder, and when it is run.
 """
 
+import contextlib
+import os
 import re
 import shutil
 import time
@@ -17,6 +19,7 @@ import attrs
 
 from nanochat.errors import wrong_input
 from nanochat.home import store_dir
+from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.json_file import read_json, sync_folder, write_json
 
 RECORD = "record.json"
@@ -26,9 +29,10 @@ LOG = "logs/worker.log"
 METRICS = "metrics.jsonl"
 OLD = ".old"
 """Where folders lie that are out of the way: set aside, or being deleted."""
-_NAME = re.compile(r"[^.].*-[0-9a-f]{8,64}")
-_KEY_LENGTHS = (8, 16, 64)
+_NAME = re.compile(rf"[^.].*-[0-9a-f]{{{KEY_CHARACTERS},64}}")
+_KEY_LENGTHS = (KEY_CHARACTERS, 16, 64)
 """How much of a key stands in a folder's name; more only where two keys begin alike."""
+_STEP_DIGITS = 18
 
 State = Literal["done", "partial", "absent"]
 
@@ -108,12 +112,12 @@ class Store:
     def by_key(self, key: str) -> StageFolder:
         """The finished folder of a `store:KEY` reference, by the key or its beginning. InputError E405."""
         matching = [f for f in self if f.key.startswith(key) and f.record is not None]
-        if len(key) >= _KEY_LENGTHS[0] and len(matching) == 1:
+        if len(key) >= KEY_CHARACTERS and len(matching) == 1:
             return matching[0]
         raise wrong_input(
             "E405",
             f"the store has {'no' if not matching else 'more than one'} finished result with the key `{key}`",
-            help="`nanochat runs` lists what there is; give at least 8 characters of the key",
+            help=f"`nanochat runs` lists what there is; give at least {KEY_CHARACTERS} characters of the key",
         )
 
     def __iter__(self) -> Iterator[StageFolder]:
@@ -136,10 +140,12 @@ class Store:
         """Move the record and the checkpoints after a step out of the way, kept as by `set_aside`, with the metrics.
 
         The record goes first, then the newest checkpoint: wherever this ends, the folder is a stage that was stopped.
+        Killed in the middle it is called again for the same step, and moves the rest.
         """
         later = [s for s in checkpoint_steps(folder.path) if s > step][::-1]
-        moved = [name for name in (Path(RECORD),) if (folder.path / name).exists()]
-        moved += [checkpoint_folder(Path(), s) for s in later]
+        moved = [checkpoint_folder(Path(), s) for s in later]
+        if (folder.path / RECORD).exists():
+            moved.insert(0, Path(RECORD))
         aside = self.root / OLD / f"{folder.path.name}.{time.time_ns()}"
         (aside / CHECKPOINTS).mkdir(parents=True)
         if (folder.path / METRICS).exists():
@@ -160,8 +166,13 @@ def is_result(path: Path) -> bool:
 
 
 def bytes_in(folder: Path) -> int:
-    """What a folder's files take, all together."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    """What a folder's files take, all together. Somebody may be at work in it: what goes meanwhile counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(place, name).lstat().st_size
+    return total
 
 
 def discard(folder: Path, marker: str) -> int:
@@ -188,6 +199,11 @@ def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a stage's folder, ascending. A checkpoint in the making has another name."""
     names = [p.name for p in (folder / CHECKPOINTS).glob("step_*") if p.is_dir()]
     return sorted(int(n.removeprefix("step_")) for n in names if n.removeprefix("step_").isdecimal())
+
+
+def is_step(text: str) -> bool:
+    """Whether a person's word is a step: Python reads no numbers of thousands of digits."""
+    return text.isascii() and text.isdigit() and len(text) <= _STEP_DIGITS
 
 
 def checkpoint_folder(folder: Path, step: int) -> Path:

@@ -11,7 +11,7 @@ from nanochat.running.find import tag_of
 from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_lines
 from nanochat.running.lease import is_held
-from nanochat.running.report import FinishedStage, finished_stages, headline
+from nanochat.running.report import FinishedStage, attempts_at, finished_stages, headline
 from nanochat.running.run_folder import EVENTS, RunFolder, RunStage
 from nanochat.running.store import bytes_in
 
@@ -33,7 +33,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
         "done": len(stages),
         "planned": len(planned),
         "seconds": round(sum(_seconds(event) for event in events), 1),
-        "stages": {stage.name: str(stage.folder.path) for stage in stages},
+        "stages": [_stage(stage, events) for stage in run.stages],
         "figures": _measured(stages),
     }
 
@@ -47,7 +47,7 @@ def details(run: RunFolder) -> dict[str, Any]:
         **summary(run),
         "first_started": next((str(event["time"]) for event in events if event.get("event") == "run_started"), ""),
         "bytes": bytes_in(run.path),
-        "stages": [_stage(run, stage, events) for stage in run.stages],
+        "stages": [_stage_details(run, stage, events) for stage in run.stages],
         "provenance": {
             "commit": git.get("commit"),
             "dirty": bool(git.get("dirty")),
@@ -80,21 +80,30 @@ def _seconds(event: Mapping[str, Any]) -> float:
     return float(event.get("seconds", 0.0)) if str(event.get("event")).startswith("stage_") else 0.0
 
 
-def _stage(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    folder, record = stage.folder, stage.folder.record or {}
-    own = [event for event in events if event.get("stage") == stage.name]
+def _stage(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A stage in a list: what it is, how it stands, where it lies."""
+    finished = stage.folder.record is not None
     return {
         "stage": stage.name,
         "use": stage.use,
-        "key": folder.key,
-        "state": "finished" if record else _unfinished(stage, own),
+        "key": stage.folder.key,
+        "state": "finished" if finished else _unfinished(stage, attempts_at(stage.name, events)),
+        "folder": str(stage.folder.path),
+    }
+
+
+def _stage_details(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same, and what came out."""
+    folder, record = stage.folder, stage.folder.record or {}
+    own = attempts_at(stage.name, events)
+    return {
+        **_stage(stage, events),
         "tag": tag_of(folder),
         "run": record.get("run", run.path.name),
         "started": record.get("started", ""),
         "finished": record.get("finished", ""),
         "seconds": record.get("seconds", round(sum(map(_seconds, own)), 1)),
         "bytes": bytes_in(folder.path),
-        "folder": str(folder.path),
         "figures": record.get("figures", {}),
         **{name: record[name] for name in ("world_size", "device", "dtype") if name in record},
     }
