@@ -88,6 +88,9 @@ def register_transforms(registry: Registrar) -> None:
 def register_optimizers(registry: Registrar) -> None:
     """Optimizers: `build(config, parameters, runtime) -> Optimizer` for one named group of parameters.
 
+    The config class may offer `refuses(shapes)`, called before any work with the group's parameter names and shapes:
+    a sentence on what it cannot update and what to do instead, or "".
+
     For `nanochat estimate` the config class may offer `state_bytes(shapes)`, what is kept from step to step, and
     `workspace_bytes(shapes, *, element_bytes)`, what a step needs beside it; without them, 8 bytes a parameter and no
     workspace are assumed.
