@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
 from click.testing import CliRunner
 
 from nanochat.cli.estimate import command
-from nanochat.config import Component, config
+from nanochat.config import Component, config, option
 from nanochat.errors import InputError
 from nanochat.estimating.data_need import characters_per_token
 from nanochat.estimating.device import Device, named_device
@@ -18,6 +19,7 @@ from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
 from nanochat.estimating.quantity import count, duration, money
 from nanochat.hardware import Machine
+from nanochat.model.sizes import Moment
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 from nanochat.stages.slots import GroupSlot
@@ -101,6 +103,17 @@ def test_a_checkpoint_in_a_folder_says_its_model_without_being_opened(tmp_path: 
     assert stage(found, "sft").parameters == 3_342_442  # the README's
 
 
+def test_a_tokenizers_text_is_max_chars_where_a_source_does_not_say_how_much_it_has() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    tok = recipe.stages["tok"]
+    silent = {name: attrs.evolve(source, config=object()) for name, source in tok.config.data.items()}
+    config = attrs.evolve(tok.config, data=silent, max_chars=123_000_000)
+
+    found = estimated(attrs.evolve(recipe, stages={"tok": attrs.evolve(tok, config=config)}))
+
+    assert stage(found, "tok").characters == 123_000_000
+
+
 def test_a_stage_whose_length_only_its_data_decides_has_memory_but_no_time() -> None:
     recipe = load_recipe(RECIPES / "quickstart.toml")
     endless = attrs.evolve(recipe.stages["sft"].config, steps=None)
@@ -142,6 +155,73 @@ def test_an_optimizer_that_does_not_say_its_state_is_taken_for_adam() -> None:
     (group,) = optimizer_groups({"all": silent}, {"w": (10, 20)}, "float32")
 
     assert (group.parameters, group.state, group.assumed) == (200, 8 * 200, True)
+
+
+@config
+class MuteModelConfig:
+    """A third party's model that says its parameters, and nothing else."""
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        return {"wte.weight": (512, 16), "blocks.0.weight": (16, 16), "head.weight": (512, 16)}
+
+
+@config
+class MeasuredModelConfig(MuteModelConfig):
+    sequence_len: int = option(256)
+
+    def moments(self, rows: int, *, element_bytes: int, device: str) -> list[Moment]:
+        return [Moment(name="loss", activations=1000 * rows, gradients=0)]
+
+
+@config
+class BrokenConfig(MuteModelConfig):
+    """It fails whatever it is asked."""
+
+    def characters(self, *shapes: object) -> int:
+        raise ZeroDivisionError("no documents")
+
+    forward_tokens = disk_bytes = state_bytes = flops_per_token = characters
+
+
+def quickstart_with(kind: str, own: object) -> Recipe:
+    """With one component of the pretraining stage replaced."""
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    base = recipe.stages["base"]
+    component = Component(
+        kind=kind, name="own", use="own", revision=1, config=own, slot=SimpleNamespace(match="*", weight=1.0, every=9)
+    )
+    field = {"model": "model", "source": "data", "optimizer": "optim", "eval": "evals"}[kind]
+    config = attrs.evolve(base.config, **{field: component if kind == "model" else {"own": component}})
+    return attrs.evolve(recipe, stages={"base": attrs.evolve(base, config=config)})
+
+
+def test_a_model_that_says_its_parameters_alone_is_six_flops_a_parameter_and_no_memory() -> None:
+    trained = stage(estimated(quickstart_with("model", MuteModelConfig())), "base").training
+
+    assert trained.flops_per_token == 6 * (2 * 512 * 16 + 16 * 16)
+    assert (trained.memory, trained.fitting_batch_size, trained.micro_steps) == (None, None, None)
+
+
+def test_a_model_without_buffers_needs_to_say_nothing_of_them() -> None:
+    trained = stage(estimated(quickstart_with("model", MeasuredModelConfig())), "base").training
+
+    assert trained.memory.weights == 4 * (2 * 512 * 16 + 16 * 16)
+    assert trained.fitting_batch_size == 16  # 4096 tokens a step are 16 rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("model", "flops_per_token"),
+        ("source", "characters"),
+        ("optimizer", "state_bytes"),
+        ("eval", "forward_tokens"),
+    ],
+)
+def test_a_component_that_fails_when_it_is_asked_is_named(kind: str, method: str) -> None:
+    told = rf"E202.*{method}\(\) of the {kind} `own` failed: ZeroDivisionError: no documents"
+    with pytest.raises(InputError, match=told):
+        estimated(quickstart_with(kind, BrokenConfig()))
 
 
 def test_an_unknown_gpu_is_an_error_that_lists_the_known_ones() -> None:
