@@ -14,7 +14,7 @@ from nanochat.cli.estimate import command
 from nanochat.config import Component, config, option
 from nanochat.errors import InputError
 from nanochat.estimating.data_need import characters_per_token
-from nanochat.estimating.device import Device, named_device
+from nanochat.estimating.device import Device, named_device, recognised
 from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
 from nanochat.estimating.quantity import count, duration, money
@@ -229,6 +229,27 @@ def test_an_unknown_gpu_is_an_error_that_lists_the_known_ones() -> None:
         named_device("h1000")
 
 
+@pytest.mark.parametrize(
+    ("driver", "mebibytes", "known"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 40_960, "a100-40"),
+        ("NVIDIA A100 80GB PCIe", 81_920, "a100-80"),
+        ("NVIDIA H100 80GB HBM3", 81_559, "h100"),
+        ("NVIDIA H100 PCIe", 81_559, "h100-pcie"),
+        ("NVIDIA GH200 480GB", 97_871, "gh200"),
+        ("NVIDIA L40S", 46_068, "l40s"),
+        ("NVIDIA RTX 6000 Ada Generation", 49_140, "rtx6000-ada"),
+        ("NVIDIA GeForce RTX 4090", 24_564, "rtx4090"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 16_376, None),
+        ("NVIDIA RTX A1000", 8_188, None),
+        ("NVIDIA L40", 46_068, None),
+        ("NVIDIA A10G", 23_028, None),
+    ],
+)
+def test_a_gpu_is_known_by_the_whole_words_of_its_name(driver: str, mebibytes: int, known: str | None) -> None:
+    assert recognised(driver, mebibytes) == known
+
+
 def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     arguments = [str(RECIPES / "speedrun.toml"), "--depth", "4,8,12", "--gpu", "b200", "--price", "4"]
     plain = CliRunner().invoke(command, arguments)
@@ -239,6 +260,24 @@ def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     costs = [found["durations"][1]["cost"] for found in as_json.values()]
     assert costs == sorted(costs)
     assert list(as_json) == ["4", "8", "12"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--depth", "4", "--stage", "tok"], "--depth is of the stage `base`, not of `tok`"),
+        (["--depth", "x"], "'x' is no list of numbers"),
+        (["--depth", "0"], "depth is 0, but it is at least 1"),
+        (["--mfu", "nan"], "nan is no number"),
+        (["--price", "nan"], "nan is no number"),
+        (["--price", "inf"], "not in the range"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused_in_words(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(command, [str(RECIPES / "quickstart.toml"), *arguments])
+
+    assert result.exit_code != 0
+    assert said in result.output + str(result.exception)
 
 
 def test_one_stage_alone() -> None:

@@ -103,7 +103,9 @@ def test_a_budget_is_a_number_with_what_it_counts(text: str, expected: Budget) -
     assert parse_budget(text) == expected
 
 
-@pytest.mark.parametrize("text", ["2e9", "0h", "-1h", "soon", "", "1e999h", "8 parsecs", "nanh"])
+@pytest.mark.parametrize(
+    "text", ["2e9", "0h", "-1h", "soon", "", "1e999h", "8 parsecs", "nanh", "1e308d", "1e25tokens", "1e29flops"]
+)
 def test_anything_else_is_refused_with_what_could_be_written(text: str) -> None:
     with pytest.raises(InputError, match="30min"):
         parse_budget(text)
@@ -167,6 +169,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
         (["--budget", "10min", "--depth", "32", "--gpu", "a10"], "does not fit the device's memory"),
         (["--budget", "1e3tokens", "--depth", "4"], "1 k tokens is not enough: 20 steps"),
         (["--data", "nowhere/*.txt", "--depth", "1"], "nothing is at 'nowhere/*.txt'"),
+        (["--data", ""], "nothing is at ''"),
         (["--gpus", "8"], "this machine has no GPU"),
         (["--gpu", "abacus"], "there are no figures for a GPU called 'abacus'"),
     ],
