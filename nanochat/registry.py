@@ -106,7 +106,7 @@ class Registry:
         try:
             self._manager.register(plugin, name=inner)
             self._manager.check_pending()  # a hook that there is not, misspelt or of a later version
-            with _quiet():
+            with quiet():
                 for kind in KINDS:
                     hook = getattr(plugin, f"register_{kind}s", None)
                     if hook is not None:
@@ -156,7 +156,7 @@ class Registry:
 
     def _load(self, load: Callable[[], object], status: PluginStatus) -> None:
         try:
-            with _quiet():
+            with quiet():
                 plugin = load()
         except KeyboardInterrupt:
             raise
@@ -253,10 +253,11 @@ class Registry:
         """Call an observer of every plugin. Returns (plugin, result or the exception it raised)."""
         results: list[tuple[str, Any]] = []
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            # A copy for each, so that none changes what the others see, or what is written down.
-            wanted = {name: copy.copy(arguments[name]) for name in implementation.argnames}
             try:
-                results.append((implementation.plugin_name, implementation.function(**wanted)))
+                # A copy for each, so that none changes what the others see, or what is written down.
+                wanted = {name: copy.deepcopy(arguments[name]) for name in implementation.argnames}
+                with quiet():
+                    results.append((implementation.plugin_name, implementation.function(**wanted)))
             except KeyboardInterrupt:
                 raise
             except BaseException as fault:  # an observer's fault never changes a result, nor does its sys.exit()
@@ -266,7 +267,8 @@ class Registry:
     def _resolve(self, entry: Entry, reference: str) -> Any:
         module_name, _, attribute = reference.partition(":")
         try:
-            found: Any = importlib.import_module(module_name)
+            with quiet():
+                found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
         except KeyboardInterrupt:
@@ -300,8 +302,8 @@ def load_registry(*, block: Iterable[str] = ()) -> Registry:
     return registry
 
 
-def _quiet() -> contextlib.AbstractContextManager[Any]:
-    """While a plugin is loaded: what it prints goes to stderr, since stdout may be a command's JSON."""
+def quiet() -> contextlib.AbstractContextManager[Any]:
+    """While a plugin's code runs: what it prints goes to stderr, since stdout may be a command's JSON."""
     return contextlib.redirect_stdout(sys.stderr)
 
 

@@ -11,7 +11,7 @@ from tiny_plugin import write
 from nanochat import builtin
 from nanochat.hooks import hookimpl
 from nanochat.recipe.load import load_recipe
-from nanochat.registry import Registry
+from nanochat.registry import Registry, load_registry
 from nanochat.running.code import changed_modules, code_digests
 
 PACKAGE = {
@@ -60,7 +60,8 @@ def digests(tmp_path: Path) -> dict[str, str]:
     registry.register(builtin, name="nanochat", distribution="nanochat-run")
     registry.register(Plugin, name="own")
     path = write(tmp_path, 'format = 1\n[stages.a]\nuse = "own"\n[stages.a.data.x]\nuse = "words"\n')
-    return code_digests(load_recipe(path, registry=registry).stages["a"], registry)
+    recipe = load_recipe(path, registry=registry)
+    return code_digests(recipe.stages["a"], recipe, registry)
 
 
 def test_the_code_of_a_stage_is_what_builds_it_and_all_that_this_imports(package: Path, tmp_path: Path) -> None:
@@ -104,3 +105,13 @@ def test_a_result_whose_code_has_changed_is_reused_with_a_warning_and_a_raised_r
     _, said = house.call("plan", str(house.recipe))
     assert "revision 1 → 2" in said
     assert "warning" not in said
+
+
+def test_the_model_that_a_stage_goes_on_from_is_behind_it_too() -> None:
+    registry = load_registry()
+    recipe = load_recipe(Path(__file__).parents[1] / "recipes" / "quickstart.toml", registry=registry)
+    behind = {name: set(code_digests(stage, recipe, registry)) for name, stage in recipe.stages.items()}
+    for name in ("base", "sft", "eval"):
+        assert {"nanochat.model.gpt", "nanochat.model.attention"} <= behind[name], name
+    assert "nanochat.model.gpt" not in behind["tok"]
+    assert "nanochat.inference.engine" in behind["eval"]

@@ -110,6 +110,20 @@ def test_a_renamed_stage_is_named_and_compared_with_what_it_was(tiny: Path, tmp_
     }
 
 
+def test_what_was_derived_in_a_run_is_so_under_another_stage_name(tiny: Path, tmp_path: Path) -> None:
+    text = TINY.replace("[stages.base", "[stages.pre").replace('"stage:base"', '"stage:pre"')
+    renamed = write(tmp_path, text.replace('"stages.base.optim"', '"stages.pre.optim"'), "renamed.toml")
+    sides = []
+    for path, override in ((tiny, "seed=42"), (renamed, "stages.pre.model.depth=4")):
+        lock = lock_text(load(path, override))
+        derived = frozenset(tomllib.loads(lock)["lock"]["derived"])
+        sides.append(side(write(tmp_path, lock, f"lock-{path.name}"), derived=derived))
+    found = groups(diff(sides))
+    assert set(found["identity"]) == {"stages.base.model.depth"}
+    assert set(found["execution"]) == {"stages.base: name"}
+    assert "stages.base.model.dim" in found["derived"]
+
+
 def test_a_stage_of_another_kind_is_no_renamed_one(tiny: Path, tmp_path: Path) -> None:
     text = TINY[: TINY.index("[stages.sft]")] + '[stages.other]\nuse = "evaluate"\ncheckpoint = "stage:base"\n'
     other = write(tmp_path, text + '[stages.other.evals.score]\nuse = "score"\ntask = {use = "sums"}\n', "other.toml")
@@ -225,6 +239,14 @@ def test_diff_exits_0_for_the_same_and_1_for_a_difference(tmp_path: Path, capsys
     assert run("diff", str(a)) == 2
     assert run("diff", str(a), str(b)) == 1
     assert "400 → 500  ×1.25" in capsys.readouterr().out
+
+
+def test_a_lock_by_any_name_says_what_was_derived(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = write(tmp_path, RECIPE.replace('device = "cpu"\n', ""), "a.toml")
+    lock = write(tmp_path, lock_text(load_recipe(recipe, machine=EIGHT_GPUS)), "kept.toml")
+    assert run("diff", str(lock), str(recipe), "--json") == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert {found["key"]: found["group"] for found in answer["differences"]}["hardware.device"] == "derived"
 
 
 def test_diff_compares_the_figures_of_two_runs(

@@ -38,7 +38,7 @@ def test_every_first_party_component_and_key_says_what_it_means(section: Section
 
 
 def test_a_key_knows_its_type_range_default_and_role() -> None:
-    assert key("model", "gpt", "depth").facts == "an integer, at least 1 · required · identity"
+    assert key("model", "gpt", "depth").facts == "an integer, at least 1, at most 1024 · required · identity"
     assert key("stage", "pretrain", "log_every").facts == "an integer, at least 1 · default 10 · execution"
     assert key("source", "files", "path").facts == "a path, written as a string · required · identity by its content"
     assert key("stage", "finetune", "steps").facts == "an integer, at least 1 · optional · identity"
@@ -70,7 +70,7 @@ def test_a_component_is_shown_with_all_its_keys(capsys: pytest.CaptureFixture[st
     shown = explained(capsys, "gpt")
     assert shown.startswith("model `gpt` (nanochat-run): The transformer's shape")
     assert 'In [stages.NAME.model] with use = "gpt".' in shown
-    assert "\n  depth\n      transformer blocks\n      an integer, at least 1 · required · identity\n" in shown
+    assert "\n  depth\n      transformer blocks\n      an integer, at least 1, at most 1024 · required · identity\n" in shown
 
 
 @pytest.mark.parametrize("word", ["muon.weight_decay", "optimizer:muon.weight_decay"])

@@ -199,6 +199,23 @@ def test_validate_recipe_alone_can_stop_a_run_and_every_message_is_shown(tmp_pat
     ]
 
 
+def test_an_observer_can_print_and_change_what_it_is_given_without_any_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def validate_recipe(recipe: Recipe) -> None:
+        print("looking")
+        for stage in recipe.stages.values():
+            stage.values.clear()  # type: ignore[attr-defined]
+            stage.config.data.clear()
+        recipe.stages.clear()  # type: ignore[attr-defined]
+
+    changed = observed(tmp_path, validate_recipe=validate_recipe)
+    assert changed.warnings == []
+    assert stage_keys(changed) == stage_keys(load_recipe(changed.path, registry=tiny_registry(), machine=CPU))
+    assert changed.stages["base"].config.data
+    assert capsys.readouterr() == ("", "looking\n")
+
+
 # The observers of a run
 
 OBSERVERS = """

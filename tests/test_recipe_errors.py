@@ -93,6 +93,7 @@ def test_all_errors_are_shown_in_one_pass_in_the_order_of_the_file(tmp_path: Pat
         ('from = "stages.base.optim"', 'from = "stages.sft"', "E110", 'from = "stages.sft"', 8, "circle"),
         ('name = "tiny"', 'name = "a/b"', "E104", 'name = "a/b"', 8, "letters, digits"),
         ("format = 1", "format = 2", "E104", "format = 2", 10, "format 1, not 2"),
+        ("format = 1", "format = 1.0", "E104", "format = 1.0", 10, "format 1, not 1.0"),
         ("format = 1\n", "", "E105", 'name = "tiny"', 1, "format = 1"),
         ("[stages.tok]", "[stages.'t k']", "E104", "[stages.'t k']", 9, "letters, digits"),
         ("[hardware]", "[hardwear]", "E102", "[hardwear]", 2, "`hardware`"),

@@ -26,6 +26,7 @@ from nanochat.config import Artifact, Component, Rules, rules_of
 from nanochat.errors import CODES, InputError
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import lock_text
+from nanochat.recipe.notation import key_text
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import Registry, load_registry
 
@@ -259,25 +260,42 @@ def example_file(factory: pytest.TempPathFactory, name: str) -> Path:
     return factory.getbasetemp() / name
 
 
-@given(recipes())
+def check_mutated(installed: Registry, factory: pytest.TempPathFactory, recipe: tuple[bytes, bool]) -> None:
+    content, ours = recipe
+    registry = load_registry() if b"block" in content else installed if ours else shared_registry()
+    check(example_file(factory, "mutated.toml"), content, registry)
+
+
+@given(recipe=recipes())
 @settings(RELAXED, max_examples=600)
 def test_a_mutated_recipe_makes_sense_or_is_refused(
     installed: Registry, tmp_path_factory: pytest.TempPathFactory, recipe: tuple[bytes, bool]
 ) -> None:
-    content, ours = recipe
-    registry = load_registry() if b"block" in content else installed if ours else shared_registry()
-    check(example_file(tmp_path_factory, "mutated.toml"), content, registry)
+    check_mutated(installed, tmp_path_factory, recipe)
 
 
 @pytest.mark.slow
-@given(recipes())
+@given(recipe=recipes())
 @settings(RELAXED, max_examples=10_000)
 def test_ten_thousand_mutated_recipes_make_sense_or_are_refused(
     installed: Registry, tmp_path_factory: pytest.TempPathFactory, recipe: tuple[bytes, bool]
 ) -> None:
-    content, ours = recipe
-    registry = load_registry() if b"block" in content else installed if ours else shared_registry()
-    check(example_file(tmp_path_factory, "mutated.toml"), content, registry)
+    check_mutated(installed, tmp_path_factory, recipe)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_no_giant_number_in_any_key_makes_a_plan_hang(
+    installed: Registry, tmp_path_factory: pytest.TempPathFactory, name: str
+) -> None:
+    path = example_file(tmp_path_factory, name)
+    path.write_text(OURS[name])
+    (path.parent / "quickstart_identity.jsonl").write_bytes((RECIPES / "quickstart_identity.jsonl").read_bytes())
+    recipe = load_recipe(path, registry=installed, machine=CPU)
+    numbers = [key for key, leaf in recipe.values.items() if type(leaf.value) in (int, float)]
+    assert len(numbers) >= 40
+    for key in numbers:
+        for number in ("1_000_000_000", str(2**62), "1e300"):
+            check(path, OURS[name].encode(), installed, f"{key_text(key)}={number}")
 
 
 @given(st.text(max_size=40) | st.sampled_from(TOKENS).map(lambda token: f"stages.base.steps={token}"))
@@ -304,6 +322,8 @@ def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content
         b"\n".join(b"k%d = {from = 'k%d'}" % (n, n + 1) for n in range(20_000)),
         b"\n".join(b"[t%d]\nfrom = 't%d'\n[t%d.x]\nfrom = 't%d'" % (n, n + 1, n, n + 1) for n in range(9_000)),
         b"format = 1\n" + b"\n".join(b"[stages.s%d]\nuse = 'tokeniser'" % n for n in range(30_000)),
+        b"\n".join(b"k%d = 1" % n for n in range(80_000)) + b"\nb 1" * 30,
+        b"k = 1\n" * 2 + b"\n".join(b"b%d 1" % n for n in range(100_000)),
         b"format = 1\n[stages.a]\nuse = 'tokenizer'\n" + b"\n".join(b"k%d = 1" % n for n in range(100_000)),
     ],
     ids=lambda content: content[:16].decode(errors="replace").replace("\n", " "),

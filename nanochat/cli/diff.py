@@ -4,6 +4,7 @@ import json
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -52,9 +53,10 @@ def _side(argument: str) -> Side:
     run = named_run(argument)
     if run is None:
         recipe = load_recipe(argument)
-        return Side(label=argument, recipe=recipe, versions=distribution_versions(recipe))
+        derived = frozenset(_lock(Path(argument)).get("derived", {}))
+        return Side(label=argument, recipe=recipe, derived=derived, versions=distribution_versions(recipe))
     recipe = load_recipe(run.path / LOCK, record=True)
-    lock = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("lock", {})
+    lock = _lock(run.path / LOCK)
     figures = dict(_figures(run))
     errors = {name: figure["standard_error"] for name, figure in figures.items() if figure.get("standard_error")}
     return Side(
@@ -65,6 +67,12 @@ def _side(argument: str) -> Side:
         figures={name: figure["value"] for name, figure in figures.items()},
         errors=errors,
     )
+
+
+def _lock(recipe: Path) -> dict[str, Any]:
+    """The [lock] table of a file that loads; empty where it has none."""
+    found: dict[str, Any] = tomllib.loads(recipe.read_text(encoding="utf-8-sig")).get("lock", {})
+    return found
 
 
 def _figures(run: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:

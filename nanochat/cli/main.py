@@ -57,7 +57,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from nanochat.recipe.problems import did_you_mean
+            from nanochat.errors import did_you_mean
 
             near = did_you_mean(args[0], COMMANDS)
             ctx.fail(f"there is no command `{args[0]}`{'; ' + near if near else ''}")

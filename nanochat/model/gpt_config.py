@@ -15,7 +15,7 @@ from nanochat.model import sizes
 class GPTConfig:
     """The transformer's shape and its switches, each of which can be ablated alone."""
 
-    depth: int = option(minimum=1, doc="transformer blocks")
+    depth: int = option(minimum=1, maximum=1024, doc="transformer blocks")
     aspect_ratio: int = option(64, minimum=1, doc="width per block: dim = aspect_ratio × depth, rounded up")
     head_dim: int = option(128, minimum=2, doc="width of an attention head; even, for the rotation")
     dim: int = option(derive="gpt.dim", minimum=2, doc="width of the residual stream")

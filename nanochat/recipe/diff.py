@@ -14,6 +14,7 @@ import attrs
 from nanochat.recipe.notation import key_text
 from nanochat.recipe.renames import renamed_stages
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
+from nanochat.recipe.source import parse_key
 
 Group = Literal["identity", "execution", "derived", "data", "plugins", "metrics"]
 GROUPS: tuple[Group, ...] = ("identity", "execution", "derived", "data", "plugins", "metrics")
@@ -95,6 +96,7 @@ class _View:
     values: Mapping[KeyPath, Value]
     prints: Mapping[KeyPath, Mapping[str, Any]]
     revisions: Mapping[str, int]
+    derived: frozenset[str]
     figures: Mapping[str, float]
     errors: Mapping[str, float]
 
@@ -109,6 +111,7 @@ class _View:
             },
             prints={_renamed_path(path, names): found for path, found in prints.items()},
             revisions=dict(_revisions(side)),
+            derived=frozenset(key_text(_renamed_path(parse_key(key) or (), names)) for key in side.derived),
             figures={_renamed_figure(name, names): value for name, value in side.figures.items()},
             errors={_renamed_figure(name, names): value for name, value in side.errors.items()},
         )
@@ -128,7 +131,7 @@ class _View:
 
     def derives(self, path: KeyPath, leaf: Value) -> bool:
         """Whether a rule gave the value; of a run, its lock says so."""
-        return leaf.origin.kind == "derived" or key_text(path) in self.side.derived
+        return leaf.origin.kind == "derived" or key_text(path) in self.derived
 
 
 # Stages under other names
@@ -142,7 +145,7 @@ def _renamed(first: Recipe, renames: Sequence[Mapping[str, str]]) -> Iterator[Di
 
 
 def _renamed_path(path: KeyPath, names: Mapping[str, str]) -> KeyPath:
-    return (path[0], names.get(path[1], path[1]), *path[2:]) if path[0] == "stages" and len(path) > 1 else path
+    return ("stages", names.get(path[1], path[1]), *path[2:]) if len(path) > 1 and path[0] == "stages" else path
 
 
 def _renamed_value(leaf: Value, names: Mapping[str, str]) -> Value:

@@ -31,7 +31,7 @@ from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
 from nanochat.recipe.text import check_readable
 from nanochat.recipe.tree import Leaf, Table, find, merge
-from nanochat.registry import Registry, load_registry
+from nanochat.registry import Registry, load_registry, quiet
 
 
 def load_recipe(
@@ -51,7 +51,8 @@ def load_recipe(
     and what has become of files and store since is not looked at.
     """
     try:
-        return _load(Path(path), overrides, registry, machine or probe_machine(), record=record)
+        with quiet():
+            return _load(Path(path), overrides, registry, machine or probe_machine(), record=record)
     except RecursionError:
         raise wrong_input("E106", f"{path} is nested too deep") from None
 

@@ -5,8 +5,7 @@ In: diagnostics as the passes meet them. Out: one InputError that carries them a
 
 from collections.abc import Iterable
 
-from nanochat.errors import Diagnostic, InputError, Location
-from nanochat.errors import did_you_mean as did_you_mean
+from nanochat.errors import Diagnostic, InputError, Location, did_you_mean
 
 MOST = 100
 """More than these are counted, not shown."""

@@ -100,7 +100,7 @@ class _Reader:
 
     def _check_format(self, own: Table) -> None:
         written = own.items.get("format")
-        if isinstance(written, Leaf) and (isinstance(written.value, bool) or written.value != FORMAT):
+        if isinstance(written, Leaf) and (type(written.value) is not int or written.value != FORMAT):
             message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
             self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
             self.whole = False  # another format's keys mean other things

@@ -17,6 +17,8 @@ from nanochat.recipe.tree import DEEPEST
 
 MOST_FAULTS = 20
 """More wrong lines are not looked for: the text is something else than TOML."""
+MOST_LINES = 5_000
+"""Of a longer text only the first fault is told: each further one means reading it again."""
 _LONG_KEY = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
 """tomllib needs time that grows with the square of a dotted key's length."""
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -64,7 +66,7 @@ def _faults(text: str, name: str, message: str) -> list[Diagnostic]:
         place = _place(lines, name, message)
         found.append(_diagnostic(lines, name, message, place))
         at_end = place is not None and place.line >= len(lines) - 1  # most often what an earlier line left open
-        if place is None or at_end or _alone(lines[place.line - 1]) is None:
+        if len(lines) > MOST_LINES or place is None or at_end or _alone(lines[place.line - 1]) is None:
             break
         lines[place.line - 1] = ""
         try:
@@ -96,7 +98,7 @@ def _place(lines: Sequence[str], name: str, message: str) -> Location | None:
     row = int(found[1]) if found[1] else len(lines) - (len(lines) > 1 and not lines[-1])
     column = int(found[2]) if found[2] else len(lines[row - 1]) + 1
     said = _POSITION.sub("", message)
-    if said.startswith("Expected"):
+    if said.startswith("Expected") and len(lines) <= MOST_LINES:
         # A string that its line does not close is noticed only where the text ends.
         for number, line in enumerate(lines[:row], start=1):
             alone = _alone(line)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nanochat.recipe.resolved import Stage
+from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
 
 _IMPORT = re.compile(
@@ -23,22 +23,25 @@ _IMPORT = re.compile(
     r"|import[ \t]+(?P<plain>[\w., \t]+))",
     re.MULTILINE,
 )
-_WIRING = ("builtin", "config", "errors", "hardware", "home", "hooks", "installed", "registry")
-"""Modules of the core that connect and report; no result depends on what they do."""
+_WIRING = (
+    *("nanochat.builtin", "nanochat.config", "nanochat.errors", "nanochat.hardware", "nanochat.home"),
+    *("nanochat.hooks", "nanochat.installed", "nanochat.model.sizes", "nanochat.registry"),
+)
+"""Modules of the core that connect, report and estimate; no result depends on what they do."""
 _DIGITS = 16
 
 
-def code_digests(stage: Stage, registry: Registry) -> dict[str, str]:
-    """The modules behind a stage and its components, sorted by name."""
-    entries = [registry.entry("stage", stage.use)]
-    entries += [registry.entry(kind, use) for kind, use, _, _ in stage.components.values()]
+def code_digests(stage: Stage, recipe: Recipe, registry: Registry) -> dict[str, str]:
+    """The modules behind a stage, its components and the model that it goes on from, sorted by name."""
+    components = {("stage", stage.use), *((kind, use) for kind, use, _, _ in stage.components.values())}
+    entries = [registry.entry(kind, use) for kind, use in sorted(components | set(_models(stage, recipe)))]
     started = {text.partition(":")[0] for entry in entries for text in (entry.build, entry.config) if text}
     roots = {top: _root(top) for top in {module.partition(".")[0] for module in started}}
     found: dict[str, str] = {}
     waiting = sorted(started)
     while waiting:
         module = waiting.pop()
-        if module in found or _is_wiring(module):
+        if module in found or module in _WIRING:
             continue
         place = _source(module, roots[module.partition(".")[0]])
         if place is None:
@@ -48,14 +51,17 @@ def code_digests(stage: Stage, registry: Registry) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def _models(stage: Stage, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """The models of the checkpoints that it takes from other stages of the recipe."""
+    for name in set(stage.inputs.values()):
+        source = recipe.stages[name]
+        yield from ((kind, use) for kind, use, _, _ in source.components.values() if kind == "model")
+        yield from _models(source, recipe)
+
+
 def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
     """Modules whose source is another, or which only one side has."""
     return tuple(sorted(module for module in {*before, *now} if before.get(module) != now.get(module)))
-
-
-def _is_wiring(module: str) -> bool:
-    top, _, rest = module.partition(".")
-    return top == "nanochat" and rest.partition(".")[0] in _WIRING
 
 
 def _root(top: str) -> Path | None:

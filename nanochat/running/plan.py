@@ -187,7 +187,7 @@ class _Planner:
             changes = tuple(changes_since(other, stage, self.recipe, self.keys)) if other else ()
             since = other.path.name if other else ""
             why = _why_run(changes, since)
-        code = code_digests(stage, self.registry)
+        code = code_digests(stage, self.recipe, self.registry)
         before = (read_json(folder.path / CONFIG) or {}).get(CODE) if action in ("reuse", "resume") else None
         return PlannedStage(
             stage=stage,

@@ -79,7 +79,7 @@ def muon_weight_decay(
 
 def tag(inherited: str | None, model: Any) -> str:
     """The tag of the checkpoint that the stage starts from, else the model's own, such as d20_w1280_h10."""
-    return inherited or (model.tag() if hasattr(model, "tag") else "model")
+    return inherited or (model.tag() if callable(getattr(model, "tag", None)) else "model")
 
 
 DEVICE = Derivation(
