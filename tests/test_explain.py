@@ -70,7 +70,10 @@ def test_a_component_is_shown_with_all_its_keys(capsys: pytest.CaptureFixture[st
     shown = explained(capsys, "gpt")
     assert shown.startswith("model `gpt` (nanochat-run): The transformer's shape")
     assert 'In [stages.NAME.model] with use = "gpt".' in shown
-    assert "\n  depth\n      transformer blocks\n      an integer, at least 1, at most 1024 · required · identity\n" in shown
+    assert (
+        "\n  depth\n      transformer blocks\n      an integer, at least 1, at most 1024 · required · identity\n"
+        in shown
+    )
 
 
 @pytest.mark.parametrize("word", ["muon.weight_decay", "optimizer:muon.weight_decay"])

@@ -153,6 +153,13 @@ def test_ones_own_files_are_named_as_seen_from_the_recipe(tmp_path: Path, monkey
     load_recipe(tmp_path / "recipe.toml")
 
 
+def test_of_a_source_that_has_less_text_than_is_read_all_shards_are_named(tmp_path: Path) -> None:
+    plan = planned(NODE, named_device("h100"), tmp_path, goal="pretrain", data="climbmix")
+    new, _ = plan.filled(parse_budget("1e17tokens"), 1)
+
+    assert new.shards == 6542
+
+
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("mine")
     result = written("--yes", folder=tmp_path)
