@@ -17,9 +17,9 @@ from nanochat.estimating.data_need import characters_per_token
 from nanochat.estimating.device import Device, named_device, recognised
 from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
-from nanochat.estimating.quantity import count, duration, money
 from nanochat.hardware import Machine
 from nanochat.model.sizes import Moment
+from nanochat.quantity import count, money, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 from nanochat.stages.slots import GroupSlot
@@ -304,9 +304,8 @@ def test_estimating_imports_no_torch() -> None:
         (count(1.024e9), "1.02 G"),
         (count(999_999), "1 M"),
         (count(7), "7"),
-        (duration(11_160), "3.1 h"),
-        (duration(58.2), "58 s"),
-        (duration(60), "1 min"),
+        (size(1_234_567), "1.23 MB"),
+        (size(512), "512 B"),
         (money(74.4), "$74"),
         (money(0.5), "$0.50"),
     ],

@@ -8,8 +8,8 @@ import click
 
 from nanochat.cli.sheet import print_sheet
 from nanochat.estimating.estimate import Duration, Estimate
-from nanochat.estimating.quantity import count, duration, money, size
 from nanochat.estimating.stage_estimate import StageEstimate, Training
+from nanochat.quantity import count, duration, money, size
 
 UNKNOWN = "—"
 

@@ -18,8 +18,8 @@ from nanochat.estimating.budget import Budget, parse_budget
 from nanochat.estimating.device import Device, named_device, this_cpu, this_device
 from nanochat.estimating.new_plan import NewPlan
 from nanochat.estimating.new_recipe import CLIMBMIX, PYDOCS, Goal, NewRecipe, recipe_text
-from nanochat.estimating.quantity import size
 from nanochat.hardware import Machine, default_device, probe_machine
+from nanochat.quantity import size
 
 PROCESSES = (8, 4, 2, 1)
 """A recipe's eight data lanes are shared out equally."""

@@ -10,8 +10,8 @@ from typing import Literal
 
 import attrs
 
+from nanochat import quantity
 from nanochat.errors import wrong_input
-from nanochat.estimating import quantity
 
 Kind = Literal["time", "FLOPs", "tokens"]
 

@@ -14,6 +14,7 @@ from nanochat.estimating.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
 from nanochat.estimating.device import Device, this_cpu, this_device
 from nanochat.estimating.stage_estimate import PROCESS_BYTES, USABLE_MEMORY, StageEstimate, estimate_stage
 from nanochat.hardware import Machine
+from nanochat.quantity import size
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.stages.pretrain_config import PretrainConfig
@@ -114,8 +115,8 @@ def _downloaded(stages: Sequence[StageEstimate]) -> int:
     """Bytes: what several stages read is downloaded once."""
     most: dict[str, int] = {}
     for stage in stages:
-        for source, size in stage.downloads.items():
-            most[source] = max(most.get(source, 0), size)
+        for source, n_bytes in stage.downloads.items():
+            most[source] = max(most.get(source, 0), n_bytes)
     return sum(most.values())
 
 
@@ -178,7 +179,7 @@ def _assumptions(stages: Sequence[StageEstimate], devices: Sequence[Device], mfu
     if any(stage.training and stage.training.memory for stage in stages):
         said.append(
             "memory is that of torch's tensors, without compilation; a batch fits where they and "
-            f"{PROCESS_BYTES / 2**30:.1f} GiB for the process take at most {USABLE_MEMORY:.0%} of the device's"
+            f"{size(PROCESS_BYTES)} for the process take at most {USABLE_MEMORY:.0%} of the device's"
         )
         said.append("on disk are a stage's `checkpoints_kept`, and one more while it is written")
     for stage in stages:
