@@ -73,9 +73,9 @@ def register_models(registry: Registrar) -> None:
 
     It may also offer `tag()`, what checkpoints of this shape are called.
 
-    For `nanochat estimate` it may also offer `flops_per_token()`, `buffer_bytes(*, element_bytes)` and
-    `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss; without
-    them, 6 FLOPs a parameter are assumed, and no memory is told.
+    For `nanochat estimate` it may also offer `flops_per_token()`, without which 6 a parameter are assumed;
+    `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss, without
+    which (or without an option `sequence_len`) no memory is told; and `buffer_bytes(*, element_bytes)`, else 0.
     """
 
 
@@ -88,6 +88,9 @@ def register_transforms(registry: Registrar) -> None:
 def register_optimizers(registry: Registrar) -> None:
     """Optimizers: `build(config, parameters, runtime) -> Optimizer` for one named group of parameters.
 
+    The config class may offer `refuses(shapes)`, called before any work with the group's parameter names and shapes:
+    a sentence on what it cannot update and what to do instead, or "".
+
     For `nanochat estimate` the config class may offer `state_bytes(shapes)`, what is kept from step to step, and
     `workspace_bytes(shapes, *, element_bytes)`, what a step needs beside it; without them, 8 bytes a parameter and no
     workspace are assumed.
@@ -99,7 +102,8 @@ def register_sources(registry: Registrar) -> None:
     """Sources of documents for pretraining: `build(config) -> Source`.
 
     For `nanochat estimate` the config class may offer `characters()`, how many it reads in one pass, as a count or as
-    good a guess as is to be had without reading, and `disk_bytes()`, what a download would leave on disk.
+    good a guess as is to be had without reading, and `disk_bytes()`, what a download would leave on disk. Where it has
+    an option `shards`, how many of these would do is told.
     """
 
 

@@ -4,20 +4,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
 from click.testing import CliRunner
 
 from nanochat.cli.estimate import command
-from nanochat.config import Component, config
+from nanochat.config import Component, config, option
 from nanochat.errors import InputError
 from nanochat.estimating.data_need import characters_per_token
-from nanochat.estimating.device import Device, named_device
+from nanochat.estimating.device import Device, named_device, recognised
 from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
-from nanochat.estimating.quantity import count, duration, money
 from nanochat.hardware import Machine
+from nanochat.model.sizes import Moment
+from nanochat.quantity import count, money, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 from nanochat.stages.slots import GroupSlot
@@ -101,6 +103,17 @@ def test_a_checkpoint_in_a_folder_says_its_model_without_being_opened(tmp_path: 
     assert stage(found, "sft").parameters == 3_342_442  # the README's
 
 
+def test_a_tokenizers_text_is_max_chars_where_a_source_does_not_say_how_much_it_has() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    tok = recipe.stages["tok"]
+    silent = {name: attrs.evolve(source, config=object()) for name, source in tok.config.data.items()}
+    config = attrs.evolve(tok.config, data=silent, max_chars=123_000_000)
+
+    found = estimated(attrs.evolve(recipe, stages={"tok": attrs.evolve(tok, config=config)}))
+
+    assert stage(found, "tok").characters == 123_000_000
+
+
 def test_a_stage_whose_length_only_its_data_decides_has_memory_but_no_time() -> None:
     recipe = load_recipe(RECIPES / "quickstart.toml")
     endless = attrs.evolve(recipe.stages["sft"].config, steps=None)
@@ -144,9 +157,97 @@ def test_an_optimizer_that_does_not_say_its_state_is_taken_for_adam() -> None:
     assert (group.parameters, group.state, group.assumed) == (200, 8 * 200, True)
 
 
+@config
+class MuteModelConfig:
+    """A third party's model that says its parameters, and nothing else."""
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        return {"wte.weight": (512, 16), "blocks.0.weight": (16, 16), "head.weight": (512, 16)}
+
+
+@config
+class MeasuredModelConfig(MuteModelConfig):
+    sequence_len: int = option(256)
+
+    def moments(self, rows: int, *, element_bytes: int, device: str) -> list[Moment]:
+        return [Moment(name="loss", activations=1000 * rows, gradients=0)]
+
+
+@config
+class BrokenConfig(MuteModelConfig):
+    """It fails whatever it is asked."""
+
+    def characters(self, *shapes: object) -> int:
+        raise ZeroDivisionError("no documents")
+
+    forward_tokens = disk_bytes = state_bytes = flops_per_token = characters
+
+
+def quickstart_with(kind: str, own: object) -> Recipe:
+    """With one component of the pretraining stage replaced."""
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    base = recipe.stages["base"]
+    component = Component(
+        kind=kind, name="own", use="own", revision=1, config=own, slot=SimpleNamespace(match="*", weight=1.0, every=9)
+    )
+    field = {"model": "model", "source": "data", "optimizer": "optim", "eval": "evals"}[kind]
+    config = attrs.evolve(base.config, **{field: component if kind == "model" else {"own": component}})
+    return attrs.evolve(recipe, stages={"base": attrs.evolve(base, config=config)})
+
+
+def test_a_model_that_says_its_parameters_alone_is_six_flops_a_parameter_and_no_memory() -> None:
+    trained = stage(estimated(quickstart_with("model", MuteModelConfig())), "base").training
+
+    assert trained.flops_per_token == 6 * (2 * 512 * 16 + 16 * 16)
+    assert (trained.memory, trained.fitting_batch_size, trained.micro_steps) == (None, None, None)
+
+
+def test_a_model_without_buffers_needs_to_say_nothing_of_them() -> None:
+    trained = stage(estimated(quickstart_with("model", MeasuredModelConfig())), "base").training
+
+    assert trained.memory.weights == 4 * (2 * 512 * 16 + 16 * 16)
+    assert trained.fitting_batch_size == 16  # 4096 tokens a step are 16 rows
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        ("model", "flops_per_token"),
+        ("source", "characters"),
+        ("optimizer", "state_bytes"),
+        ("eval", "forward_tokens"),
+    ],
+)
+def test_a_component_that_fails_when_it_is_asked_is_named(kind: str, method: str) -> None:
+    told = rf"E202.*{method}\(\) of the {kind} `own` failed: ZeroDivisionError: no documents"
+    with pytest.raises(InputError, match=told):
+        estimated(quickstart_with(kind, BrokenConfig()))
+
+
 def test_an_unknown_gpu_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"did you mean `h100`.*\n.*known: b200, h200, h100, .*rtx3090"):
         named_device("h1000")
+
+
+@pytest.mark.parametrize(
+    ("driver", "mebibytes", "known"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 40_960, "a100-40"),
+        ("NVIDIA A100 80GB PCIe", 81_920, "a100-80"),
+        ("NVIDIA H100 80GB HBM3", 81_559, "h100"),
+        ("NVIDIA H100 PCIe", 81_559, "h100-pcie"),
+        ("NVIDIA GH200 480GB", 97_871, "gh200"),
+        ("NVIDIA L40S", 46_068, "l40s"),
+        ("NVIDIA RTX 6000 Ada Generation", 49_140, "rtx6000-ada"),
+        ("NVIDIA GeForce RTX 4090", 24_564, "rtx4090"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 16_376, None),
+        ("NVIDIA RTX A1000", 8_188, None),
+        ("NVIDIA L40", 46_068, None),
+        ("NVIDIA A10G", 23_028, None),
+    ],
+)
+def test_a_gpu_is_known_by_the_whole_words_of_its_name(driver: str, mebibytes: int, known: str | None) -> None:
+    assert recognised(driver, mebibytes) == known
 
 
 def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
@@ -159,6 +260,24 @@ def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     costs = [found["durations"][1]["cost"] for found in as_json.values()]
     assert costs == sorted(costs)
     assert list(as_json) == ["4", "8", "12"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--depth", "4", "--stage", "tok"], "--depth is of the stage `base`, not of `tok`"),
+        (["--depth", "x"], "'x' is no list of numbers"),
+        (["--depth", "0"], "depth is 0, but it is at least 1"),
+        (["--mfu", "nan"], "nan is no number"),
+        (["--price", "nan"], "nan is no number"),
+        (["--price", "inf"], "not in the range"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused_in_words(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(command, [str(RECIPES / "quickstart.toml"), *arguments])
+
+    assert result.exit_code != 0
+    assert said in result.output + str(result.exception)
 
 
 def test_one_stage_alone() -> None:
@@ -185,9 +304,8 @@ def test_estimating_imports_no_torch() -> None:
         (count(1.024e9), "1.02 G"),
         (count(999_999), "1 M"),
         (count(7), "7"),
-        (duration(11_160), "3.1 h"),
-        (duration(58.2), "58 s"),
-        (duration(60), "1 min"),
+        (size(1_234_567), "1.23 MB"),
+        (size(512), "512 B"),
         (money(74.4), "$74"),
         (money(0.5), "$0.50"),
     ],

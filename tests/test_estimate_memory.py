@@ -57,10 +57,10 @@ def test_each_part_of_the_memory_and_the_peak_are_within_a_tenth_of_what_a_step_
     unset = ["stages.sft", "stages.eval"] + ["stages.base.optim.head"] * ("tied" in shape)
     recipe.write_text(f'format = 1\nextends = "{QUICKSTART}"\nunset = {json.dumps(unset)}\n')
     stage = load_recipe(recipe, overrides=SHAPES[shape]).stages["base"]
-    config, model = stage.config, stage.config.model.config
+    config, model = stage.config, stage.config.model
     rows = config.device_batch_size
-    accumulates = config.total_batch_size > rows * model.sequence_len
-    groups = optimizer_groups(config.optim, model.layout(), stage.hardware.dtype)
+    accumulates = config.total_batch_size > rows * model.config.sequence_len
+    groups = optimizer_groups(config.optim, model.config.layout(), stage.hardware.dtype)
     estimate = footprint(model, groups, stage.hardware, rows=rows, accumulates=accumulates)
     assert estimate is not None
 

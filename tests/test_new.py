@@ -103,7 +103,9 @@ def test_a_budget_is_a_number_with_what_it_counts(text: str, expected: Budget) -
     assert parse_budget(text) == expected
 
 
-@pytest.mark.parametrize("text", ["2e9", "0h", "-1h", "soon", "", "1e999h", "8 parsecs", "nanh"])
+@pytest.mark.parametrize(
+    "text", ["2e9", "0h", "-1h", "soon", "", "1e999h", "8 parsecs", "nanh", "1e308d", "1e25tokens", "1e29flops"]
+)
 def test_anything_else_is_refused_with_what_could_be_written(text: str) -> None:
     with pytest.raises(InputError, match="30min"):
         parse_budget(text)
@@ -151,6 +153,13 @@ def test_ones_own_files_are_named_as_seen_from_the_recipe(tmp_path: Path, monkey
     load_recipe(tmp_path / "recipe.toml")
 
 
+def test_of_a_source_that_has_less_text_than_is_read_all_shards_are_named(tmp_path: Path) -> None:
+    plan = planned(NODE, named_device("h100"), tmp_path, goal="pretrain", data="climbmix")
+    new, _ = plan.filled(parse_budget("1e17tokens"), 1)
+
+    assert new.shards == 6542
+
+
 def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text("mine")
     result = written("--yes", folder=tmp_path)
@@ -167,6 +176,7 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
         (["--budget", "10min", "--depth", "32", "--gpu", "a10"], "does not fit the device's memory"),
         (["--budget", "1e3tokens", "--depth", "4"], "1 k tokens is not enough: 20 steps"),
         (["--data", "nowhere/*.txt", "--depth", "1"], "nothing is at 'nowhere/*.txt'"),
+        (["--data", ""], "nothing is at ''"),
         (["--gpus", "8"], "this machine has no GPU"),
         (["--gpu", "abacus"], "there are no figures for a GPU called 'abacus'"),
     ],

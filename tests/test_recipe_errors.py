@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tiny_plugin import CPU, TINY, load, write
+from tiny_plugin import CPU, TINY, SgdConfig, load, write
 
 from nanochat.cli.explanations import EXPLANATIONS
 from nanochat.cli.main import main
@@ -15,7 +15,8 @@ from nanochat.errors import CODES, Diagnostic, InputError, Location
 from nanochat.recipe.load import load_recipe
 from nanochat.running.keys import stage_keys
 
-README = Path(__file__).parents[1] / "recipes" / "README.md"
+RECIPES = Path(__file__).parents[1] / "recipes"
+README, QUICKSTART = RECIPES / "README.md", RECIPES / "quickstart.toml"
 
 
 def refused(path: Path, *overrides: str) -> list[Diagnostic]:
@@ -201,6 +202,25 @@ def test_settings_that_do_not_fit_together_stand_at_their_table(tmp_path: Path) 
     text = TINY.replace('use = "sgd"', 'use = "fussy"\nlow = 3')
     (found,) = refused(write(tmp_path, text))  # once, though stages.sft.optim is a copy
     assert (found.code, "low (3) must be below high (2)" in found.message) == ("E115", True)
+
+
+SCALARS = 'use = "adamw"\nmatch = ["*_lambdas", "*_lambda", "smear_gate.*"]'
+
+
+def test_an_optimizer_refuses_before_any_work_the_parameters_that_it_cannot_update(tmp_path: Path) -> None:
+    text = QUICKSTART.read_text(encoding="utf-8").replace(SCALARS, SCALARS.replace("adamw", "muon"))
+    with pytest.raises(InputError) as caught:
+        load_recipe(write(tmp_path, text), machine=CPU)
+    (found,) = (d for d in caught.value.diagnostics if d.code == "E115")  # once, though stages.sft.optim is a copy
+    assert found.location is not None
+    assert found.location.text == SCALARS.splitlines()[1]
+    assert "muon was given `resid_lambdas` of shape (4,), which is no matrix: match it by a group" in found.message
+
+
+def test_an_optimizer_whose_refusal_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SgdConfig, "refuses", lambda self, shapes: shapes["gone"], raising=False)
+    (found,) = refused(write(tmp_path, TINY))
+    assert (found.code, found.message) == ("E202", "refuses() of the optimizer `sgd` failed: KeyError: 'gone'")
 
 
 def test_data_that_is_not_there_stands_at_the_table_that_asks_for_it(tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_rm_needs_yes_where_nobody_can_be_asked(home: Path, capsys: pytest.Captu
         assert f"remove {Store().folder('base', key_of('base')).path.name}, 1." in output.out
         assert (stored() == ["base"]) == (code == 2)
     assert "removed; 1." in output.out
-    assert "KiB freed" in output.out
+    assert "kB freed" in output.out
 
 
 # gc

@@ -19,12 +19,13 @@ import pytest
 
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
+from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.lease import is_held
 from nanochat.running.plan import Plan, make_plan
-from nanochat.running.progress import Pace, duration
+from nanochat.running.progress import Pace
 from nanochat.running.report import table
 from nanochat.running.store import Store
 
@@ -510,7 +511,16 @@ def test_pace_forgets_a_pause_and_starts_anew_with_another_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(3.4, "3 s"), (65, "1 min 05 s"), (7380, "2 h 03 min"), (59.7, "1 min 00 s")]
+    "seconds, text",
+    [
+        (3.4, "3 s"),
+        (59.7, "1 min"),
+        (65, "1 min 05 s"),
+        (3599.6, "1 h"),
+        (7380, "2 h 03 min"),
+        (352_800, "4 d 02 h"),
+        (7.5 * 365.25 * 86_400, "7.5 years"),
+    ],
 )
 def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -5,15 +5,34 @@ The stages are those of tests/loose/counting.py, run by real processes.
 
 import json
 import signal
+import sys
 from pathlib import Path
 
+import click
 import pytest
 from test_running import RECIPE, House, enter, wait_for_step
 
+from nanochat.cli.sheet import print_table
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.report import finished_stages
 
 # Listing and showing
+
+
+def test_on_a_narrow_terminal_a_row_is_a_paragraph_whose_names_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    rows = [["a-name-to-be-copied", "9 s"]]
+    for columns in ("80", "24"):
+        monkeypatch.setenv("COLUMNS", columns)
+        print_table(["run", "time"], rows)
+    assert [line.rstrip() for line in click.unstyle(capsys.readouterr().out).splitlines()] == [
+        "run                  time",
+        "a-name-to-be-copied  9 s",
+        "a-name-to-be-copied:",
+        "  time 9 s",
+    ]
 
 
 def test_the_list_has_state_stages_time_and_figures_and_can_be_narrowed(made: House) -> None:

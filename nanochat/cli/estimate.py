@@ -1,7 +1,7 @@
 """`nanochat estimate RECIPE`: parameters, FLOPs, memory, text, disk, time and money, before any is spent."""
 
 import json
-from collections.abc import Callable, Sequence
+import math
 from pathlib import Path
 
 import attrs
@@ -17,15 +17,32 @@ from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 
 
+def _a_number(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """Refuse nan, which compares with no bound of a range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is no number", context, parameter)
+    return value
+
+
 @click.command("estimate")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe.")
 @click.option("--stage", metavar="NAME", help="Only this stage.")
 @click.option("--depth", "depths", metavar="4,8,12", help="One table over depths of the pretrained model.")
 @click.option("--gpu", metavar="NAME", help="Also on this GPU, one a process: h100, a100-80, rtx4090, …")
-@click.option("--mfu", type=click.FloatRange(0, 1, min_open=True), default=MFU, help="Share of the peak that is used.")
 @click.option(
-    "--price", type=click.FloatRange(0), metavar="DOLLARS", help="Of one such GPU (else of this machine) and hour."
+    "--mfu",
+    type=click.FloatRange(0.001, 1),
+    callback=_a_number,
+    default=MFU,
+    help="Share of the peak that is used.",
+)
+@click.option(
+    "--price",
+    type=click.FloatRange(0, 1e6),
+    callback=_a_number,
+    metavar="DOLLARS",
+    help="Of one such GPU (else of this machine) and hour.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -59,11 +76,12 @@ def command(
         else:
             print_estimate(found)
         return
-    table = _over_depths(first, _depths(depths), load, estimated)
+    trained = _pretraining(first, stage)
+    table = {depth: estimated(load(f"stages.{trained}.model.depth={depth}")) for depth in _depths(depths)}
     if as_json:
         click.echo(json.dumps({str(depth): found.description() for depth, found in table.items()}, indent=2))
     else:
-        print_depths(table, str(pretraining_stage(first)))
+        print_depths(table, trained)
 
 
 def _machine(gpu: Device | None) -> Machine:
@@ -82,13 +100,11 @@ def _depths(text: str) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _over_depths(
-    recipe: Recipe,
-    depths: Sequence[int],
-    load: Callable[..., Recipe],
-    estimated: Callable[[Recipe], Estimate],
-) -> dict[int, Estimate]:
-    stage = pretraining_stage(recipe)
-    if stage is None:
+def _pretraining(recipe: Recipe, only: str | None) -> str:
+    """The stage whose depth is varied: it must be among those that are estimated."""
+    trained = pretraining_stage(recipe)
+    if trained is None:
         raise wrong_input("E407", "--depth needs a stage that pretrains, and the recipe has none")
-    return {depth: estimated(load(f"stages.{stage}.model.depth={depth}")) for depth in depths}
+    if only not in (None, trained):
+        raise wrong_input("E407", f"--depth is of the stage `{trained}`, not of `{only}`", help="leave --stage out")
+    return trained

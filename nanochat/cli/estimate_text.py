@@ -8,8 +8,8 @@ import click
 
 from nanochat.cli.sheet import print_sheet
 from nanochat.estimating.estimate import Duration, Estimate
-from nanochat.estimating.quantity import count, duration, money, size
 from nanochat.estimating.stage_estimate import StageEstimate, Training
+from nanochat.quantity import count, duration, money, size
 
 UNKNOWN = "—"
 
@@ -80,7 +80,7 @@ def _print_stages(found: Estimate) -> None:
     columns = ["stage", "use", "parameters", "FLOPs/token", "tokens", "steps", "batch", "micro-steps", "FLOPs", "disk"]
     rows = []
     for stage in found.stages:
-        passes = str(stage.training.micro_steps) if stage.training else ""
+        passes = str(stage.training.micro_steps or UNKNOWN) if stage.training else ""
         flops = count(stage.flops) if stage.flops else "" if stage.estimated and not stage.training else UNKNOWN
         disk = size(stage.disk_bytes) if stage.disk_bytes else ""
         rows.append([stage.name, stage.use, *_model_cells(stage), passes, flops, disk])

@@ -18,8 +18,8 @@ from nanochat.estimating.budget import Budget, parse_budget
 from nanochat.estimating.device import Device, named_device, this_cpu, this_device
 from nanochat.estimating.new_plan import NewPlan
 from nanochat.estimating.new_recipe import CLIMBMIX, PYDOCS, Goal, NewRecipe, recipe_text
-from nanochat.estimating.quantity import size
 from nanochat.hardware import Machine, default_device, probe_machine
+from nanochat.quantity import size
 
 PROCESSES = (8, 4, 2, 1)
 """A recipe's eight data lanes are shared out equally."""
@@ -51,26 +51,33 @@ def command(
 ) -> None:
     """Write a recipe to PATH (recipe.toml), which must not be there yet, and say what it will take."""
     _refuse_existing(path)
-    asking = sys.stdin.isatty() and not yes
     named = named_device(gpu) if gpu else None
     machine = _machine(probe_machine(), named, gpus)
-    device = default_device(machine)
     wanted = parse_budget(budget) if budget is not None else None
     click.echo(f"hardware: {_described(machine, named)}")
-    goal = goal or cast(Goal, _asked("For chat, or only to pretrain? (chat, pretrain)", "chat", _goal, asking))
-    if wanted is None and depth is None:
-        question = "How large? A budget (30min, 8h, 1e18flops, 2e9tokens) or a depth (12)"
-        wanted, depth = _asked(question, DEFAULT_SIZES[device], _budget_or_depth, asking)
-    if data is None:
-        question = f"Text to pretrain on? ({PYDOCS}, {CLIMBMIX}, or files: a path, a folder, a glob)"
-        data = _asked(question, CLIMBMIX if device == "cuda" else PYDOCS, _text, asking)
-    new = _without_sizes(path.absolute().parent, goal, _text(data), conversations, machine)
-    here = named or (this_cpu(machine) if device == "cpu" else this_device(machine))
+    asking = sys.stdin.isatty() and not yes
+    goal, wanted, depth, data = _answers(goal, wanted, depth, data, default_device(machine), asking)
+    new = _without_sizes(path.absolute().parent, goal, data, conversations, machine)
+    here = named or (this_cpu(machine) if new.device == "cpu" else this_device(machine))
     new, found = NewPlan(new=new, folder=path.absolute().parent, machine=machine, here=here).filled(wanted, depth)
     with path.open("x", encoding="utf-8") as file:
         file.write(recipe_text(new))
     click.echo(f"wrote {path}: {headline(found)}")
     click.echo(f"look at it, then: nanochat-run {path}    (nanochat estimate {path} says more)")
+
+
+def _answers(
+    goal: Goal | None, budget: Budget | None, depth: int | None, data: str | None, device: str, asking: bool
+) -> tuple[Goal, Budget | None, int | None, str]:
+    """Goal, budget, depth, text: what was given, and what is asked for the rest."""
+    goal = goal or cast(Goal, _asked("For chat, or only to pretrain? (chat, pretrain)", "chat", _goal, asking))
+    if budget is None and depth is None:
+        question = "How large? A budget (30min, 8h, 1e18flops, 2e9tokens) or a depth (12)"
+        budget, depth = _asked(question, DEFAULT_SIZES[device], _budget_or_depth, asking)
+    if data is None:
+        question = f"Text to pretrain on? ({PYDOCS}, {CLIMBMIX}, or files: a path, a folder, a glob)"
+        data = _asked(question, CLIMBMIX if device == "cuda" else PYDOCS, _text, asking)
+    return goal, budget, depth, _text(data)
 
 
 def _without_sizes(folder: Path, goal: Goal, data: str, conversations: str | None, machine: Machine) -> NewRecipe:
@@ -140,7 +147,7 @@ def _budget_or_depth(answer: str) -> tuple[Budget | None, int | None]:
 
 def _text(answer: str) -> str:
     """pydocs, climbmix, or files that are there."""
-    if answer in (PYDOCS, CLIMBMIX) or Path(answer).expanduser().exists():
+    if answer in (PYDOCS, CLIMBMIX) or (answer.strip() and Path(answer).expanduser().exists()):
         return answer
     if glob.has_magic(answer) and glob.glob(answer, recursive=True):  # noqa: PTH207 (a glob is no path)
         return answer

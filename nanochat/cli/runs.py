@@ -4,11 +4,11 @@ import json
 
 import click
 
-from nanochat.cli.listing import print_table
 from nanochat.cli.runs_remove import gc, rm
 from nanochat.cli.runs_show import show
+from nanochat.cli.sheet import print_table
+from nanochat.quantity import duration
 from nanochat.running.find import list_runs
-from nanochat.running.progress import duration
 from nanochat.running.report import headline
 from nanochat.running.summary import STATES, summary
 

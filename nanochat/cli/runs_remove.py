@@ -5,8 +5,9 @@ import sys
 
 import click
 
-from nanochat.cli.listing import print_table, size
+from nanochat.cli.sheet import print_table
 from nanochat.errors import InputError, wrong_input
+from nanochat.quantity import size
 from nanochat.running.find import the_run
 from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove, undisturbed
 from nanochat.running.store import bytes_in

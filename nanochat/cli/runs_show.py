@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from nanochat.cli.listing import print_table, size
+from nanochat.cli.sheet import print_table
+from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.find import find_run
-from nanochat.running.progress import duration
 from nanochat.running.report import headline
 from nanochat.running.summary import details
 
@@ -57,7 +57,7 @@ def _row(found: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:
 
 def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     known, machine = found["provenance"], found["provenance"]["machine"] or {}
-    memory = f"{machine.get('memory_bytes', 0) / 2**30:.1f} GiB"
+    memory = size(machine.get("memory_bytes", 0))
     if not known["host"]:
         return []  # env.json is gone
     return [

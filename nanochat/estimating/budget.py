@@ -10,8 +10,8 @@ from typing import Literal
 
 import attrs
 
+from nanochat import quantity
 from nanochat.errors import wrong_input
-from nanochat.estimating import quantity
 
 Kind = Literal["time", "FLOPs", "tokens"]
 
@@ -20,6 +20,8 @@ FEWEST_STEPS = 20
 """Fewer are no training."""
 TOLERANCE = 0.25
 """How far what is written may be from what was asked."""
+MOST = {"time": 100 * 365.25 * 86_400, "FLOPs": 1e28, "tokens": 1e18}
+"""Of each kind: beyond it a recipe's 64-bit integers do not count the steps of the smallest model."""
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400, "day": 86_400, "days": 86_400}
 _WRITTEN = re.compile(r"(\d+(?:\.\d*)?(?:[eE]\+?\d{1,3})?)\s*([A-Za-z]*)\Z")
 _HELP = "write a time (90s, 30min, 8h), or say what a number counts: 1e18flops, 2e9tokens"
@@ -59,14 +61,19 @@ def parse_budget(text: str) -> Budget:
     number, unit = (float(found[1]), found[2].lower()) if found else (0.0, "")
     if not 0 < number < float("inf"):
         raise wrong_input("E407", f"{text!r} is no budget", help=_HELP)
+    kind: Kind
     if unit in _SECONDS:
-        return Budget(kind="time", amount=number * _SECONDS[unit])
-    if unit in ("flop", "flops"):
-        return Budget(kind="FLOPs", amount=number)
-    if unit in ("token", "tokens"):
-        return Budget(kind="tokens", amount=number)
-    problem = f"{text!r} does not say what it counts" if not unit else f"{unit!r} is no unit of a budget"
-    raise wrong_input("E407", problem, help=_HELP)
+        kind, number = "time", number * _SECONDS[unit]
+    elif unit in ("flop", "flops"):
+        kind = "FLOPs"
+    elif unit in ("token", "tokens"):
+        kind = "tokens"
+    else:
+        problem = f"{text!r} does not say what it counts" if not unit else f"{unit!r} is no unit of a budget"
+        raise wrong_input("E407", problem, help=_HELP)
+    if number > MOST[kind]:
+        raise wrong_input("E407", f"{text!r} is too much: at most {shown(kind, MOST[kind])}", help=_HELP)
+    return Budget(kind=kind, amount=number)
 
 
 def shown(kind: Kind, amount: float) -> str:

@@ -2,16 +2,16 @@
 
 In: the mixture's configs and the number of tokens. Out: for each source the characters that are wanted, those that one
 pass gives, and where it comes in shards, how many would do. A source's config says what it has (`characters`,
-`disk_bytes`: see `nanochat.hooks`). Nothing is read.
+`disk_bytes`, `shards`: see `nanochat.hooks`). Nothing is read.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
 from nanochat.config import Component
+from nanochat.estimating.answer import answer, size_of, whole
 
 CHARACTERS_PER_TOKEN = ((2**11, 3.3), (2**15, 4.8))
 """(vocabulary, characters a token) of English: measured on `quickstart.toml`, and ClimbMix's by this field's use.
@@ -44,7 +44,7 @@ class DataNeed:
 def characters_per_token(vocab_size: int) -> float:
     """About, for English text."""
     (small, few), (large, many) = CHARACTERS_PER_TOKEN
-    return few + (many - few) * math.log2(vocab_size / small) / math.log2(large / small)
+    return max(1.0, few + (many - few) * math.log2(vocab_size / small) / math.log2(large / small))
 
 
 def data_needs(data: Mapping[str, Component], tokens: int, vocab_size: int, *, packing: str) -> list[DataNeed]:
@@ -55,14 +55,13 @@ def data_needs(data: Mapping[str, Component], tokens: int, vocab_size: int, *, p
     return [_need(source, characters * source.slot.weight / total) for source in data.values() if source.slot.weight]
 
 
-def available_characters(config: Any) -> int | None:
+def available_characters(source: Component) -> int | None:
     """What one pass over a source gives; None where it does not say."""
-    return int(config.characters()) if hasattr(config, "characters") else None
+    return answer(source, "characters", whole)
 
 
 def _need(source: Component, characters: float) -> DataNeed:
-    config = source.config
-    available, shards = available_characters(config), getattr(config, "shards", None)
+    available, shards = available_characters(source), size_of(source, "shards")
     return DataNeed(
         name=source.name,
         use=source.use,
@@ -70,5 +69,5 @@ def _need(source: Component, characters: float) -> DataNeed:
         available=available,
         shards=shards,
         shards_needed=math.ceil(characters / (available / shards)) if available and shards else None,
-        disk_bytes=int(config.disk_bytes()) if hasattr(config, "disk_bytes") else 0,
+        disk_bytes=answer(source, "disk_bytes", whole) or 0,
     )

@@ -55,6 +55,8 @@ _ACCELERATORS = {
     "rtx4090": (23, 165, 82.6),
     "rtx3090": (23, 71, 35.6),
 }
+_WORDS = re.compile(r"rtx|[a-z]*\d+[a-z]*|[a-z]+")
+"""Of a name in the table, as a driver writes them: rtx 6000 ada."""
 
 
 def named_device(name: str) -> Device:
@@ -120,7 +122,7 @@ def _found_gpu() -> Device:
             mebibytes = int(size)
         except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             pass
-    known = _recognised(name, mebibytes)
+    known = recognised(name, mebibytes)
     device = _accelerator(known) if known else None
     return Device(
         name=f"this machine, {name}",
@@ -131,16 +133,14 @@ def _found_gpu() -> Device:
     )
 
 
-def _recognised(name: str, mebibytes: int) -> str | None:
-    """The name in the table of what a driver calls "NVIDIA A100-SXM4-40GB"."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    if "a100" in plain:
+def recognised(name: str, mebibytes: int) -> str | None:
+    """The name in the table of what a driver calls "NVIDIA A100-SXM4-40GB"; None for other makes, an RTX A1000 say."""
+    words = set(re.findall(r"[a-z0-9]+", name.lower()))
+    if "laptop" in words:  # another chip under the desktop's name
+        return None
+    if "a100" in words:
         return "a100-80" if mebibytes > 41_000 else "a100-40"
-    if "h100" in plain and "pcie" in plain:
-        return "h100-pcie"
-    if "rtx6000ada" in plain:
-        return "rtx6000-ada"
-    candidates = [known for known in _ACCELERATORS if known in plain]
+    candidates = [known for known in _ACCELERATORS if words.issuperset(_WORDS.findall(known))]
     return max(candidates, key=len, default=None)
 
 

@@ -14,7 +14,8 @@ from nanochat.estimating.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
 from nanochat.estimating.device import Device, this_cpu, this_device
 from nanochat.estimating.stage_estimate import PROCESS_BYTES, USABLE_MEMORY, StageEstimate, estimate_stage
 from nanochat.hardware import Machine
-from nanochat.recipe.resolved import Recipe
+from nanochat.quantity import size
+from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.stages.pretrain_config import PretrainConfig
 
@@ -82,33 +83,41 @@ def estimate(
     gpu: fit memory to it, and tell its time too. here: this machine's device, where it was measured already.
     mfu: the share of a peak that training reaches. price: dollars a device and hour, of the gpu, else of this machine.
     """
-    if only is not None and only not in recipe.stages:
-        raise wrong_input("E405", f"the recipe has no stage `{only}`", help=f"stages: {', '.join(recipe.stages)}")
     here = here or device_here(recipe, machine)
+    devices = [here] if gpu is None else [here, gpu]
+    fitted = devices[-1]
     registry = registry or load_registry(block=recipe.block)
-    fitted = gpu or here
     stages = []
-    for stage in recipe.stages.values() if only is None else [recipe.stages[only]]:
+    for stage in _chosen(recipe, only):
         runs_there = gpu is not None or stage.hardware.device == here.kind
         stages.append(estimate_stage(stage, recipe, registry, fitted.memory_bytes if runs_there else 0))
-    devices = [here] if gpu is None else [here, gpu]
-    durations = [
-        _duration(stages, device, machine, mfu, price if device is devices[-1] else None) for device in devices
-    ]
-    downloads: dict[str, int] = {}
-    for found in stages:
-        for source, size in found.downloads.items():
-            downloads[source] = max(downloads.get(source, 0), size)
     return Estimate(
         name=recipe.name,
         stages=stages,
-        durations=durations,
+        durations=[_duration(stages, device, machine, mfu, price if device is fitted else None) for device in devices],
         fits=fitted.name,
         flops=sum(stage.flops or 0.0 for stage in stages),
         store_bytes=sum(stage.disk_bytes for stage in stages),
-        download_bytes=sum(downloads.values()),
+        download_bytes=_downloaded(stages),
         assumptions=_assumptions(stages, devices, mfu),
     )
+
+
+def _chosen(recipe: Recipe, only: str | None) -> Sequence[Stage]:
+    if only is None:
+        return list(recipe.stages.values())
+    if only not in recipe.stages:
+        raise wrong_input("E405", f"the recipe has no stage `{only}`", help=f"stages: {', '.join(recipe.stages)}")
+    return [recipe.stages[only]]
+
+
+def _downloaded(stages: Sequence[StageEstimate]) -> int:
+    """Bytes: what several stages read is downloaded once."""
+    most: dict[str, int] = {}
+    for stage in stages:
+        for source, n_bytes in stage.downloads.items():
+            most[source] = max(most.get(source, 0), n_bytes)
+    return sum(most.values())
 
 
 def device_here(recipe: Recipe, machine: Machine) -> Device:
@@ -170,7 +179,7 @@ def _assumptions(stages: Sequence[StageEstimate], devices: Sequence[Device], mfu
     if any(stage.training and stage.training.memory for stage in stages):
         said.append(
             "memory is that of torch's tensors, without compilation; a batch fits where they and "
-            f"{PROCESS_BYTES / 2**30:.1f} GiB for the process take at most {USABLE_MEMORY:.0%} of the device's"
+            f"{size(PROCESS_BYTES)} for the process take at most {USABLE_MEMORY:.0%} of the device's"
         )
         said.append("on disk are a stage's `checkpoints_kept`, and one more while it is written")
     for stage in stages:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from nanochat.config import Component
+from nanochat.estimating.answer import answer, whole
 from nanochat.hardware import Hardware
 from nanochat.model.sizes import WEIGHT_BYTES, Moment, parameters
 from nanochat.training.groups import assign
@@ -60,29 +61,40 @@ def optimizer_groups(optim: Mapping[str, Component], layout: Mapping[str, tuple[
     for name, group in optim.items():
         shapes = [layout[member] for member in members[name]]
         count = parameters({member: layout[member] for member in members[name]})
-        known = hasattr(group.config, "state_bytes") and hasattr(group.config, "workspace_bytes")
-        state = group.config.state_bytes(shapes) if known else UNKNOWN_STATE_BYTES * count
-        workspace = group.config.workspace_bytes(shapes, element_bytes=ELEMENT_BYTES[dtype]) if known else 0
+        state = answer(group, "state_bytes", whole, shapes)
+        workspace = answer(group, "workspace_bytes", whole, shapes, element_bytes=ELEMENT_BYTES[dtype])
         found.append(
-            Group(name=name, use=group.use, parameters=count, state=state, workspace=workspace, assumed=not known)
+            Group(
+                name=name,
+                use=group.use,
+                parameters=count,
+                state=UNKNOWN_STATE_BYTES * count if state is None else state,
+                workspace=workspace or 0,
+                assumed=state is None,
+            )
         )
     return found
 
 
+def layout_of(model: Component) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a model's parameters; empty where it does not say."""
+    return answer(model, "layout", _shapes) or {}
+
+
 def footprint(
-    model: Any, groups: Sequence[Group], hardware: Hardware, *, rows: int, accumulates: bool
+    model: Component, groups: Sequence[Group], hardware: Hardware, *, rows: int, accumulates: bool
 ) -> Footprint | None:
     """The memory of a step that computes `rows` at once; None where the model does not say what it holds.
 
     accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
     """
-    if not hasattr(model, "moments"):
-        return None
     element_bytes = ELEMENT_BYTES[hardware.dtype]
-    weights = WEIGHT_BYTES * parameters(model.layout()) + model.buffer_bytes(element_bytes=element_bytes)
-    gradients = WEIGHT_BYTES * parameters(model.layout())
+    moments = answer(model, "moments", _moments, rows, element_bytes=element_bytes, device=hardware.device)
+    if moments is None:
+        return None
+    gradients = WEIGHT_BYTES * parameters(layout_of(model))
+    weights = gradients + (answer(model, "buffer_bytes", whole, element_bytes=element_bytes) or 0)
     state = sum(group.state for group in groups)
-    moments: Sequence[Moment] = model.moments(rows, element_bytes=element_bytes, device=hardware.device)
     held = {moment.name: _held(moment, gradients, accumulates=accumulates) for moment in moments}
     held["optimizer step"] = _largest_step(groups, gradients)
     peak_at = max(held, key=lambda name: held[name])
@@ -92,10 +104,21 @@ def footprint(
         optimizer=state,
         activations=moments[0].activations,
         logits=moments[0].logits,
-        workspace=max(group.workspace for group in groups),
+        workspace=max((group.workspace for group in groups), default=0),
         peak=weights + state + held[peak_at],
         peak_at=peak_at,
     )
+
+
+def _shapes(layout: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(whole(length) for length in shape) for name, shape in layout.items()}
+
+
+def _moments(said: Any) -> Sequence[Moment]:
+    found = list(said)
+    if not found or not all(isinstance(moment, Moment) for moment in found):
+        raise TypeError("it gave no list of moments")
+    return found
 
 
 def _held(moment: Moment, gradients: int, *, accumulates: bool) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import attrs
 
+from nanochat.config import rules_of
 from nanochat.errors import InputError
 from nanochat.estimating.budget import Budget, Taken, fill
 from nanochat.estimating.device import Device
 from nanochat.estimating.estimate import TOKENIZER_CHARACTERS_PER_SECOND, Estimate, estimate
-from nanochat.estimating.new_recipe import PYDOCS, NewRecipe, recipe_text
+from nanochat.estimating.new_recipe import CLIMBMIX, PYDOCS, NewRecipe, recipe_text
 from nanochat.estimating.stage_estimate import StageEstimate, Training
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
@@ -48,7 +49,9 @@ class NewPlan:
             new = plan._candidate(depth, steps)
         training = _base(plan.estimate(new))
         needed = training.data[0].shards_needed if training.data else None
-        new = attrs.evolve(new, shards=max(new.shards, needed or 1), why=_why(budget, depth, training))
+        new = attrs.evolve(
+            new, shards=max(new.shards, min(needed or 1, self._most_shards())), why=_why(budget, depth, training)
+        )
         fitting = training.fitting_batch_size
         if fitting and fitting < training.device_batch_size:
             new = attrs.evolve(new, device_batch_size=fitting)
@@ -64,6 +67,13 @@ class NewPlan:
         except InputError as fault:
             raise InputError([attrs.evolve(found, location=None, label="") for found in fault.diagnostics]) from None
         return estimate(recipe, self.machine, here=self.here, registry=self.registry)
+
+    def _most_shards(self) -> int:
+        """climbmix: as many as there are. More text than that is read more than once."""
+        if self.new.data != CLIMBMIX:
+            return 1
+        shards = attrs.fields_dict(self.registry.config_class("source", CLIMBMIX))["shards"]
+        return int(rules_of(shards).maximum or 1)
 
     def _candidate(self, depth: int, steps: int | None) -> NewRecipe:
         new = attrs.evolve(self.new, depth=depth, steps=steps)

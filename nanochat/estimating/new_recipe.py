@@ -4,11 +4,12 @@ In: what the person wants and has. Out: TOML. Sizes that nobody was asked for fo
 vocabularies on a CPU, those of `recipes/speedrun.toml` on a GPU. Not here: questions, budgets, files.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Literal
 
 import attrs
+
+from nanochat.recipe.notation import value_text
 
 Goal = Literal["chat", "pretrain"]
 PYDOCS, CLIMBMIX = "pydocs", "climbmix"
@@ -105,7 +106,7 @@ def _sources(stage: str, new: NewRecipe, shards: int) -> list[str]:
         return [f"{table}.docs]", 'use = "pydocs"', f"{table}.stories]", 'use = "stories"']
     if new.data == CLIMBMIX:
         return [f"{table}.web]", 'use = "climbmix"', f"shards = {shards}"]
-    return [f"{table}.files]", 'use = "files"', f"path = {_quoted(new.data)}"]
+    return [f"{table}.files]", 'use = "files"', f"path = {value_text(new.data)}"]
 
 
 def _pretraining(new: NewRecipe) -> str:
@@ -176,7 +177,7 @@ def _groups(new: NewRecipe) -> list[str]:
         )
     lines += ["[stages.base.optim.matrices]", 'use = "muon"', 'match = "blocks.*"', "lr = 0.02", scaled]
     for group in _LARGE if new.large else _SMALL:
-        match = _quoted(group.match[0]) if len(group.match) == 1 else json.dumps(list(group.match))
+        match = value_text(group.match[0] if len(group.match) == 1 else group.match)
         lines += [f"[stages.base.optim.{group.name}]", 'use = "adamw"', f"match = {match}", f"lr = {group.lr}"]
         lines += group.more.splitlines()
     return [*lines, ""]
@@ -199,7 +200,7 @@ def _finetuning(new: NewRecipe) -> str:
         lines.append("compile = true")
     lines += ["[stages.sft.optim]", 'from = "stages.base.optim"']
     if new.conversations is not None:
-        lines += ["[stages.sft.data.conversations]", 'use = "custom_json"', f"path = {_quoted(new.conversations)}"]
+        lines += ["[stages.sft.data.conversations]", 'use = "custom_json"', f"path = {value_text(new.conversations)}"]
     lines += ["[stages.sft.data.arithmetic]", 'use = "arithmetic"', "size = 20000"]
     for task in ("spelling_bee", "simple_spelling") if new.knows_words else ():
         lines += [f"[stages.sft.data.{task}]", f'use = "{task}"', 'words = "stage:tok"', "size = 20000"]
@@ -223,8 +224,3 @@ def _evaluation(new: NewRecipe) -> str:
 def _noted(line: str, comment: str) -> str:
     """A line with a comment, all of them at one column."""
     return f"{line:<39} # {comment}"
-
-
-def _quoted(text: str) -> str:
-    """A TOML string: JSON's escapes are among TOML's, but for what TOML wants escaped beside them."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

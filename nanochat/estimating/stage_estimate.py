@@ -6,13 +6,14 @@ not the core's own nothing is said but that. No torch, no network, no weights ar
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 
 from nanochat.config import Artifact, Component
+from nanochat.estimating.answer import answer, size_of, whole
 from nanochat.estimating.data_need import DataNeed, available_characters, data_needs
-from nanochat.estimating.footprint import Footprint, Group, footprint, optimizer_groups
+from nanochat.estimating.footprint import Footprint, Group, footprint, layout_of, optimizer_groups
+from nanochat.hardware import Hardware
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.resolved import Recipe, Stage
@@ -42,8 +43,8 @@ class Training:
     batch_tokens: int
     processes: int
     device_batch_size: int
-    micro_steps: int
-    """Forward and backward passes of one process for one step."""
+    micro_steps: int | None
+    """Forward and backward passes of one process for one step; None where the model does not say how long rows are."""
     steps: int | None
     """None where only the data decides it."""
     tokens: int | None
@@ -92,11 +93,11 @@ def estimate_stage(stage: Stage, recipe: Recipe, registry: Registry, memory_byte
             )
 
 
-def model_of(stage: Stage, recipe: Recipe, registry: Registry) -> tuple[str, Any] | None:
-    """The name and config of the model that a stage trains or measures: its own, or its checkpoint's. None: unknown."""
+def model_of(stage: Stage, recipe: Recipe, registry: Registry) -> Component | None:
+    """The model that a stage trains or measures: its own, or its checkpoint's. None: unknown."""
     own = getattr(stage.config, "model", None)
     if isinstance(own, Component):
-        return own.use, own.config
+        return own
     for field in attrs.fields(type(stage.config)):
         artifact = getattr(stage.config, field.name)
         if isinstance(artifact, Artifact) and artifact.kind == "checkpoint":
@@ -106,137 +107,159 @@ def model_of(stage: Stage, recipe: Recipe, registry: Registry) -> tuple[str, Any
                 config = recorded(artifact.folder(), ["model"], registry)
             except NotRecorded:
                 return None
-            return type(config).__name__, config
+            return Component(kind="model", name="model", use=type(config).__name__, revision=0, config=config)
     return None
 
 
 def _tokenizer(stage: Stage) -> StageEstimate:
     config: TokenizerConfig = stage.config
-    available = [available_characters(source.config) for source in config.data.values()]
-    known = sum(count for count in available if count is not None)
-    notes = [] if None not in available else ["a source does not say how many characters it has"]
+    available = [available_characters(source) for source in config.data.values()]
+    known = [count for count in available if count is not None]
+    all_say = len(known) == len(available)
     return StageEstimate(
         name=stage.name,
         use=stage.use,
         estimated=True,
-        characters=min(config.max_chars, known),
+        characters=min(config.max_chars, sum(known)) if all_say else config.max_chars,
         flops=0.0,
         disk_bytes=ID_BYTES * config.vocab_size,
         downloads=_downloads(config.data),
-        notes=notes,
+        notes=[] if all_say else ["a source does not say how many characters it has: `max_chars` are taken"],
     )
 
 
-def _training(stage: Stage, found: tuple[str, Any] | None, memory_bytes: int) -> StageEstimate:
+def _training(stage: Stage, model: Component | None, memory_bytes: int) -> StageEstimate:
     config = stage.config
-    if found is None or not hasattr(found[1], "layout"):
-        note = "the model does not say its parameters" if found else "the checkpoint does not say its model"
+    layout = layout_of(model) if model is not None else {}
+    if model is None or not layout:
+        note = "the model does not say its parameters" if model else "the checkpoint does not say its model"
         return StageEstimate(name=stage.name, use=stage.use, estimated=False, notes=[note])
-    use, model = found
-    layout = model.layout()
-    groups = optimizer_groups(config.optim, layout, stage.hardware.dtype)
-    tokens = config.steps * config.total_batch_size if config.steps else None
-    training = _plan(stage, use, model, groups, memory_bytes)
-    passes = [source for source in training.data if source.passes is None]
-    notes = [
-        f"`{group.use}` does not say what its state takes: 8 bytes a parameter" for group in groups if group.assumed
-    ]
-    notes += [f"the source `{source.use}` does not say how much it has" for source in passes]
-    notes += [f"the transform `{transform.use}` is not counted" for transform in config.transforms.values()]
-    if not hasattr(model, "flops_per_token"):
-        notes.append(f"the model `{use}` does not say its FLOPs: 6 a parameter and token")
-    if training.memory is None:
-        notes.append(f"the model `{use}` does not say what it holds in memory")
-    if tokens is None:
-        notes.append("it is one pass over its data, whose length is not known before it is read: no time")
+    training = _plan(stage, model, optimizer_groups(config.optim, layout, stage.hardware.dtype), memory_bytes)
     evaluated, silent = _evaluated_tokens(config.evals, config.steps or 1)
-    notes += [f"the evaluation `{name}` takes time that is not counted" for name in silent]
-    checkpoint = WEIGHT_BYTES * parameters(layout) + sum(group.state for group in groups)
+    checkpoint = WEIGHT_BYTES * parameters(layout) + sum(group.state for group in training.groups)
+    length = training.tokens + FORWARD_SHARE * evaluated if training.tokens else None
     return StageEstimate(
         name=stage.name,
         use=stage.use,
         estimated=True,
         parameters=parameters(layout),
         training=training,
-        flops=training.flops_per_token * (tokens + FORWARD_SHARE * evaluated) if tokens else None,
+        flops=training.flops_per_token * length if length is not None else None,
         dtype=stage.hardware.dtype,
         disk_bytes=(config.checkpoints_kept + 1) * checkpoint,  # the oldest goes when the newest is whole
         downloads=_downloads(config.data),
-        notes=notes,
+        notes=[*_assumed(stage, model, training), *map(_uncounted, silent)],
     )
 
 
-def _plan(stage: Stage, use: str, model: Any, groups: Sequence[Group], memory_bytes: int) -> Training:
+def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
+    """What had to be assumed or left out, in words."""
+    notes = [
+        f"`{group.use}` does not say what its state takes: 8 bytes a parameter"
+        for group in training.groups
+        if group.assumed
+    ]
+    silent = [need for need in training.data if need.passes is None]
+    notes += [f"the source `{need.use}` does not say how much it has" for need in silent]
+    notes += [f"the transform `{transform.use}` is not counted" for transform in stage.config.transforms.values()]
+    if not hasattr(model.config, "flops_per_token"):
+        notes.append(f"the model `{model.use}` does not say its FLOPs: 6 a parameter and token")
+    if training.memory is None:
+        notes.append(f"the model `{model.use}` does not say what it holds in memory")
+    if training.tokens is None:
+        notes.append("it is one pass over its data, whose length is not known before it is read: no time")
+    return notes
+
+
+def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes: int) -> Training:
     config, hardware = stage.config, stage.hardware
     processes = hardware.nodes * hardware.nproc_per_node
-    rows = max(1, config.total_batch_size // (model.sequence_len * processes))  # of one process, in one step
-
-    def memory(size: int) -> Footprint | None:
-        return footprint(model, groups, hardware, rows=size, accumulates=rows > size)
-
-    size = min(config.device_batch_size, rows)
-    own = memory(size)
+    sequence_len = size_of(model, "sequence_len")
+    # Of one process, in one step.
+    rows = max(1, config.total_batch_size // (sequence_len * processes)) if sequence_len else None
+    size = min(config.device_batch_size, rows or config.device_batch_size)
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
-    room = USABLE_MEMORY * memory_bytes / sharing - PROCESS_BYTES
-    fitting = None
-    if memory_bytes and own is not None:
-        sizes = [2**n for n in range(rows.bit_length())]
-        fitting = max((s for s in sizes if (held := memory(s)) is not None and held.peak <= room), default=0)
+    room = USABLE_MEMORY * memory_bytes / sharing - PROCESS_BYTES if memory_bytes else None
+    held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
-    sources = isinstance(config, PretrainConfig) and tokens
-    vocabulary = getattr(model, "vocab_size", 2**15)
+    data: Sequence[DataNeed] = ()
+    if isinstance(config, PretrainConfig) and tokens:
+        vocabulary = size_of(model, "vocab_size") or 2**15
+        data = data_needs(config.data, tokens, vocabulary, packing=config.packing)
     return Training(
-        model=use,
+        model=model.use,
         groups=groups,
         flops_per_token=_flops_per_token(model),
         batch_tokens=config.total_batch_size,
         processes=processes,
         device_batch_size=size,
-        micro_steps=math.ceil(rows / size),
+        micro_steps=math.ceil(rows / size) if rows else None,
         steps=config.steps,
         tokens=tokens,
-        memory=own,
+        memory=held,
         fitting_batch_size=fitting,
-        data=data_needs(config.data, tokens, vocabulary, packing=config.packing) if sources and tokens else (),
+        data=data,
     )
 
 
-def _evaluation(stage: Stage, found: tuple[str, Any] | None) -> StageEstimate:
+def _memory(
+    model: Component, groups: Sequence[Group], hardware: Hardware, rows: int, size: int, room: float | None
+) -> tuple[Footprint | None, int | None]:
+    """What `size` of a step's `rows` hold at once, and the largest power of 2 whose peak has room (bytes)."""
+
+    def held(size: int) -> Footprint | None:
+        return footprint(model, groups, hardware, rows=size, accumulates=rows > size)
+
+    own = held(size)
+    if own is None or room is None:
+        return own, None
+    fitting, candidate = 0, 1
+    while candidate <= rows and (found := held(candidate)) is not None and found.peak <= room:
+        fitting, candidate = candidate, 2 * candidate
+    return own, fitting
+
+
+def _evaluation(stage: Stage, model: Component | None) -> StageEstimate:
     config: EvaluateConfig = stage.config
     tokens, silent = _evaluated_tokens(config.evals, 1)
-    notes = [f"the evaluation `{name}` takes time that is not counted" for name in silent]
-    known = found is not None and hasattr(found[1], "layout")
+    layout = layout_of(model) if model is not None else {}
     return StageEstimate(
         name=stage.name,
         use=stage.use,
         estimated=True,
-        parameters=parameters(found[1].layout()) if found is not None and known else None,
-        flops=FORWARD_SHARE * _flops_per_token(found[1]) * tokens if found is not None and known else None,
+        parameters=parameters(layout) if layout else None,
+        flops=FORWARD_SHARE * _flops_per_token(model) * tokens if model is not None and layout else None,
         dtype=stage.hardware.dtype,
         downloads=_downloads(config.data),
-        notes=notes,
+        notes=[_uncounted(name) for name in silent],
     )
 
 
-def _flops_per_token(model: Any) -> int:
-    return int(model.flops_per_token() if hasattr(model, "flops_per_token") else 6 * parameters(model.layout()))
+def _flops_per_token(model: Component) -> int:
+    said = answer(model, "flops_per_token", whole)
+    return 6 * parameters(layout_of(model)) if said is None else said
 
 
 def _evaluated_tokens(evals: Mapping[str, Component], steps: int) -> tuple[int, list[str]]:
     """Tokens that all evaluations of a stage compute, and the names of those that do not say."""
     total, silent = 0, []
     for name, found in evals.items():
-        if hasattr(found.config, "forward_tokens"):
-            every = found.slot.every or steps
-            total += math.ceil(steps / every) * found.config.forward_tokens()
-        else:
+        tokens = answer(found, "forward_tokens", whole)
+        if tokens is None:
             silent.append(name)
+        else:
+            total += math.ceil(steps / (found.slot.every or steps)) * tokens
     return total, silent
+
+
+def _uncounted(evaluation: str) -> str:
+    return f"the evaluation `{evaluation}` takes time that is not counted"
 
 
 def _downloads(components: Mapping[str, Component]) -> dict[str, int]:
     found: dict[str, int] = {}
     for component in components.values():
-        if hasattr(component.config, "disk_bytes"):
-            found[component.use] = max(found.get(component.use, 0), int(component.config.disk_bytes()))
+        n_bytes = answer(component, "disk_bytes", whole)
+        if n_bytes is not None:
+            found[component.use] = max(found.get(component.use, 0), n_bytes)
     return found

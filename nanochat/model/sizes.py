@@ -7,7 +7,7 @@ Not here: the optimizers' state and workspace, which their own configs know.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -67,17 +67,31 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
     rows: of sequence_len tokens, computed at once. Activations go and gradients come from the last block to the first,
     so the peak is at the loss where activations dominate, and at the embedding where weights do.
     """
-    tokens, d, e = rows * gpt.sequence_len, gpt.dim, element_bytes
-    counts = _block_parameters(gpt)
-    # Weights that are not computed with as they are stand beside themselves in the compute dtype.
-    cast = e if e != WEIGHT_BYTES else 0
-    saved = [_saved_in_block(gpt, i, rows, e, _norm_bytes(e, device)) + counts[i] * cast for i in range(gpt.depth)]
-    outside = _saved_outside(gpt, tokens, e, _norm_bytes(e, device))
-    table = gpt.padded_vocab_size * d  # of the head, and of the embedding
+    saved, outside = _saved(gpt, rows, element_bytes, device)
+    return [
+        *_ends(gpt, rows, sum(saved) + outside, element_bytes),
+        *_on_the_way_back(gpt, rows, saved, outside, element_bytes),
+    ]
+
+
+def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int], int]:
+    """Bytes that the forward pass leaves for the backward pass: of each block, and outside them, logits apart."""
+    norm, counts = _norm_bytes(e, device), _block_parameters(gpt)
+    blocks = [
+        _saved_in_block(gpt, i, window, rows, e, norm) + counts[i] * _cast_bytes(e)
+        for i, window in enumerate(gpt.windows())
+    ]
+    return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, norm)
+
+
+def _ends(gpt: "GPTConfig", rows: int, saved: int, e: int) -> list[Moment]:
+    """The loss and the head, when all that the forward pass saved is there."""
+    tokens = rows * gpt.sequence_len
+    table = gpt.padded_vocab_size * gpt.dim
     logits = tokens * gpt.vocab_size * LOGIT_BYTES
     loss = Moment(
         name="loss",
-        activations=sum(saved) + outside + table * cast,
+        activations=saved + table * _cast_bytes(e),
         # tanh and log-softmax are saved; beside them stand, forward, the logits as they came, and backward, the
         # gradients after and before the log-softmax.
         logits=(4 if gpt.logit_softcap else 3) * logits,
@@ -85,34 +99,44 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
     )
     head = Moment(
         name="head",
-        activations=sum(saved) + outside + 2 * table * cast,
+        activations=saved + 2 * table * _cast_bytes(e),
         logits=tokens * gpt.padded_vocab_size * e,
         gradients=table * WEIGHT_BYTES,
         largest_gradient=table * WEIGHT_BYTES,
     )
-    before = 0 if gpt.tied else head.gradients
-    own = [WEIGHT_BYTES * (count + _value_embedding(gpt, i)) for i, count in enumerate(counts)]
+    return [loss, head]
+
+
+def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside: int, e: int) -> list[Moment]:
+    """Each block from the last to the first, then the embedding: what was saved goes, gradients come."""
+    tokens, d = rows * gpt.sequence_len, gpt.dim
+    table = gpt.padded_vocab_size * d * WEIGHT_BYTES
     # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
     passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
-    blocks = [
-        Moment(
-            name=f"block {i}",
-            activations=sum(saved[: i + 1]) + outside + passing,
-            gradients=before + sum(own[i:]),
-            largest_gradient=own[i],
+    left, gradients = sum(saved), 0 if gpt.tied else table
+    found = []
+    for i, count in reversed(list(enumerate(_block_parameters(gpt)))):
+        own = WEIGHT_BYTES * (count + _value_embedding(gpt, i))
+        gradients += own
+        found.append(
+            Moment(
+                name=f"block {i}",
+                activations=left + outside + passing,
+                gradients=gradients,
+                largest_gradient=own,
+            )
         )
-        for i in reversed(range(gpt.depth))
-    ]
+        left -= saved[i]
     embedding = Moment(
         name="embedding",
         activations=outside + 2 * tokens * d * e,
-        gradients=before + sum(own) + table * WEIGHT_BYTES,
-        largest_gradient=table * WEIGHT_BYTES,
+        gradients=gradients + table,
+        largest_gradient=table,
     )
-    return [loss, head, *blocks, embedding]
+    return [*found, embedding]
 
 
-def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, norm: int) -> int:
+def _saved_in_block(gpt: "GPTConfig", block: int, window: int, rows: int, e: int, norm: int) -> int:
     """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number, of `norm` in norms."""
     d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
     value_embedding = gpt.has_value_embedding(block)
@@ -127,8 +151,7 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, norm: int) 
     normed = 2 * d + d + kv
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
-    masked = gpt.windows()[block] < gpt.sequence_len
-    mask = gpt.sequence_len**2 * e if masked else 0  # the window as numbers to be added
+    mask = gpt.sequence_len**2 * e if window < gpt.sequence_len else 0  # the window as numbers to be added
     return rows * gpt.sequence_len * token + mask
 
 
@@ -142,6 +165,11 @@ def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
     middle_is_saved = gpt.residual_lambdas and gpt.depth // 2 < gpt.depth - 1  # as the input of the block after it
     token += d * e * (gpt.backout and not middle_is_saved)
     return tokens * token
+
+
+def _cast_bytes(element_bytes: int) -> int:
+    """A weight that is not computed with as it is stands beside itself in the compute dtype."""
+    return element_bytes if element_bytes != WEIGHT_BYTES else 0
 
 
 def _norm_bytes(element_bytes: int, device: str) -> int:

@@ -1,7 +1,8 @@
 """Optimizer groups against the model: every parameter in exactly one group, every group with a parameter.
 
-In: filled drafts. Out: problems E114 that name the parameters. The model's own `layout()` says what there is; for a
-stage that starts from a checkpoint, the layout of that checkpoint's model.
+In: filled drafts. Out: problems E114 that name the parameters, and E115 where an optimizer refuses those it would get.
+The model's own `layout()` says what there is; for a stage that starts from a checkpoint, the layout of that
+checkpoint's model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,26 @@ def _check(
         message = f"the group {where}.{name} matches no parameter"
         heads = ", ".join(sorted({_family(parameter) for parameter in layout}))
         problems.add("E114", message, at=_place(groups[name]), subject="empty", help=f"the model has {heads}")
+    for name, members in found.groups.items():
+        _ask_optimizer(groups[name], {member: layout[member] for member in members}, resolver, problems)
+
+
+def _ask_optimizer(part: Part, shapes: Mapping[str, Any], resolver: Resolver, problems: Problems) -> None:
+    """Whether the group's optimizer can update what it matches: what it would only say when the stage runs."""
+    try:
+        refuses = getattr(resolver.config(part.config), "refuses", None)
+    except Failed:
+        return
+    if not callable(refuses) or not shapes:
+        return
+    try:
+        reason = refuses(shapes)
+    except Exception as fault:  # a plugin's method
+        message = f"refuses() of the optimizer `{part.use}` failed: {type(fault).__name__}: {fault}"
+        problems.add("E202", message, at=part.location, subject="refuses")
+        return
+    if reason:
+        problems.add("E115", f"{key_text(part.path)}: {reason}", at=_place(part), subject="refuses")
 
 
 def _layout(stage: StageDraft, resolver: Resolver, problems: Problems) -> Mapping[str, Any]:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
+from nanochat.quantity import duration
+
 _WINDOW_SECONDS = 15.0
 _LINE_SECONDS = 10.0
 
@@ -73,16 +75,6 @@ def status(progress: Mapping[str, Any], pace: Pace) -> str:
     if left is not None:
         parts.append(f"{duration(left)} left")
     return " · ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """3 s · 1 min 05 s · 2 h 03 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class ShieldedDisplay:

@@ -10,9 +10,9 @@ from typing import Any
 
 import attrs
 
+from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.json_file import read_lines, write_text
-from nanochat.running.progress import duration
 from nanochat.running.run_folder import SET_ASIDE, RunFolder
 from nanochat.running.store import METRICS, StageFolder
 
@@ -171,12 +171,12 @@ def _provenance_section(run: RunFolder) -> str:
         f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else "unknown"
     )
     versions = ", ".join(f"{name} {packages[name]}" for name in _SHOWN_PACKAGES if name in packages)
-    cores, memory = machine.get("cpu_cores"), machine.get("memory_bytes", 0) / 2**30
+    cores, memory = machine.get("cpu_cores"), size(machine.get("memory_bytes", 0))
     facts = [
         f"commit: {commit}",
         f"packages: {versions}",
         f"python: {str(environment.get('python', '')).split(' ')[0]} on {environment.get('platform')}",
-        f"machine: {cores} CPU cores, {memory:.1f} GiB, {machine.get('cuda_devices', 0)} CUDA devices",
+        f"machine: {cores} CPU cores, {memory}, {machine.get('cuda_devices', 0)} CUDA devices",
         f"command: `{' '.join(environment.get('argv', []))}`",
         f"last started: {environment.get('time')} by {environment.get('user')} on {environment.get('host')}",
     ]

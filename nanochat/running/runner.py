@@ -23,6 +23,7 @@ from nanochat.errors import (
     StageError,
 )
 from nanochat.hardware import probe_machine
+from nanochat.quantity import duration
 from nanochat.recipe.artifacts import artifact_in
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Stage
@@ -38,7 +39,7 @@ from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
 from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
-from nanochat.running.progress import Display, ShieldedDisplay, duration, make_display
+from nanochat.running.progress import Display, ShieldedDisplay, make_display
 from nanochat.running.provenance import now
 from nanochat.running.request import Request
 from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder

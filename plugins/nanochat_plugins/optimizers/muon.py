@@ -32,13 +32,10 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: MuonConfig, dtype: torch.dtype) -> None:
         stacks: dict[torch.Size, list[nn.Parameter]] = {}
-        for name, parameter in parameters.items():
-            if parameter.ndim != 2:
-                raise wrong_input(
-                    "E115",
-                    f"muon was given `{name}` of shape {tuple(parameter.shape)}, which is no matrix",
-                    help="match it by a group that uses adamw",
-                )
+        reason = config.refuses({name: tuple(parameter.shape) for name, parameter in parameters.items()})
+        if reason:
+            raise wrong_input("E115", reason)
+        for parameter in parameters.values():
             stacks.setdefault(parameter.shape, []).append(parameter)
         self.config, self.dtype = config, dtype
         groups = [{"params": stack} for stack in stacks.values()]

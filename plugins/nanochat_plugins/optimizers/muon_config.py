@@ -3,7 +3,7 @@ knows the bytes that `nanochat_plugins.optimizers.muon` needs.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nanochat.config import config, option
 
@@ -31,6 +31,12 @@ class MuonConfig:
     variance_reduction: bool = option(True, doc="NorMuon's second moment a row or column (arXiv 2510.05491)")
     beta2: float = option(0.9, minimum=0.0, maximum=1.0, doc="decay of that second moment")
     cautious: bool = option(True, doc="decay a weight only where the update shrinks it too")
+
+    def refuses(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What is no matrix cannot be orthogonalised."""
+        others = (f"`{name}` of shape {tuple(shape)}" for name, shape in shapes.items() if len(shape) != 2)
+        found = next(others, "")
+        return f"muon was given {found}, which is no matrix: match it by a group that uses adamw" if found else ""
 
     def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """The momentum of every number; the variance of every row, or of every column where a matrix is wide."""

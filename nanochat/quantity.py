@@ -1,7 +1,8 @@
-"""Quantities as a person reads them: 1.38 G, 24.6 GB, 3.1 h, $74. In: plain numbers. Out: short text."""
+"""Quantities as a person reads them: 1.38 G, 24.6 GB, 3 h 06 min, $74. In: plain numbers. Out: short text."""
 
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-_TIMES = ((365.25 * 86_400, "years"), (86_400, "days"), (3_600, "h"), (60, "min"), (1, "s"))
+_YEAR = 365.25 * 86_400
+_TIMES = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s"))
 
 
 def count(value: float, unit: str = "") -> str:
@@ -18,11 +19,14 @@ def size(n_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3.1 h, 58 s."""
-    for length, unit in _TIMES:
-        if seconds >= 0.995 * length:
-            return f"{_digits(seconds / length, 2)} {unit}"
-    return f"{seconds:.1f} s"
+    """3 s · 1 min 05 s · 2 h 03 min · 4 d 02 h · 7.5 years."""
+    if seconds >= _YEAR:
+        return f"{_digits(seconds / _YEAR, 2)} years"
+    for length, unit, small, smaller in _TIMES:
+        if round(seconds) >= length:
+            whole, rest = divmod(round(seconds / small), length // small)
+            return f"{whole} {unit}" + (f" {rest:02d} {smaller}" if rest else "")
+    return f"{round(seconds)} s"
 
 
 def money(dollars: float) -> str:
