@@ -250,6 +250,20 @@ def test_a_gpu_is_known_by_the_whole_words_of_its_name(driver: str, mebibytes: i
     assert recognised(driver, mebibytes) == known
 
 
+@pytest.mark.parametrize(
+    "gpu, warned",
+    [
+        ("h100", "base: 64 rows at once do not fit h100; --set stages.base.device_batch_size=8 computes the same"),
+        ("rtx4090", "base: 64 rows at once do not fit rtx4090; not even one row does"),
+    ],
+)
+def test_a_batch_that_a_device_cannot_hold_is_a_warning_beside_its_price(gpu: str, warned: str) -> None:
+    arguments = [str(RECIPES / "speedrun.toml"), "--gpu", gpu, "--set", "stages.base.device_batch_size=64"]
+    printed = CliRunner().invoke(command, arguments).stdout
+    (said,) = [line for line in printed.splitlines() if "warning" in line]
+    assert said.strip().startswith(f"warning: {warned}")
+
+
 def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     arguments = [str(RECIPES / "speedrun.toml"), "--depth", "4,8,12", "--gpu", "b200", "--price", "4"]
     plain = CliRunner().invoke(command, arguments)

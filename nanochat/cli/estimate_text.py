@@ -122,11 +122,12 @@ def _print_groups(stages: Sequence[StageEstimate]) -> None:
 def _print_memory(found: Estimate) -> None:
     parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace")
     rows = []
-    fitted = False
+    fitted, warnings = False, []
     for stage in found.stages:
         trained = stage.training
         if trained is None or trained.memory is None:
             continue
+        warnings += _too_large(stage.name, trained, found.fits)
         held = [size(getattr(trained.memory, part)) for part in parts]
         fitted |= trained.fitting_batch_size is not None
         peak, fits = _fit_cells(trained)
@@ -134,6 +135,21 @@ def _print_memory(found: Estimate) -> None:
     fits = f"; the last column is the largest batch that fits {found.fits}" if fitted else ""
     columns = ["stage", "rows at once", *parts, "peak", "at", "fits"]
     print_sheet(f"memory of one process{fits}", columns, rows)
+    for warning in warnings:
+        click.secho(f"  warning: {warning}", fg="yellow")
+
+
+def _too_large(stage: str, trained: Training, device: str) -> list[str]:
+    """What is said of a batch that a device cannot hold, though its time and price stand in the table."""
+    fitting, rows = trained.fitting_batch_size, trained.device_batch_size
+    if fitting is None or fitting >= rows:
+        return []
+    remedy = (
+        f"--set stages.{stage}.device_batch_size={fitting} computes the same in smaller pieces"
+        if fitting
+        else "not even one row does: a smaller model, a shorter sequence, or another device"
+    )
+    return [f"{stage}: {rows} rows at once do not fit {device}; {remedy}"]
 
 
 def _print_data(stages: Sequence[StageEstimate]) -> None:

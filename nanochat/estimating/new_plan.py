@@ -24,6 +24,8 @@ from nanochat.registry import Registry, load_registry
 TOKENIZER_SHARE = 0.1
 """Of a time budget, at most for the tokenizer."""
 MOST_TOKENIZER_CHARACTERS = 2_000_000_000
+MOST_FINETUNING_TOKENS = 32_000_000
+"""Without conversations of the user's own: some ten passes over 60,000 short examples; more teaches nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,9 +80,11 @@ class NewPlan:
     def _candidate(self, depth: int, steps: int | None) -> NewRecipe:
         new = attrs.evolve(self.new, depth=depth, steps=steps)
         if new.goal == "chat":
-            steps = steps if steps is not None else _base(self.estimate(new)).steps
-            assert steps is not None
-            new = attrs.evolve(new, finetuning_steps=max(1, round(new.finetuning_share * steps)))
+            base = _base(self.estimate(new))
+            assert base.steps is not None
+            share = round(new.finetuning_share * base.steps)
+            most = share if new.conversations else MOST_FINETUNING_TOKENS // base.batch_tokens
+            new = attrs.evolve(new, finetuning_steps=max(1, min(share, most)))
         return new
 
     def _measure(self, depth: int, steps: int | None, budget: Budget) -> Taken:
@@ -91,7 +95,7 @@ class NewPlan:
         took = found.durations[-1]
         amounts = {
             "time": took.seconds if took.complete else None,
-            "FLOPs": float(training.flops_per_token * training.tokens),
+            "FLOPs": found.flops,
             "tokens": float(training.tokens),
         }
         return Taken(steps=training.steps, amount=amounts[budget.kind], fits=training.fitting_batch_size != 0)
