@@ -164,7 +164,7 @@ def test_the_list_tells_versions_kinds_observers_states_reasons_and_collisions(t
     listed = call(BIN / "nanochat", "plugins", cwd=tmp_path, site=tmp_path)
     for lines in (
         "acme_watch 2.0 (acme-watch) ok\n  task        arithmetic\n  observes    on_step\n",
-        "acme_bad 2.0 (acme-bad) broken — ImportError: needs a newer Python\n",
+        f"acme_bad 2.0 (acme-bad) broken — ImportError: needs a newer Python ({tmp_path / 'acme_bad.py'}:1)\n",
         "acme_next 2.0 (acme-next) other API — it is made for nanochat.v2; this nanochat has nanochat.v1\n",
         "task `arithmetic` is claimed by acme-watch and nanochat-plugins\n",
     ):
