@@ -9,7 +9,7 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from nanochat.cli.new import command
+from nanochat.cli.new import _at_hand, command
 from nanochat.errors import InputError
 from nanochat.estimating.budget import Budget, Taken, fill, parse_budget
 from nanochat.estimating.device import Device, named_device
@@ -202,3 +202,10 @@ def test_a_recipe_of_twenty_seconds_really_runs_to_its_end(tmp_path: Path, monke
 
     assert "bpb.bpb" in said.stdout + said.stderr
     assert load_recipe(tmp_path / "recipe.toml").stages["base"].config.steps >= 20
+
+
+def test_the_text_at_hand_is_named(tmp_path: Path) -> None:
+    for name in ("b.txt", "a.jsonl", "notes.md", "texts/one.parquet", "code/x.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert _at_hand(tmp_path) == ["pydocs", "climbmix (a download)", "texts/", "a.jsonl", "b.txt"]

@@ -21,6 +21,8 @@ from nanochat.estimating.new_recipe import CLIMBMIX, PYDOCS, Goal, NewRecipe, re
 from nanochat.hardware import Machine, default_device, probe_machine
 from nanochat.quantity import size
 
+MOST_SHOWN = 8
+"""Files and folders that are named as text at hand."""
 PROCESSES = (8, 4, 2, 1)
 """A recipe's eight data lanes are shared out equally."""
 DEFAULT_SIZES = {"cuda": "4h", "cpu": "10min", "mps": "4"}
@@ -75,9 +77,22 @@ def _answers(
         question = "How large? A budget (30min, 8h, 1e18flops, 2e9tokens) or a depth (12)"
         budget, depth = _asked(question, DEFAULT_SIZES[device], _budget_or_depth, asking)
     if data is None:
+        click.echo(f"text at hand: {', '.join(_at_hand(Path.cwd()))}")
         question = f"Text to pretrain on? ({PYDOCS}, {CLIMBMIX}, or files: a path, a folder, a glob)"
         data = _asked(question, CLIMBMIX if device == "cuda" else PYDOCS, _text, asking)
     return goal, budget, depth, _text(data)
+
+
+def _at_hand(folder: Path) -> list[str]:
+    """What could be trained on: what comes with nanochat, then the text files of a folder and of those in it."""
+    kinds = (".txt", ".jsonl", ".parquet")
+    files = sorted(file.name for file in folder.glob("*.*") if file.suffix in kinds and file.is_file())
+    folders = sorted(
+        f"{inner.name}/" for inner in folder.glob("*/") if any(f.suffix in kinds for f in inner.glob("*.*"))
+    )
+    own = [*folders, *files]
+    more = [f"and {len(own) - MOST_SHOWN} more here"] if len(own) > MOST_SHOWN else []
+    return [PYDOCS, f"{CLIMBMIX} (a download)", *own[:MOST_SHOWN], *more]
 
 
 def _without_sizes(folder: Path, goal: Goal, data: str, conversations: str | None, machine: Machine) -> NewRecipe:
