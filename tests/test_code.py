@@ -80,16 +80,24 @@ def test_a_changed_file_is_named_and_one_that_is_not_imported_is_not(package: Pa
     assert changed_modules(before, digests(tmp_path)) == ("codeplug.late", "codeplug.parts.two")
 
 
+def house_of_its_own(folder: Path, patch: pytest.MonkeyPatch) -> House:
+    """A house whose plugin is a copy, to be edited."""
+    enter(folder, patch)
+    plugins = folder / "loose"
+    plugins.mkdir()
+    (plugins / "counting.py").write_text((LOOSE / "counting.py").read_text())
+    patch.setenv("NANOCHAT_PLUGINS_DIR", str(plugins))
+    house = House(folder, plugins=plugins)
+    house.write(RECIPE)
+    return house
+
+
 def test_a_result_whose_code_has_changed_is_reused_with_a_warning_and_a_raised_revision_is_a_new_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enter(tmp_path, monkeypatch)
-    source = tmp_path / "loose" / "counting.py"
-    source.parent.mkdir()
-    text = (LOOSE / "counting.py").read_text()
-    source.write_text(text)
-    monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(source.parent))
-    house = House(tmp_path, plugins=source.parent)
+    house = house_of_its_own(tmp_path, monkeypatch)
+    source = house.plugins / "counting.py"
+    text = source.read_text()
     house.write(RECIPE[: RECIPE.index("[stages.two]")])
     assert house.run()[0] == 0
     _, quiet = house.call("plan", str(house.recipe))
@@ -120,13 +128,9 @@ def test_the_model_that_a_stage_goes_on_from_is_behind_it_too() -> None:
 def test_what_was_begun_with_other_code_is_known_for_it_when_it_went_on_and_was_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / "loose" / "counting.py"
-    source.parent.mkdir()
-    text = (LOOSE / "counting.py").read_text()
-    source.write_text(text)
-    enter(tmp_path, monkeypatch)
-    monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(source.parent))
-    house = House(tmp_path, plugins=source.parent)
+    house = house_of_its_own(tmp_path, monkeypatch)
+    source = house.plugins / "counting.py"
+    text = source.read_text()
     house.write(RECIPE[: RECIPE.index("[stages.two]")])
     assert house.run("--set", "stages.one.checkpoint_every=1", "--set", "stages.one.trouble=bug")[0] == 1
     source.write_text(text + "# edited\n")
@@ -138,13 +142,9 @@ def test_what_was_begun_with_other_code_is_known_for_it_when_it_went_on_and_was_
 def test_code_that_is_edited_while_an_earlier_stage_runs_is_what_the_next_one_is_made_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = tmp_path / "loose" / "counting.py"
-    source.parent.mkdir()
-    text = (LOOSE / "counting.py").read_text()
-    source.write_text(text)
-    enter(tmp_path, monkeypatch)
-    monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", str(source.parent))
-    house = House(tmp_path, plugins=source.parent)
+    house = house_of_its_own(tmp_path, monkeypatch)
+    source = house.plugins / "counting.py"
+    text = source.read_text()
     process = house.start("run", str(house.recipe), "--set", "stages.one.pause=0.5", "--until", "two")
     wait_for_step(house, "one", process)
     source.write_text(text + "# edited\n")
