@@ -285,6 +285,22 @@ def test_a_lease_is_held_by_one_process_whose_death_frees_it(tmp_path: Path) -> 
     assert not is_held(folder)
 
 
+def test_who_comes_before_the_holder_has_written_its_name_waits_for_it(tmp_path: Path) -> None:
+    with (tmp_path / "lease").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        name = threading.Timer(0.1, lambda: (tmp_path / "lease").write_text('{"pid": 7, "host": "h", "since": "now"}'))
+        name.start()
+        with pytest.raises(InputError, match="stage `base` is being run by process 7 on h, since now"):
+            lease(tmp_path, what="stage `base`").__enter__()
+        name.join()
+
+
+def test_a_lease_that_was_given_back_names_nobody(tmp_path: Path) -> None:
+    with lease(tmp_path, what="stage `base`"):
+        assert json.loads((tmp_path / "lease").read_text())["pid"] == os.getpid()
+    assert (tmp_path / "lease").read_text() == ""
+
+
 def test_asking_whether_a_lease_is_held_keeps_no_runner_out(tmp_path: Path) -> None:
     with lease(tmp_path, what="the run"):
         pass

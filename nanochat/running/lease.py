@@ -4,6 +4,8 @@ An flock on the file `lease`, so that a crash frees it. The descriptor is handed
 to do the work: as long as one of them lives, nobody else gets in, even if the runner was killed. Who holds it stands
 in the file.
 
+Between the lock and the holder's name in the file there is a moment. Whoever comes in it waits for the name.
+
 Whoever only asks takes the lock shared, for a moment. A runner that comes in this moment can tell it from a holder,
 whose lock is exclusive, and tries again: `nanochat runs` disturbs no run.
 """
@@ -13,10 +15,11 @@ import os
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -25,6 +28,8 @@ from nanochat.running.json_file import canonical, read_json
 
 FILE = "lease"
 _RETRY_SECONDS = 0.01
+_NAME_SECONDS = 1.0
+"""How long a holder may take to write its name before it goes without one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +58,7 @@ def lease(folder: Path, *, what: str) -> Iterator[Lease]:
         os.pwrite(descriptor, (canonical(holder) + "\n").encode(), 0)
         yield Lease(folder=folder, descriptor=descriptor)
     finally:
+        os.ftruncate(descriptor, 0)  # so that nobody takes this process for the next holder
         # Unlocking frees the lease even if a stray grandchild still has the descriptor.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
@@ -71,6 +77,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _acquire(folder: Path, what: str) -> int:
+    patience = time.monotonic() + _NAME_SECONDS
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -82,7 +89,9 @@ def _acquire(folder: Path, what: str) -> int:
         only_asked = _locked(descriptor, fcntl.LOCK_SH)
         os.close(descriptor)
         if not only_asked:
-            raise _busy(folder, what)
+            holder = read_json(folder / FILE) or {}
+            if "pid" in holder or time.monotonic() > patience:
+                raise _busy(holder, what)
         time.sleep(random.uniform(0, _RETRY_SECONDS))  # unequal waits: two runners in this place part
 
 
@@ -102,8 +111,7 @@ def _is_still_there(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _busy(folder: Path, what: str) -> InputError:
-    holder = read_json(folder / FILE) or {}
+def _busy(holder: Mapping[str, Any], what: str) -> InputError:
     who = (
         f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
         if "pid" in holder
