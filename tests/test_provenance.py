@@ -44,9 +44,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_clean_tree_is_a_commit_and_no_patch(tree: Path) -> None:
-    facts, patch = collect(tree / "recipe.toml", MACHINE, Registry())
-    assert (facts["git"]["commit"], facts["git"]["dirty"], patch) == (git(tree, "rev-parse", "HEAD"), False, b"")
-    assert facts["git"]["folder"] == str(tree)
+    facts, patches = collect(tree / "recipe.toml", MACHINE, Registry())
+    (found,) = facts["source_trees"]
+    assert (found["commit"], found["dirty"], found["patch"]) == (git(tree, "rev-parse", "HEAD"), False, None)
+    assert (found["folder"], found["holds"], patches) == (str(tree), ["nanochat", "recipe"], {})
 
 
 @pytest.mark.parametrize("setting", ["diff.noprefix=true", "color.ui=always", "diff.external=false", ""])
@@ -63,32 +64,33 @@ def test_the_patch_makes_the_tree_again_from_the_commit(tree: Path, tmp_path: Pa
     (tree / "empty.py").write_text("")
     (tree / "new.bin").write_bytes(b"\0\1\2")
     (tree / "run.log").write_text("ignored")
-    facts, patch = collect(tree / "recipe.toml", MACHINE, Registry())
-    assert facts["git"]["dirty"]
-    assert sorted(facts["git"]["untracked"]) == ["empty.py", "new folder/ünicode.py", "new.bin"]
-    assert facts["git"]["not_in_patch"] == []
+    facts, patches = collect(tree / "recipe.toml", MACHINE, Registry())
+    (found,) = facts["source_trees"]
+    assert (found["dirty"], found["patch"], found["not_in_patch"]) == (True, "dirty.patch", [])
+    assert sorted(found["untracked"]) == ["empty.py", "new folder/ünicode.py", "new.bin"]
 
     again = tmp_path / "again"
     git(tmp_path, "clone", "-q", str(tree), str(again))
-    git(again, "checkout", "-q", facts["git"]["commit"])
-    (tmp_path / "dirty.patch").write_bytes(patch)
+    git(again, "checkout", "-q", found["commit"])
+    (tmp_path / "dirty.patch").write_bytes(patches["dirty.patch"])
     git(again, "apply", str(tmp_path / "dirty.patch"))
     assert files(again) == files(tree)
 
 
 def test_a_new_file_of_data_stays_out_of_the_patch_and_is_named(tree: Path) -> None:
     (tree / "data.bin").write_bytes(b"\0" * (2**20 + 1))
-    facts, patch = collect(tree / "recipe.toml", MACHINE, Registry())
-    assert (facts["git"]["not_in_patch"], facts["git"]["dirty"], patch) == (["data.bin"], True, b"")
+    facts, patches = collect(tree / "recipe.toml", MACHINE, Registry())
+    (found,) = facts["source_trees"]
+    assert (found["not_in_patch"], found["dirty"], patches) == (["data.bin"], True, {})
 
 
 def test_new_files_that_are_many_or_hold_secrets_by_custom_stay_out_of_the_patch(tree: Path) -> None:
     for name in range(6):
         (tree / f"shard_{name}.txt").write_text("x" * 2**20)
     (tree / ".env.local").write_text("TOKEN=hunter2")
-    facts, patch = collect(tree / "recipe.toml", MACHINE, Registry())
-    assert facts["git"]["not_in_patch"] == [".env.local", "shard_5.txt"]
-    assert b"hunter2" not in patch
+    facts, patches = collect(tree / "recipe.toml", MACHINE, Registry())
+    assert facts["source_trees"][0]["not_in_patch"] == [".env.local", "shard_5.txt"]
+    assert b"hunter2" not in patches["dirty.patch"]
 
 
 def test_an_installed_nanochat_is_told_by_its_version_and_the_recipes_repository_is_noted(
@@ -97,10 +99,38 @@ def test_an_installed_nanochat_is_told_by_its_version_and_the_recipes_repository
     monkeypatch.setattr(nanochat, "__file__", str(tmp_path / "site-packages" / "nanochat" / "__init__.py"))
     (tmp_path / "site-packages" / "nanochat").mkdir(parents=True)
     facts, _ = collect(tree / "nanochat" / "recipe.toml", MACHINE, Registry())
-    assert facts["git"]["folder"] == str(tree)
+    (found,) = facts["source_trees"]
+    assert (found["folder"], found["holds"]) == (str(tree), ["recipe"])
     assert facts["nanochat"] == nanochat.__version__
-    facts, patch = collect(tmp_path / "recipe.toml", MACHINE, Registry())
-    assert (facts["git"], patch) == ({}, b"")
+    facts, patches = collect(tmp_path / "recipe.toml", MACHINE, Registry())
+    assert (facts["source_trees"], patches) == ([], {})
+
+
+def test_a_recipe_of_another_repository_has_its_commit_and_its_patch_noted_too(tree: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "experiments"
+    mine.mkdir()
+    (mine / "recipe.toml").write_text("format = 1\n")
+    git(mine, "init", "-q")
+    git(mine, "add", "-A")
+    git(mine, "commit", "-q", "-m", "mine")
+    (mine / "recipe.toml").write_text("format = 1\nseed = 7\n")
+    facts, patches = collect(mine / "recipe.toml", MACHINE, Registry())
+    ours, theirs = facts["source_trees"]
+    assert (ours["holds"], ours["folder"], ours["patch"]) == (["nanochat"], str(tree), None)
+    assert (theirs["holds"], theirs["folder"], theirs["patch"]) == (["recipe"], str(mine), "recipe.patch")
+    assert theirs["commit"] == git(mine, "rev-parse", "HEAD")
+    assert b"+seed = 7" in patches["recipe.patch"]
+
+
+def test_a_repository_that_knows_nothing_of_the_recipes_folder_is_not_noted(tree: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "recipes").mkdir(parents=True)
+    git(home, "init", "-q")
+    (home / ".profile").write_text("")
+    git(home, "add", ".profile")
+    git(home, "commit", "-q", "-m", "settings")
+    facts, _ = collect(home / "recipes" / "recipe.toml", MACHINE, Registry())
+    assert [found["folder"] for found in facts["source_trees"]] == [str(tree)]
 
 
 def test_who_what_when_and_on_what_are_noted(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

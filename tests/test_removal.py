@@ -200,6 +200,18 @@ def test_rm_asks_on_a_terminal(home: Path, answer: str, left: list[str]) -> None
     assert (b"Remove? [y/N]" in said, stored()) == (True, left)
 
 
+def test_rm_dry_run_says_what_would_go_and_touches_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result("base")
+    run("demo-1", ["base"], home)
+    with pytest.raises(SystemExit) as ended:
+        main(["runs", "rm", "demo-1", "--dry-run"])
+    output = capsys.readouterr().out
+    assert (ended.value.code, stored()) == (0, ["base"])
+    assert f"remove {folder_of('base').name}" in output
+    assert "would be freed" in output
+    assert (home / "runs" / "demo-1").is_dir()
+
+
 def test_rm_needs_yes_where_nobody_can_be_asked(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result("base")
     run("demo-1", ["base"], home)

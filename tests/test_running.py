@@ -282,7 +282,7 @@ def test_a_run_folder_tells_where_a_result_came_from(finished: House) -> None:
     names = {path.name for path in run.path.iterdir()}
     assert {"sources", "recipe.lock.toml", "plan.json", "env.json", "events.jsonl", "report.md"} <= names
     assert (run.path / "sources" / "counting.toml").read_text() == RECIPE
-    assert {"git", "packages", "python", "machine", "argv", "user", "host", "time"} <= set(run.environment)
+    assert {"source_trees", "packages", "python", "machine", "argv", "user", "host", "time"} <= set(run.environment)
     assert "torch" in run.environment["packages"]
     events = [json.loads(line)["event"] for line in (run.path / "events.jsonl").read_text().splitlines()]
     assert [e for e in events if e not in ("observer_failed", "note")] == [

@@ -66,7 +66,7 @@ def test_a_run_is_shown_with_its_stages_and_where_it_came_from(made: House) -> N
     known = run["provenance"]
     assert known["argv"][1:2] == ["run"]
     assert {"nanochat", "counting"} <= set(known["plugins"])
-    assert {"commit", "dirty", "user", "host", "machine"} <= set(known)
+    assert {"source_trees", "user", "host", "machine"} <= set(known)
     code, output = made.call("runs", "show")
     assert code == 0, output
     assert "grade: counting.accuracy 100.0%" in output

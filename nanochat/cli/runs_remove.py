@@ -12,13 +12,15 @@ from nanochat.running.find import the_run
 from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove, undisturbed
 from nanochat.running.store import bytes_in
 
+_dry_run = click.option("--dry-run", is_flag=True, help="Only list what would go.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command("rm")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
+@_dry_run
 @_yes
-def rm(runs: tuple[str, ...], yes: bool) -> None:
+def rm(runs: tuple[str, ...], dry_run: bool, yes: bool) -> None:
     """Remove runs, and results that only they need.
 
     A result stays where another run plans it, a lock names it, or a result that stays was made from it.
@@ -32,12 +34,15 @@ def rm(runs: tuple[str, ...], yes: bool) -> None:
         click.echo(f"keep   {path.name}: needed by {', '.join(dict.fromkeys(names))}")
     for run in removal.runs:
         click.echo(f"remove run {run.path.name}")
-    if _agreed(yes):
+    if dry_run:
+        going = [gone.path for gone in removal.results] + [run.path for run in removal.runs]
+        click.echo(f"{size(sum(bytes_in(path) for path in going))} would be freed")
+    elif _agreed(yes):
         click.echo(f"removed; {size(remove(removal))} freed")
 
 
 @click.command("gc")
-@click.option("--dry-run", is_flag=True, help="Only list what would go.")
+@_dry_run
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
 @_yes
 def gc(dry_run: bool, as_json: bool, yes: bool) -> None:

@@ -12,6 +12,7 @@ from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.find import find_run
 from nanochat.running.report import headline
+from nanochat.running.source_tree import described
 from nanochat.running.summary import details
 
 
@@ -64,10 +65,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("started", f"{found['first_started']}, last {found['started']}"),
         ("command", shlex.join(known["argv"] or [])),
         ("by", f"{known['user']} on {known['host']}, in {known['cwd']}"),
-        (
-            "commit",
-            f"{known['commit'] or 'unknown'}{' with uncommitted changes (dirty.patch)' if known['dirty'] else ''}",
-        ),
+        *((f"commit of {' and '.join(tree['holds'])}", described(tree)) for tree in known["source_trees"]),
         ("machine", f"{machine.get('cpu_cores')} CPU cores, {memory}, {machine.get('cuda_devices')} CUDA devices"),
         ("system", f"{known['platform']}, Python {str(known['python']).split(' ')[0]}"),
         ("plugins", ", ".join(f"{name} {version}".strip() for name, version in known["plugins"].items())),

@@ -24,6 +24,7 @@ from nanochat.running.store import (
     checkpoint_steps,
     folder_at,
     is_step,
+    newest_first,
 )
 
 MANIFEST = "MANIFEST.json"
@@ -77,8 +78,7 @@ def the_run(argument: str) -> RunFolder:
 
 def list_runs(folder: Path | None = None) -> list[RunFolder]:
     """Every run in a folder, by default that of this home, newest first."""
-    plans = [path for path in (folder or runs_dir()).glob(f"*/{PLAN}") if path.is_file()]
-    return [RunFolder(path.parent) for path in sorted(plans, key=lambda p: p.stat().st_mtime, reverse=True)]
+    return [RunFolder(plan.parent) for plan in newest_first((folder or runs_dir()).glob(f"*/{PLAN}"))]
 
 
 def tag_of(folder: StageFolder) -> str:

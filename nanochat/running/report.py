@@ -14,6 +14,7 @@ from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.json_file import read_lines, write_text
 from nanochat.running.run_folder import SET_ASIDE, RunFolder
+from nanochat.running.source_tree import described
 from nanochat.running.store import METRICS, StageFolder
 
 SAMPLES = "samples.jsonl"
@@ -166,14 +167,14 @@ def _provenance_section(run: RunFolder) -> str:
     environment = run.environment
     if not environment:
         return ""
-    git, machine, packages = (environment.get(part) or {} for part in ("git", "machine", "packages"))
-    commit = (
-        f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}" if git.get("commit") else "unknown"
-    )
+    machine, packages = (environment.get(part) or {} for part in ("machine", "packages"))
     versions = ", ".join(f"{name} {packages[name]}" for name in _SHOWN_PACKAGES if name in packages)
     cores, memory = machine.get("cpu_cores"), size(machine.get("memory_bytes", 0))
     facts = [
-        f"commit: {commit}",
+        *(
+            f"commit of {' and '.join(tree['holds'])}: {described(tree)}"
+            for tree in environment.get("source_trees", ())
+        ),
         f"packages: {versions}",
         f"python: {str(environment.get('python', '')).split(' ')[0]} on {environment.get('platform')}",
         f"machine: {cores} CPU cores, {memory}, {machine.get('cuda_devices', 0)} CUDA devices",

@@ -1,6 +1,7 @@
 """The folder of one run: what was asked for, what was planned, where it came from, and what happened.
 
-    runs/NAME-ID/   sources/ · recipe.lock.toml · plan.json · env.json · dirty.patch · events.jsonl · report.md
+    runs/NAME-ID/   sources/ · recipe.lock.toml · plan.json · env.json · dirty.patch and
+                    recipe.patch (uncommitted changes) · events.jsonl · report.md
 
 In: a plan. Out: files. One recipe with one set of stage keys has one run folder, so that a second invocation goes on
 in it. The results themselves are in the store.
@@ -25,7 +26,6 @@ PLAN = "plan.json"
 ENVIRONMENT = "env.json"
 EVENTS = "events.jsonl"
 REPORT = "report.md"
-PATCH = "dirty.patch"
 SOURCES = "sources"
 SET_ASIDE = "stage_set_aside"
 """The event of a result that was moved out of the way of a fresh one."""
@@ -54,14 +54,17 @@ class RunFolder:
         if plan.recipe.path.absolute() != (self.path / LOCK).absolute():
             # A run of this very lock leaves it as it is: read back, it no longer says what was derived.
             write_text(self.path / LOCK, lock_text(plan.recipe))
-        environment, patch = provenance.collect(plan.recipe.path, machine, registry)
+        environment, patches = provenance.collect(plan.recipe.path, machine, registry)
         write_json(self.path / ENVIRONMENT, environment)
-        if patch:
-            write_bytes(self.path / PATCH, patch)
-        else:
-            (self.path / PATCH).unlink(missing_ok=True)
+        for name in provenance.PATCHES.values():
+            if name in patches:
+                write_bytes(self.path / name, patches[name])
+            else:
+                (self.path / name).unlink(missing_ok=True)
         write_json(self.path / PLAN, plan.description())
-        self.event("run_started", argv=environment["argv"], commit=environment["git"].get("commit"))
+        self.event(
+            "run_started", argv=environment["argv"], commits=[tree["commit"] for tree in environment["source_trees"]]
+        )
 
     def event(self, event: str, **facts: Any) -> None:
         """Append to events.jsonl."""

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,9 +122,8 @@ class Store:
 
     def __iter__(self) -> Iterator[StageFolder]:
         """Every folder that has a description, newest first."""
-        paths = [p for p in self.root.glob("*-*") if not p.name.startswith(".") and (p / CONFIG).is_file()]
-        for path in sorted(paths, key=lambda p: (p / CONFIG).stat().st_mtime, reverse=True):
-            folder = folder_at(path)
+        for path in newest_first(p for p in self.root.glob(f"*-*/{CONFIG}") if not p.parent.name.startswith(".")):
+            folder = folder_at(path.parent)
             if folder is not None:
                 yield folder
 
@@ -187,6 +186,15 @@ def discard(folder: Path, marker: str) -> int:
     sync_folder(folder.parent)
     shutil.rmtree(gone)
     return freed
+
+
+def newest_first(files: Iterable[Path]) -> list[Path]:
+    """Files by when they were written. What is moved or removed at this moment is left out."""
+    written = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            written[file] = file.stat().st_mtime
+    return sorted(written, key=lambda file: written[file], reverse=True)
 
 
 def folder_at(path: Path) -> StageFolder | None:

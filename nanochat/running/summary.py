@@ -41,7 +41,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
 def details(run: RunFolder) -> dict[str, Any]:
     """Everything about a run: its stages one by one, and its provenance."""
     events = list(read_lines(run.path / EVENTS))
-    environment, git = run.environment, run.environment.get("git") or {}
+    environment = run.environment
     plugins = [plugin for plugin in environment.get("plugins", []) if plugin.get("status") == "ok"]
     return {
         **summary(run),
@@ -49,8 +49,7 @@ def details(run: RunFolder) -> dict[str, Any]:
         "bytes": bytes_in(run.path),
         "stages": [_stage_details(run, stage, events) for stage in run.stages],
         "provenance": {
-            "commit": git.get("commit"),
-            "dirty": bool(git.get("dirty")),
+            "source_trees": environment.get("source_trees", []),
             **{name: environment.get(name) for name in _PROVENANCE},
             "plugins": {plugin["name"]: plugin["version"] for plugin in plugins},
         },
