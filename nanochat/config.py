@@ -48,8 +48,12 @@ class Rules:
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
 def config(cls: type[T]) -> type[T]:
-    """Make a class a config class: frozen, keyword-only attrs."""
-    return attrs.frozen(kw_only=True)(cls)
+    """Make a class a config class: frozen, keyword-only attrs. Its own fields come before those that it inherits."""
+    return attrs.frozen(kw_only=True, field_transformer=_own_first)(cls)
+
+
+def _own_first(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+    return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
 
 
 def option(

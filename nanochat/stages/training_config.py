@@ -1,0 +1,29 @@
+"""What the configurations of all training stages have in common."""
+
+from typing import Any
+
+from nanochat.config import components, config, option
+from nanochat.stages.slots import EvalSlot, GroupSlot
+
+
+@config
+class TrainingConfig:
+    """Groups, evaluations, the cut of the data into processes, and checkpoints."""
+
+    optim: dict[str, Any] = components("optimizer", slot=GroupSlot, doc="the parameter groups")
+    transforms: dict[str, Any] = components(
+        "transform", optional=True, doc="changes of the model before it is compiled"
+    )
+    evals: dict[str, Any] = components(
+        "eval", slot=EvalSlot, optional=True, doc="what is measured during training and at its end"
+    )
+
+    device_batch_size: int = option(32, minimum=1, execution=True, doc="rows that a process computes at once")
+    lanes: int = option(8, minimum=1, doc="fixed lanes of the data order; the process count divides it")
+    grad_clip: float = option(0.0, minimum=0.0, doc="largest norm of the gradient; 0: no clipping")
+    compile: bool = option(False, execution=True, doc="torch.compile the model")
+    log_every: int = option(10, minimum=1, execution=True, doc="steps between lines of metrics.jsonl")
+    tag: str = option(execution=True, derive="training.tag", name=True, doc="what its checkpoints are called")
+    checkpoint_minutes: float = option(10.0, minimum=0.0, execution=True, doc="longest time between checkpoints")
+    checkpoint_every: int | None = option(None, minimum=1, execution=True, doc="steps between checkpoints as well")
+    checkpoints_kept: int = option(2, minimum=1, execution=True, doc="the newest are kept; --resume goes back to one")
