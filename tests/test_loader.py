@@ -64,7 +64,7 @@ def test_a_step_has_the_same_rows_at_every_world_size(make, world_size, rows, ac
 def test_a_state_may_be_saved_where_the_lanes_stand_unevenly(make):
     first = make(rows=6)
     step([first])
-    state = first.state()  # lanes 0 and 1 have made two rows, lanes 2 and 3 one
+    state = first.snapshot().state()  # lanes 0 and 1 have made two rows, lanes 2 and 3 one
     second = [make(rows=3, rank=rank, world_size=4) for rank in range(4)]
     for loader in second:
         loader.load_state(state)
@@ -79,7 +79,7 @@ def test_a_restored_state_goes_on_with_the_same_rows_at_another_world_size(make,
     first = [make(rows=12 // before, rank=rank, world_size=before) for rank in range(before)]
     for _ in range(steps):
         step(first)
-    state = through_a_file(joined([loader.state() for loader in first]))
+    state = through_a_file(joined([loader.snapshot().state() for loader in first]))
     second = [make(rows=12 // after, rank=rank, world_size=after) for rank in range(after)]
     for loader in second:
         loader.load_state(state)
@@ -94,10 +94,10 @@ def test_a_restored_loader_gives_identical_batches_and_saving_changes_nothing(ma
     for _ in range(9):
         undisturbed.next_batch()
         saved.next_batch()
-        saved.state()
+        saved.snapshot().state()
     restored = make()
     restored.next_batch()  # a loader that has moved already is set back too
-    restored.load_state(through_a_file(saved.state()))
+    restored.load_state(through_a_file(saved.snapshot().state()))
 
     for _ in range(20):
         one, other, third = undisturbed.next_batch(), restored.next_batch(), saved.next_batch()
@@ -116,9 +116,9 @@ def test_processes_that_cannot_share_the_lanes_are_refused(make, world_size):
 @ALL
 def test_the_state_of_other_lanes_is_refused(make):
     with pytest.raises(InputError, match=r"E406.*2 lanes.*4"):
-        make().load_state(make(lanes=2).state())
+        make().load_state(make(lanes=2).snapshot().state())
     with pytest.raises(InputError, match=r"E406.*lane 1"):
-        make(rank=1, world_size=2).load_state(make(rank=0, world_size=2).state())
+        make(rank=1, world_size=2).load_state(make(rank=0, world_size=2).snapshot().state())
 
 
 def test_states_of_different_steps_do_not_make_one_state():
@@ -126,7 +126,7 @@ def test_states_of_different_steps_do_not_make_one_state():
     one.next_batch()
 
     with pytest.raises(InputError, match="E406"):
-        joined([one.state(), other.state()])
+        joined([one.snapshot().state(), other.snapshot().state()])
 
 
 @ALL
@@ -141,11 +141,11 @@ def test_the_order_of_the_tables_in_a_recipe_is_no_matter(make):
 
 
 def test_buffers_are_small_arrays_of_ids():
-    state = mixed_pretrain(rank=1, world_size=2).state()
+    state = mixed_pretrain(rank=1, world_size=2).snapshot().state()
     assert set(state.cursors["lanes"]) == {"1", "3"}
 
     loader = pretrain({"web": web()}, buffer=6)
     loader.next_batch()
-    buffers = loader.state().buffers
+    buffers = loader.snapshot().state().buffers
     assert buffers["1.ids"].dtype == np.uint32
     assert 6 <= len(buffers["3.offsets"]) <= 7  # as many documents as the buffer holds, less the last one taken

@@ -152,10 +152,10 @@ def test_restoring_reads_from_the_saved_place_and_not_from_the_start():
         loader.next_batch()
     source = Texts(texts)
     restored = make(source)
-    restored.load_state(loader.state())
+    restored.load_state(loader.snapshot().state())
     restored.next_batch()
 
-    assert min(lane["sources"]["web"]["row"] for lane in loader.state().cursors["lanes"].values()) > 10_000
+    assert min(lane["sources"]["web"]["row"] for lane in loader.snapshot().state().cursors["lanes"].values()) > 10_000
     assert source.read < 2_000
 
 
@@ -165,7 +165,7 @@ def test_a_rank_reads_its_source_once_and_not_once_a_lane():
     for _ in range(100):
         loader.next_batch()
 
-    furthest = max(lane["sources"]["web"]["ordinal"] for lane in loader.state().cursors["lanes"].values())
+    furthest = max(lane["sources"]["web"]["ordinal"] for lane in loader.snapshot().state().cursors["lanes"].values())
     assert source.read <= furthest + 2 * stream.BATCH_DOCUMENTS
 
 
@@ -181,7 +181,7 @@ def test_lanes_that_drift_apart_keep_small_queues_and_the_same_rows(monkeypatch)
     for number, rows in enumerate(expected):
         assert rows_of(loader.next_batch()) == rows
         if number == 200:
-            state = loader.state()
+            state = loader.snapshot().state()
     assert len(set(map(id, loader._streams[0]._readers.values()))) == 2
     restored = make()
     restored.load_state(state)

@@ -54,6 +54,9 @@ class CountingLoader:
     def counts(self) -> Mapping[str, int]:
         return {}
 
+    def close(self) -> None:
+        pass
+
 
 class Recorder:
     """A reporter that remembers."""

@@ -40,6 +40,28 @@ class LoaderState:
     """"LANE.ids" (uint32) and what belongs to them: the documents that a lane has taken and not yet used."""
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class Snapshot:
+    """Where a loader stands, as cheaply as it can be noted: a batch carries one, and few are ever written down."""
+
+    rows: int
+    lane_count: int
+    lanes: Mapping[int, tuple[dict[str, Any], Sequence[Document]]]
+    """Lane number → its cursor, and the documents it holds."""
+    counts: Mapping[str, int]
+    progress: float
+
+    def state(self) -> LoaderState:
+        """Everything that the following batches depend on."""
+        buffers: dict[str, NDArray[Any]] = {}
+        for number, (_, held) in self.lanes.items():
+            buffers.update({f"{number}.{name}": array for name, array in arrays_of(held).items()})
+        cursors = {str(number): cursor for number, (cursor, _) in self.lanes.items()}
+        return LoaderState(
+            cursors={"rows": self.rows, "lane_count": self.lane_count, "lanes": cursors}, buffers=buffers
+        )
+
+
 class Lane(Protocol):
     """One of the V orders of data. It depends on nothing but its own past."""
 
@@ -100,14 +122,23 @@ class Loader:
             [self._lanes[lane].row() for lane in self._turns.take(self._rows)], self._sequence_len, self._pad
         )
 
-    def state(self) -> LoaderState:
-        """Everything that the following batches depend on."""
-        cursors = {str(number): lane.cursor() for number, lane in self._lanes.items()}
-        buffers: dict[str, NDArray[Any]] = {}
-        for number, lane in self._lanes.items():
-            buffers.update({f"{number}.{name}": array for name, array in arrays_of(lane.held()).items()})
-        return LoaderState(
-            cursors={"rows": self._turns.rows, "lane_count": self._turns.lanes, "lanes": cursors}, buffers=buffers
+    @property
+    def progress(self) -> float:
+        """The share of the first pass that went into batches, where a pass is what a run is measured by."""
+        return 0.0
+
+    def counts(self) -> dict[str, int]:
+        """What a run's record tells of its data: passes, and what was passed over."""
+        raise NotImplementedError
+
+    def snapshot(self) -> Snapshot:
+        """Where it stands; later batches do not change it."""
+        return Snapshot(
+            rows=self._turns.rows,
+            lane_count=self._turns.lanes,
+            lanes={number: (lane.cursor(), lane.held()) for number, lane in self._lanes.items()},
+            counts=self.counts(),
+            progress=self.progress,
         )
 
     def load_state(self, state: LoaderState) -> None:
@@ -140,6 +171,7 @@ def joined(states: Iterable[LoaderState]) -> LoaderState:
 
 def batch_of(rows: Sequence[Sequence[Document]], sequence_len: int, pad: int) -> Batch:
     """Rows of pieces as tensors: inputs without each row's last id, targets without its first."""
+    # NumPy to the end: a loader's thread that called torch would get a pool of threads for it.
     ids = np.full((len(rows), sequence_len + 1), pad, dtype=np.int64)  # (B, T+1)
     targets = np.full((len(rows), sequence_len + 1), IGNORED, dtype=np.int64)
     for number, pieces in enumerate(rows):
@@ -150,8 +182,8 @@ def batch_of(rows: Sequence[Sequence[Document]], sequence_len: int, pad: int) ->
             learnt = slice(None) if piece.mask is None else piece.mask
             targets[number, start:stop][learnt] = piece.ids[learnt]
             start = stop
-    inputs = torch.from_numpy(ids)[:, :-1].contiguous()  # (B, T)
-    return Batch(inputs, torch.from_numpy(targets)[:, 1:].contiguous())
+    inputs, targets = np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(targets[:, 1:])  # (B, T)
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
 
 
 def arrays_of(documents: Sequence[Document]) -> dict[str, NDArray[Any]]:

@@ -57,52 +57,54 @@ class FitBuffer:
         self.room = room
         self.of_source: Counter[int] = Counter()
         """How many of the documents came from each source."""
-        self._by_length: dict[int, deque[tuple[int, Document]]] = {}
+        self._held: dict[int, Document] = {}  # by arrival
+        self._by_length: dict[int, deque[int]] = {}  # arrivals
         self._lengths = 0  # bit n is set where a document of n ids is here
-        self._overlong: list[tuple[int, int, Document]] = []  # a heap of (length, arrival, document)
+        self._overlong: list[tuple[int, int]] = []  # a heap of (length, arrival)
         self._arrivals = 0
 
     def __len__(self) -> int:
-        return self.of_source.total()
+        return len(self._held)
 
     def __iter__(self) -> Iterator[Document]:
         """All documents in order of arrival: added to an empty buffer in this order, they make an equal one."""
-        fitting = ((arrival, document) for queue in self._by_length.values() for arrival, document in queue)
-        overlong = ((arrival, document) for _, arrival, document in self._overlong)
-        return (document for _, document in sorted([*fitting, *overlong], key=lambda entry: entry[0]))
+        return iter(self._held.values())
 
     def add(self, document: Document) -> None:
         """Put in a document of at least one id."""
         length = document.length
         assert length > 0, "a document without ids cannot be packed"
         if length > self.room:
-            kept = document.head(self.room) if len(document.ids) > self.room else document
-            heappush(self._overlong, (length, self._arrivals, kept))
+            document = document.head(self.room) if len(document.ids) > self.room else document
+            heappush(self._overlong, (length, self._arrivals))
         else:
-            self._by_length.setdefault(length, deque()).append((self._arrivals, document))
+            self._by_length.setdefault(length, deque()).append(self._arrivals)
             self._lengths |= 1 << length
+        self._held[self._arrivals] = document
         self._arrivals += 1
         self.of_source[document.source] += 1
 
     def take_longest(self, room: int) -> Document | None:
         """Take out the longest document of at most `room` ids; None where all are longer."""
         fitting = self._lengths & ((2 << min(room, self.room)) - 1)
-        return self._take(fitting.bit_length() - 1) if fitting else None
+        return self._take_of(fitting.bit_length() - 1) if fitting else None
 
     def take_shortest(self) -> Document:
         """Take out the shortest document. The buffer must not be empty."""
         if self._lengths:
-            return self._take((self._lengths & -self._lengths).bit_length() - 1)
-        _, _, document = heappop(self._overlong)
-        self.of_source[document.source] -= 1
-        return document
+            return self._take_of((self._lengths & -self._lengths).bit_length() - 1)
+        return self._take(heappop(self._overlong)[1])
 
-    def _take(self, length: int) -> Document:
+    def _take_of(self, length: int) -> Document:
         queue = self._by_length[length]
-        _, document = queue.popleft()
+        arrival = queue.popleft()
         if not queue:
             del self._by_length[length]
             self._lengths ^= 1 << length
+        return self._take(arrival)
+
+    def _take(self, arrival: int) -> Document:
+        document = self._held.pop(arrival)
         self.of_source[document.source] -= 1
         return document
 

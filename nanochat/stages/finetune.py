@@ -3,6 +3,7 @@
 import torch
 
 from nanochat.data.finetune_loader import FinetuneLoader
+from nanochat.data.prefetch import Prefetch
 from nanochat.runtime import Runtime
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.finetune_config import FinetuneConfig
@@ -19,7 +20,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
     for transform in config.transforms.values():
         model = context.build(transform, model, runtime)
     sequence_len = loaded.meta["model"]["config"]["sequence_len"]
-    loader = FinetuneLoader(
+    made = FinetuneLoader(
         {name: (context.build(task), task.slot.epochs, task.slot.max_examples) for name, task in config.data.items()},
         loaded.tokenizer,
         rows=rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size),
@@ -31,6 +32,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         rank=runtime.rank,
         world_size=runtime.world_size,
     )
+    loader = Prefetch(made, pin_for=runtime.device if runtime.device.type == "cuda" else None)
     steps = config.steps
     subject = Subject(
         model=model,
@@ -57,6 +59,6 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
     return stage.execute()
 
 
-def mean_progress(loader: FinetuneLoader, runtime: Runtime) -> float:
+def mean_progress(loader: Prefetch, runtime: Runtime) -> float:
     """The share of the first pass that all ranks together have consumed; every rank gets the same answer."""
     return float(runtime.sum(torch.tensor(loader.progress))) / runtime.world_size

@@ -1,5 +1,6 @@
 """The pretraining stage: a model from scratch, on a mixture of sources."""
 
+from nanochat.data.prefetch import Prefetch
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.pretrain_config import PretrainConfig
@@ -18,7 +19,7 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
         model = context.build(transform, model, runtime)
     sequence_len = config.model.config.sequence_len
     sources = {name: context.build(source) for name, source in config.data.items()}
-    loader = PretrainLoader(
+    made = PretrainLoader(
         {name: (source, config.data[name].slot.weight) for name, source in sources.items()},
         tokenizer,
         rows=rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size),
@@ -29,6 +30,7 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
         rank=runtime.rank,
         world_size=runtime.world_size,
     )
+    loader = Prefetch(made, pin_for=runtime.device if runtime.device.type == "cuda" else None)
     subject = Subject(
         model=model,
         tokenizer=tokenizer,

@@ -36,6 +36,7 @@ class ResumableLoader(Protocol):
     def state(self) -> LoaderState: ...
     def load_state(self, state: LoaderState) -> None: ...
     def counts(self) -> Mapping[str, int]: ...
+    def close(self) -> None: ...
 
 
 @attrs.define(kw_only=True)
@@ -84,7 +85,10 @@ class TrainingStage:
             should_stop=context.should_stop,
         )
         self.resume()
-        train(self.run)
+        try:
+            train(self.run)
+        finally:
+            self.loader.close()
         figures = evaluation.run_evals(config.evals, self.subject, context)
         context.reporter.metrics(self.run.step, evaluation.values(figures))
         return Record(

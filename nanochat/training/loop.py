@@ -74,11 +74,14 @@ def train(run: TrainingRun) -> None:
     """Train until the run is finished; raise Stopped, with everything saved, when asked to stop."""
     run.model.train()
     smoothed, saved_at, logged_at, logged_tokens = math.nan, time.monotonic(), time.monotonic(), run.tokens
+    waited = 0.0  # seconds for data since the last line of the log
     run.done = run.fraction(run.step)
     while not run.finished:
         lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
 
+        asked_at = time.monotonic()
         batch = run.loader.next_batch()
+        waited += time.monotonic() - asked_at
         loss = accumulate_gradients(run, batch)
         if not math.isfinite(loss):
             raise stage_failure(
@@ -97,10 +100,15 @@ def train(run: TrainingRun) -> None:
         smoothed = loss if math.isnan(smoothed) else SMOOTHING * smoothed + (1 - SMOOTHING) * loss
         if run.step % run.log_every == 0 or run.finished:
             now = time.monotonic()
-            rate = (run.tokens - logged_tokens) / (now - logged_at)
-            logged_at, logged_tokens = now, run.tokens
-            figures = {"loss": loss, "lr_multiplier": lr, "tokens": float(run.tokens), "tokens_per_second": rate}
+            figures = {
+                "loss": loss,
+                "lr_multiplier": lr,
+                "tokens": float(run.tokens),
+                "tokens_per_second": (run.tokens - logged_tokens) / (now - logged_at),
+                "data_wait": waited / (now - logged_at),  # the share of the time in which the loop waited for a batch
+            }
             run.metrics(run.step, figures if norm is None else figures | {"gradient_norm": norm})
+            logged_at, logged_tokens, waited = now, run.tokens, 0.0
         run.progress(run.step, expected_steps(run), {"loss": smoothed, "tokens": float(run.tokens)})
 
         try:
@@ -111,7 +119,7 @@ def train(run: TrainingRun) -> None:
         if evaluated:
             run.metrics(run.step, evaluated)
             run.model.train()
-            logged_at, logged_tokens = time.monotonic(), run.tokens
+            logged_at, logged_tokens, waited = time.monotonic(), run.tokens, 0.0
         stop = run.should_stop()
         overdue = run.runtime.any(time.monotonic() - saved_at >= run.checkpoint_seconds)
         due = run.checkpoint_every is not None and run.step % run.checkpoint_every == 0
@@ -133,7 +141,10 @@ def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
     scale = 1.0 / n_targets.clamp(min=1)
     total = torch.zeros((), device=device)
     for inputs, targets in micro_batches(batch, run.device_batch_size):
-        loss: Tensor = run.model(inputs.to(device), targets.to(device), reduction="sum") * scale
+        loss: Tensor = (
+            run.model(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), reduction="sum")
+            * scale
+        )
         loss.backward()
         total += loss.detach()
     if world_size > 1:
