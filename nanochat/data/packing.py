@@ -14,7 +14,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-Ids = NDArray[np.uint32]
+Ids = NDArray[np.uint16] | NDArray[np.uint32]
 Mask = NDArray[np.bool_]
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import attrs
 
+from nanochat.data.encoding import Encoder
 from nanochat.data.loader import Lane, Loader, Turns
 from nanochat.data.mixture import Mixture, weighted
 from nanochat.data.packing import Document, FitBuffer, best_fit_row, stream_row
 from nanochat.data.source import Source
-from nanochat.data.stream import DocumentStream, Encoder, Position
+from nanochat.data.stream import DocumentStream, Position
 
 
 class PretrainLoader(Loader):

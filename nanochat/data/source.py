@@ -19,7 +19,8 @@ class Shard:
     name: str
     size_bytes: int
     digest: str
-    """sha256 of its content, or of what determines it."""
+    """sha256 of all that its documents follow from: content, and the options that decide how it is read. Tokens that
+    are kept on disk are found by it."""
 
 
 def split_digest(source: "Source", split: Split) -> str:

@@ -1,9 +1,10 @@
 """A source as endless streams of tokenised documents, one a lane, each with an exact place to go on from.
 
-In: a source and a tokenizer. Out: for each lane of this rank its next document, and its position: a few integers.
-The usable documents of the train split are numbered on and on through all epochs, and document i belongs to lane
-i mod V. The count does not begin again with an epoch, so every lane gets documents however small the corpus is; over an
-epoch each document still goes to exactly one lane. Not here: packing, mixing, validation documents.
+In: a source, a tokenizer, and the cache of what it made before. Out: for each lane of this rank its next document, and
+its position: a few integers. The usable documents of the train split are numbered on and on through all epochs, and
+document i belongs to lane i mod V. The count does not begin again with an epoch, so every lane gets documents however
+small the corpus is; over an epoch each document still goes to exactly one lane. Not here: packing, mixing, validation
+documents.
 
 The lanes of a rank share one reader: it reads and tokenises a little ahead and queues each lane's documents. A lane
 that falls far behind the others (its documents are longer, say) gets a reader of its own, so that no queue grows
@@ -13,28 +14,17 @@ without end. Nothing that was read ahead is part of a position: after a seek it 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import attrs
-import numpy as np
 
+from nanochat.data.encoding import BATCH_CHARS, BATCH_DOCUMENTS, Encoder, encode_documents, unusable
 from nanochat.data.packing import Ids
-from nanochat.data.source import Source
+from nanochat.data.source import Shard, Source
+from nanochat.data.token_cache import TokenCache
 from nanochat.errors import NanochatError, wrong_input
 
-BATCH_DOCUMENTS = 64  # documents tokenised in one call, so that the encoder can share them out to threads
-BATCH_CHARS = 1_000_000  # or fewer, where they are long
 QUEUE_IDS = 4_000_000  # 16 MB: beyond, a lane that is behind the others reads by itself
 NEAR_DOCUMENTS = 4_096  # lanes within so many documents of one another share a reader after a seek
-
-
-class Encoder(Protocol):
-    """What is used of the tokenizer."""
-
-    @property
-    def bos_id(self) -> int: ...
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
 
 
 @attrs.frozen
@@ -57,17 +47,6 @@ class Reading:
     after: Position
 
 
-def unusable(text: str) -> str | None:
-    """Why a text cannot be trained on; None where it can."""
-    if not text:
-        return "empty"
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, as JSON can spell it
-        return "not UTF-8"
-    return None
-
-
 class DocumentStream:
     """The train split of one source, as this rank's lanes see it."""
 
@@ -79,7 +58,8 @@ class DocumentStream:
         self._shards = list(source.shards("train"))
         if not self._shards:
             raise self._empty()
-        self._encoder = encoder
+        self.encoder = encoder
+        self._cache = TokenCache(encoder)
         self._lanes = lanes
         self._positions = dict.fromkeys(own, Position())
         self._readers: dict[int, _Reader] = {}
@@ -109,8 +89,8 @@ class DocumentStream:
         self._positions[lane] = reading.after
         return reading
 
-    def read(self, position: Position, starts: Mapping[int, int]) -> Iterator[tuple[str, int, Position]]:
-        """The usable documents from a position on, without end: text, lane, and the position behind it.
+    def read(self, position: Position, starts: Mapping[int, int]) -> Iterator[tuple[str | Ids, int, Position]]:
+        """The usable documents from a position on, without end: text or ids, lane, and the position behind it.
 
         `starts` are the ordinals from which on documents passed over are counted, for the lanes that count them.
         """
@@ -119,29 +99,30 @@ class DocumentStream:
         while barren < 2:  # twice: the first time may have begun in the middle
             before = ordinal
             for shard in range(first_shard, len(self._shards)):
-                for text in self._source.documents(self._shards[shard], row):
+                for content, fault in self._contents(self._shards[shard], row):
                     row += 1
                     lane = ordinal % self._lanes
-                    if reason := unusable(text):
+                    if fault is not None:
                         if ordinal >= starts.get(lane, ordinal + 1):
-                            self.skipped[reason] += 1
+                            self.skipped[fault] += 1
                         continue
                     ordinal += 1
-                    yield text, lane, Position(epoch, shard, row, ordinal)
+                    yield content, lane, Position(epoch, shard, row, ordinal)
                 row = 0
             barren = 0 if ordinal > before else barren + 1
             epoch, first_shard, row = epoch + 1, 0, 0
         raise self._empty()
 
-    def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of texts, BOS first."""
-        return [self._with_bos(ids) for ids in self._encoder.encode_batch(texts)]
-
-    def _with_bos(self, ids: Sequence[int]) -> Ids:
-        document = np.empty(len(ids) + 1, dtype=np.uint32)
-        document[0] = self._encoder.bos_id
-        document[1:] = ids
-        return document
+    def _contents(self, shard: Shard, row: int) -> Iterator[tuple[str | Ids, str | None]]:
+        """A shard's documents from number `row` on, tokenised where the cache has them, and what is wrong with each."""
+        cached = self._cache.find(shard)
+        if cached is None:
+            yield from ((text, unusable(text)) for text in self._source.documents(shard, row))
+            return
+        if row == 0:
+            self.skipped.update(cached.skipped)  # the source is not asked, and so does not count
+        for ids in cached.documents(row):
+            yield (ids, ids) if isinstance(ids, str) else (ids, None)
 
     def _share_readers(self) -> None:
         """One reader for lanes that are near one another: all, unless they were saved far apart."""
@@ -188,16 +169,18 @@ class _Reader:
 
     def _read_batch(self) -> None:
         """Read on, tokenise what this reader's lanes want, and queue it."""
-        texts: list[str] = []
+        contents: list[str | Ids] = []
         places: list[tuple[int, Position]] = []
-        chars = 0
-        while len(texts) < BATCH_DOCUMENTS and chars < BATCH_CHARS:
-            text, lane, after = next(self._documents)
+        size = 0
+        while len(contents) < BATCH_DOCUMENTS and size < BATCH_CHARS:
+            content, lane, after = next(self._documents)
             if after.ordinal > self._starts.get(lane, after.ordinal) and lane not in self._left_behind:
-                texts.append(text)
+                contents.append(content)
                 places.append((lane, after))
-                chars += len(text)
-        for (lane, after), ids in zip(places, self._stream.encode(texts), strict=True):
+                size += len(content)
+        encoded = iter(encode_documents(self._stream.encoder, [text for text in contents if isinstance(text, str)]))
+        for (lane, after), content in zip(places, contents, strict=True):
+            ids = next(encoded) if isinstance(content, str) else content
             if lane in self._left_behind:
                 continue
             if self._queues[lane] and self._queued_ids[lane] + len(ids) > QUEUE_IDS:

@@ -7,9 +7,9 @@ that is used up no longer counts. No randomness. Not here: batches for a model (
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from nanochat.data.encoding import unusable
 from nanochat.data.mixture import Mixture, weighted
 from nanochat.data.source import Source, Split
-from nanochat.data.stream import unusable
 
 
 class Corpus:
