@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import torch
 
-from nanochat.data.finetune_loader import FinetuneLoader
+from nanochat.data.finetune_loader import FinetuneLoader, TaskShare
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.data.source import Shard
 from nanochat.data.task import Task
@@ -90,7 +90,7 @@ def pretrain(sources, *, rows=4, sequence_len=32, packing="best_fit", buffer=6, 
 
 
 def finetune(tasks, *, rows=4, sequence_len=48, loss_on="assistant", buffer=5, lanes=4, seed=7, rank=0, world_size=1):
-    tasks = {name: entry if isinstance(entry, tuple) else (entry, 1, None) for name, entry in tasks.items()}
+    tasks = {name: entry if isinstance(entry, TaskShare) else TaskShare(task=entry) for name, entry in tasks.items()}
     return FinetuneLoader(
         tasks,
         ByteTokenizer(),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import SPECIALS, ByteTokenizer, Chats, chats, finetune
 
+from nanochat.data.finetune_loader import TaskShare
 from nanochat.errors import InputError
 from nanochat.text.special import BOS
 
@@ -28,18 +29,26 @@ def test_loss_on_all_learns_every_token_but_the_padding():
     assert batch.targets[0, 9:].tolist() == [-1] * 5
 
 
+def questions_of(row):
+    """What the user says in a row's conversations."""
+    start, end = SPECIALS["<|user_start|>"], SPECIALS["<|user_end|>"]
+    starts = [n for n, i in enumerate(row) if i == start]
+    return [ByteTokenizer().decode(row[n + 1 : row.index(end, n)]) for n in starts]
+
+
 def answers(loader, batches):
     """The questions seen in order of rows."""
-    text = ByteTokenizer().decode
-    start, end = SPECIALS["<|user_start|>"], SPECIALS["<|user_end|>"]
     for _ in range(batches):
         for row in loader.next_batch().inputs.tolist():
-            starts = [n for n, i in enumerate(row) if i == start]
-            yield from (text(row[n + 1 : row.index(end, n)]) for n in starts)
+            yield from questions_of(row)
 
 
 def test_a_pass_holds_each_example_as_often_as_its_epochs_and_the_next_pass_differs():
-    make = lambda: finetune({"a": (chats(8, "a"), 2, None), "b": (chats(9, "b"), 1, 3)}, lanes=1, rows=1)  # noqa: E731
+    tasks = {
+        "a": TaskShare(task=chats(8, "a"), epochs=2),
+        "b": TaskShare(task=chats(9, "b"), max_examples=3),
+    }
+    make = lambda: finetune(tasks, lanes=1, rows=1)  # noqa: E731
     seen = list(answers(make(), 60))
 
     first, second = seen[:19], seen[19:38]
@@ -48,6 +57,46 @@ def test_a_pass_holds_each_example_as_often_as_its_epochs_and_the_next_pass_diff
     assert first != second
     assert list(answers(make(), 60)) == seen
     assert list(answers(finetune({"a": chats(8)}, seed=1), 5)) != list(answers(finetune({"a": chats(8)}, seed=2), 5))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(1, 2), st.integers(0, 2)), min_size=1, max_size=4),
+    st.integers(1, 3),
+    st.integers(1, 7),
+)
+def test_a_lane_uses_up_a_phase_before_the_next_begins_in_every_pass(shares, lanes, buffer):
+    tasks = {
+        f"{'abcd'[n]}": TaskShare(task=chats(size, "abcd"[n]), epochs=epochs, phase=phase)
+        for n, (size, epochs, phase) in enumerate(shares)
+    }
+    phases = [tasks[name].phase for name in sorted(tasks, key=lambda name: tasks[name].phase)]
+    sizes = Counter()
+    for share in tasks.values():
+        sizes[share.phase] += share.size * share.epochs
+    one_pass = [phase for phase in sorted(set(phases)) for _ in range(sizes[phase])]
+    loader = finetune(tasks, lanes=lanes, rows=lanes, buffer=buffer)
+    seen = {lane: [] for lane in range(lanes)}
+    for _ in range(40):
+        batch = loader.next_batch()
+        for lane in range(lanes):
+            seen[lane] += [tasks[question[0]].phase for question in questions_of(batch.inputs[lane].tolist())]
+    for lane, found in seen.items():
+        expected = [one_pass[place % len(one_pass)] for place in range(lane, lane + lanes * len(found), lanes)]
+        assert found == expected
+
+
+def test_tasks_in_phases_of_their_own_are_a_curriculum_in_their_order():
+    tasks = {
+        "z": TaskShare(task=chats(6, "z"), phase=0),
+        "a": TaskShare(task=chats(6, "a"), phase=1),
+        "m": TaskShare(task=chats(6, "m"), phase=1),
+    }
+    seen = list(answers(finetune(tasks, lanes=1, rows=1), 30))
+    first, second = [question[0] for question in seen[:6]], [question[0] for question in seen[6:18]]
+    assert set(first) == {"z"}
+    assert Counter(second) == {"a": 6, "m": 6}
+    assert second not in ([*"a" * 6, *"m" * 6], [*"m" * 6, *"a" * 6])  # shuffled together
 
 
 def test_progress_is_the_share_of_the_first_pass_that_went_into_batches():

@@ -9,6 +9,7 @@ import torch
 from safetensors.numpy import load, save
 from small_data import Texts, chats, finetune, pretrain, words
 
+from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import LoaderState, joined
 from nanochat.errors import InputError
 
@@ -26,7 +27,9 @@ def stream_pretrain(**more):
 
 
 def mixed_finetune(**more):
-    return finetune({"a": (chats(30, "a"), 1, None), "b": (chats(9, "b"), 3, 5)}, **more)
+    return finetune(
+        {"a": chats(30, "a"), "b": TaskShare(task=chats(9, "b"), epochs=3, max_examples=5, phase=1)}, **more
+    )
 
 
 ALL = pytest.mark.parametrize("make", [mixed_pretrain, stream_pretrain, mixed_finetune])

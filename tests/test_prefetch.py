@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_data import Texts, chats, finetune, pretrain, words
 
+from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import Batch, Loader
 from nanochat.data.prefetch import Prefetch
 
@@ -16,7 +17,7 @@ def mixed_pretrain() -> Loader:
 
 
 def mixed_finetune() -> Loader:
-    return finetune({"a": (chats(30, "a"), 1, None), "b": (chats(9, "b"), 3, 5)})
+    return finetune({"a": chats(30, "a"), "b": TaskShare(task=chats(9, "b"), epochs=3, max_examples=5, phase=1)})
 
 
 ALL = pytest.mark.parametrize("make", [mixed_pretrain, mixed_finetune])

@@ -1,9 +1,9 @@
 """Batches for finetuning: a mixture of tasks' conversations, shuffled together, packed with padding.
 
 In: tasks with epochs, a tokenizer, the shape of a batch. Out: (B, T) batches and an exact state. One pass holds each
-task's examples as often as its epochs say, in an order of its own; passes follow one another without end, their
-examples numbered on and on, and example i belongs to lane i mod V. In each lane, a pass is used up before the next
-begins.
+task's examples as often as its epochs say: phase by phase, and those of one phase shuffled together, in an order that
+each pass has of its own. Passes follow one another without end, their examples numbered on and on, and example i
+belongs to lane i mod V. In each lane, a phase is used up before the next begins.
 Not here: scoring, rendering (text/conversation), devices.
 """
 
@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import attrs
@@ -27,12 +27,30 @@ from nanochat.text.special import ASSISTANT_END, USER_END
 from nanochat.text.tokenizer import Tokenizer
 
 
+@attrs.frozen(kw_only=True, eq=False)
+class TaskShare:
+    """What of a task is in one pass of a mixture."""
+
+    task: Task
+    epochs: int = 1
+    """How often each example occurs."""
+    max_examples: int | None = None
+    """Only so many, the first ones."""
+    phase: int = 0
+    """Tasks of a lower phase come before those of a higher one."""
+
+    @property
+    def size(self) -> int:
+        """Examples, each counted once."""
+        return len(self.task) if self.max_examples is None else min(len(self.task), self.max_examples)
+
+
 class FinetuneLoader(Loader):
     """The rows of one rank."""
 
     def __init__(
         self,
-        tasks: Mapping[str, tuple[Task, int, int | None]],
+        tasks: Mapping[str, TaskShare],
         tokenizer: Tokenizer,
         *,
         rows: int,
@@ -44,7 +62,7 @@ class FinetuneLoader(Loader):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """`tasks`: name → (task, epochs, max_examples); `rows`: this rank's B.
+        """`rows`: this rank's B.
 
         `buffer`: conversations a lane chooses from.
         `loss_on`: "assistant" learns what the assistant writes, "all" every token.
@@ -76,13 +94,15 @@ class FinetuneLoader(Loader):
 class _Pass:
     """The examples of one pass after another: which example of which task comes at a place of the endless order."""
 
-    def __init__(self, tasks: Mapping[str, tuple[Task, int, int | None]], seed: int) -> None:
+    def __init__(self, tasks: Mapping[str, TaskShare], seed: int) -> None:
         # By name: the order in which a recipe lists its tasks is no part of a stage's identity.
-        self._names = sorted(tasks)
-        self._tasks = {name: task for name, (task, _, _) in tasks.items()}
-        self._sizes = [_size(tasks[name][0], tasks[name][2]) for name in self._names]
-        epochs = [tasks[name][1] for name in self._names]
-        self._stops = list(accumulate(size * times for size, times in zip(self._sizes, epochs, strict=True)))
+        self._names = sorted(tasks, key=lambda name: (tasks[name].phase, name))
+        shares = [tasks[name] for name in self._names]
+        self._tasks = {name: share.task for name, share in tasks.items()}
+        self._sizes = [share.size for share in shares]
+        self._stops = list(accumulate(share.size * share.epochs for share in shares))
+        last_of_phase = {share.phase: stop for share, stop in zip(shares, self._stops, strict=True)}
+        self._phase_stops = sorted(set(last_of_phase.values()) - {0})
         self._seed = seed
         self.distinct = sum(self._sizes)
         """Examples, each counted once."""
@@ -101,6 +121,11 @@ class _Pass:
         start = self._stops[task - 1] if task else 0
         return self._names[task], (copy - start) % self._sizes[task]
 
+    def segment(self, ordinal: int) -> int:
+        """The number of the phase that example `ordinal` is in, counted through all passes."""
+        number, index = divmod(ordinal, len(self))
+        return number * len(self._phase_stops) + bisect_right(self._phase_stops, index)
+
     def task(self, name: str) -> Task:
         return self._tasks[name]
 
@@ -115,11 +140,8 @@ class _Pass:
     def _shuffled(self, number: int) -> NDArray[np.int64]:
         # RandomState, not default_rng: NumPy promises that its numbers never change (NEP 19), so an order is for good.
         generator = np.random.RandomState([self._seed & 0xFFFFFFFF, self._seed >> 32 & 0xFFFFFFFF, number])
-        return generator.permutation(len(self))
-
-
-def _size(task: Task, max_examples: int | None) -> int:
-    return len(task) if max_examples is None else min(len(task), max_examples)
+        starts = [0, *self._phase_stops]
+        return np.concatenate([start + generator.permutation(stop - start) for start, stop in pairwise(starts)])
 
 
 class _Conversations:
@@ -132,9 +154,13 @@ class _Conversations:
         self._useless: set[tuple[str, int]] = set()
         self.counts: Counter[str] = Counter()
 
-    def pass_of(self, ordinal: int) -> int:
-        """The number of the pass that an example is in."""
+    def passes(self, ordinal: int) -> int:
+        """Whole passes before an example."""
         return ordinal // len(self._pass)
+
+    def segment(self, ordinal: int) -> int:
+        """The number of the phase that an example is in, counted through all passes."""
+        return self._pass.segment(ordinal)
 
     def document(self, ordinal: int) -> Document | None:
         """The conversation at a place of the endless order; None where a row's length of it has nothing to learn."""
@@ -176,7 +202,7 @@ class _ConversationLane:
         self._lane, self._lanes, self._conversations = lane, lanes, conversations
         self._room, self._size = room, size
         self._next = lane  # the place of the next example in the endless order
-        self._newest_pass = 0  # the pass of the documents in the buffer
+        self._segment = 0  # of the documents in the buffer: phase after phase of pass after pass
         self._buffer = FitBuffer(room)
 
     def row(self) -> list[Document]:
@@ -188,27 +214,27 @@ class _ConversationLane:
 
     def passes(self) -> int:
         """Whole passes that lie behind it."""
-        return self._conversations.pass_of(self._next)
+        return self._conversations.passes(self._next)
 
     def _refill(self) -> None:
         while len(self._buffer) < self._size:
-            number = self._conversations.pass_of(self._next)
-            if len(self._buffer) and number != self._newest_pass:
+            segment = self._conversations.segment(self._next)
+            if len(self._buffer) and segment != self._segment:
                 return
             document = self._conversations.document(self._next)
             self._next += self._lanes
             if document is not None:
-                self._newest_pass = number
+                self._segment = segment
                 self._buffer.add(document)
 
     def cursor(self) -> dict[str, Any]:
-        return {"next": self._next, "pass": self._newest_pass}
+        return {"next": self._next, "segment": self._segment}
 
     def held(self) -> list[Document]:
         return list(self._buffer)
 
     def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
-        self._next, self._newest_pass = cursor["next"], cursor["pass"]
+        self._next, self._segment = cursor["next"], cursor["segment"]
         self._buffer = FitBuffer(self._room)
         for document in held:
             self._buffer.add(document)

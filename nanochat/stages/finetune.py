@@ -1,8 +1,9 @@
 """The finetuning stage: a checkpoint goes on learning, from conversations. Serves midtraining and SFT alike."""
 
+import attrs
 import torch
 
-from nanochat.data.finetune_loader import FinetuneLoader
+from nanochat.data.finetune_loader import FinetuneLoader, TaskShare
 from nanochat.data.prefetch import Prefetch
 from nanochat.runtime import Runtime
 from nanochat.stages.context import Record, StageContext
@@ -21,7 +22,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         model = context.build(transform, model, runtime)
     sequence_len = loaded.meta["model"]["config"]["sequence_len"]
     made = FinetuneLoader(
-        {name: (context.build(task), task.slot.epochs, task.slot.max_examples) for name, task in config.data.items()},
+        {name: TaskShare(task=context.build(task), **attrs.asdict(task.slot)) for name, task in config.data.items()},
         loaded.tokenizer,
         rows=rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size),
         sequence_len=sequence_len,

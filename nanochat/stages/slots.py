@@ -18,6 +18,9 @@ class TaskSlot:
 
     epochs: int = option(1, minimum=1, doc="how often each example occurs in one pass of the mixture")
     max_examples: int | None = option(None, minimum=1, doc="use only this many of the task's examples")
+    phase: int = option(
+        0, minimum=0, doc="a curriculum: tasks of a lower phase come first; those of one phase are shuffled together"
+    )
 
 
 @config
