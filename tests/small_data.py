@@ -74,7 +74,7 @@ def words(count, *, first=0):
     return [f"d{n}:" + "x" * (n * 7 % 37) for n in range(first, first + count)]
 
 
-def pretrain(sources, *, rows=4, sequence_len=32, packing="best_fit", buffer=6, lanes=4, rank=0, world_size=1):
+def pretrain(sources, *, rows=4, sequence_len=32, packing="best_fit", buffer=6, lanes=4, **more):
     sources = {name: entry if isinstance(entry, tuple) else (entry, 1.0) for name, entry in sources.items()}
     return PretrainLoader(
         sources,
@@ -84,12 +84,11 @@ def pretrain(sources, *, rows=4, sequence_len=32, packing="best_fit", buffer=6, 
         packing=packing,
         buffer=buffer,
         lanes=lanes,
-        rank=rank,
-        world_size=world_size,
+        **more,
     )
 
 
-def finetune(tasks, *, rows=4, sequence_len=48, loss_on="assistant", buffer=5, lanes=4, seed=7, rank=0, world_size=1):
+def finetune(tasks, *, rows=4, sequence_len=48, loss_on="assistant", buffer=5, lanes=4, seed=7, **more):
     tasks = {name: entry if isinstance(entry, TaskShare) else TaskShare(task=entry) for name, entry in tasks.items()}
     return FinetuneLoader(
         tasks,
@@ -100,8 +99,7 @@ def finetune(tasks, *, rows=4, sequence_len=48, loss_on="assistant", buffer=5, l
         buffer=buffer,
         lanes=lanes,
         seed=seed,
-        rank=rank,
-        world_size=world_size,
+        **more,
     )
 
 

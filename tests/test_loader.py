@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load, save
-from small_data import Texts, chats, finetune, pretrain, words
+from small_data import ByteTokenizer, Texts, chats, finetune, pretrain, words
 
 from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import LoaderState, joined
@@ -141,6 +141,33 @@ def test_the_order_of_the_tables_in_a_recipe_is_no_matter(make):
         one, other = (pretrain({name: Texts(words(9, first=ord(name))) for name in names}) for names in ("ab", "ba"))
 
     assert step([one]) == step([other])
+
+
+@ALL
+def test_a_batch_numbers_the_documents_of_its_rows_where_it_is_asked_to(make):
+    plain, told = make(), make(document_mask=True)
+    for _ in range(12):
+        batch, expected = told.next_batch(), plain.next_batch()
+        assert expected.documents is None
+        assert torch.equal(batch.inputs, expected.inputs)
+        assert batch.documents.shape == batch.inputs.shape
+        assert batch.documents.dtype == torch.int32
+        for row, numbers in zip(batch.inputs, batch.documents, strict=True):
+            begins = row == ByteTokenizer.bos_id
+            begins[0] = True  # a stream's row may begin within a document
+            count = int(numbers.max()) + 1
+            # Each document begins with BOS; behind the last one only padding, which is BOS too, is one more.
+            assert torch.equal(numbers[1:] > numbers[:-1], begins[1:] & (numbers[1:] != numbers[:-1]))
+            assert torch.equal(numbers, begins.cumsum(0).int().clamp(max=count) - 1)
+
+
+@ALL
+def test_a_batch_is_split_into_rows_with_all_that_belongs_to_them(make):
+    batch = make(rows=5, document_mask=True).next_batch()
+    parts = batch.split(2)
+    assert [len(part.inputs) for part in parts] == [2, 2, 1]
+    for name in ("inputs", "targets", "documents"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
 
 
 def test_buffers_are_small_arrays_of_ids():

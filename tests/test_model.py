@@ -1,6 +1,7 @@
 """The model against a float64 reference written from the equations, and its layout against the module."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -142,6 +143,18 @@ def test_a_window_of_w_means_w_previous_keys_and_the_token_itself() -> None:
         [0, 0, 1, 1, 1, 0],
         [0, 0, 0, 1, 1, 1],
     ]
+
+
+@pytest.mark.parametrize("cuts", [[0, 150], [0, 1, 20, 149, 150], [0, 135, 150]])
+def test_told_of_documents_a_row_gives_the_logits_of_each_document_alone(cuts: list[int]) -> None:
+    model = randomised(tiny())
+    ids = torch.randint(0, 300, (150,), generator=torch.Generator().manual_seed(1))
+    numbers = torch.cat([torch.full((stop - start,), n) for n, (start, stop) in enumerate(pairwise(cuts))])
+    alone = torch.cat([reference_logits(model, ids[start:stop].tolist()) for start, stop in pairwise(cuts)])
+    logits = model.logits(model.hidden(ids[None], documents=numbers[None]))[0]
+    torch.testing.assert_close(logits.double(), alone, atol=2e-4, rtol=1e-4)
+    loss = model(ids[None], ids[None], documents=numbers[None])
+    torch.testing.assert_close(loss.double(), torch.nn.functional.cross_entropy(alone, ids), atol=1e-5, rtol=1e-5)
 
 
 def test_a_fresh_current_model_predicts_the_uniform_distribution() -> None:

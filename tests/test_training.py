@@ -162,6 +162,35 @@ def test_float16_is_refused_for_training(tmp_path: Path, tokenizer: Tokenizer) -
         made.execute()
 
 
+def test_with_a_document_mask_the_first_loss_is_that_of_the_documents_one_by_one(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    """The loader's rows are cut after 7 ids: the same halves, as rows of their own, have the same loss."""
+    recorder = Recorder()
+    made = stage(tmp_path, tokenizer, recorder, document_mask=True)
+    batch = made.loader.next_batch()
+    numbers = (torch.arange(16) >= 7).int().expand(8, 16)
+    made.loader.next_batch = lambda: attrs.evolve(batch, documents=numbers)  # type: ignore[method-assign]
+    with torch.no_grad():
+        for parameter in made.model.parameters():  # a fresh model's attention has no effect yet
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        halves = [made.model(batch.inputs[:, p], batch.targets[:, p], "sum") for p in (slice(7), slice(7, None))]
+        expected = sum(halves) / (batch.targets >= 0).sum()
+        masked_out = made.model(batch.inputs, batch.targets)
+    made.execute()
+    assert float.fromhex(recorder.losses[1]) == pytest.approx(float(expected), abs=1e-6)
+    assert float(masked_out) != pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_model_that_does_not_know_of_documents_is_refused_a_document_mask(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    made = stage(tmp_path, tokenizer, Recorder(), document_mask=True)
+    made.model = torch.nn.Linear(2, 2)
+    with pytest.raises(StageError, match="has document_mask, and its model does not know of documents"):
+        made.execute()
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: Path, tokenizer: Tokenizer) -> None:
     undisturbed, disturbed = Recorder(), Recorder()
     stage(tmp_path / "whole", tokenizer, undisturbed).execute()

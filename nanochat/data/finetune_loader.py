@@ -59,6 +59,7 @@ class FinetuneLoader(Loader):
         buffer: int,
         lanes: int,
         seed: int,
+        document_mask: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -75,7 +76,9 @@ class FinetuneLoader(Loader):
         self._conversations = _Conversations(self._pass, tokenizer, room, learn_all=loss_on == "all")
         self._own = [_ConversationLane(number, lanes, self._conversations, room, buffer) for number in turns.own]
         made: dict[int, Lane] = dict(zip(turns.own, self._own, strict=True))
-        super().__init__(turns, made, rows=rows, sequence_len=sequence_len, pad=tokenizer.bos_id)
+        super().__init__(
+            turns, made, rows=rows, sequence_len=sequence_len, pad=tokenizer.bos_id, document_mask=document_mask
+        )
 
     @property
     def progress(self) -> float:

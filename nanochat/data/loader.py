@@ -28,6 +28,19 @@ class Batch:
 
     inputs: torch.Tensor  # (B, T) int64
     targets: torch.Tensor  # (B, T) int64, IGNORED where there is no loss
+    documents: torch.Tensor | None = None
+    """(B, T) int32: the number of each token's document in its row, for a model that attends within documents."""
+
+    def pinned(self) -> "Batch":
+        """The same in pinned memory, from which a GPU copies while the process goes on."""
+        documents = None if self.documents is None else self.documents.pin_memory()
+        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), documents)
+
+    def split(self, rows: int) -> "list[Batch]":
+        """Its rows in pieces of at most `rows`."""
+        parts = [self.inputs.split(rows), self.targets.split(rows)]
+        documents = [None] * len(parts[0]) if self.documents is None else self.documents.split(rows)
+        return [Batch(*part) for part in zip(*parts, documents, strict=True)]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -109,18 +122,31 @@ class Turns:
 class Loader:
     """Batches from the lanes of one rank. Its two kinds differ in their lanes."""
 
-    def __init__(self, turns: Turns, lanes: Mapping[int, Lane], *, rows: int, sequence_len: int, pad: int) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        lanes: Mapping[int, Lane],
+        *,
+        rows: int,
+        sequence_len: int,
+        pad: int,
+        document_mask: bool,
+    ) -> None:
+        """`rows`: this rank's B; `pad`: the id of what is no document; `document_mask`: batches number documents."""
         assert rows > 0
         assert sequence_len > 0
+        self._document_mask = document_mask
         self._turns = turns
         self._lanes = lanes
         self._rows, self._sequence_len, self._pad = rows, sequence_len, pad
 
     def next_batch(self) -> Batch:
         """The next (B, T) inputs and targets of this rank."""
-        return batch_of(
-            [self._lanes[lane].row() for lane in self._turns.take(self._rows)], self._sequence_len, self._pad
-        )
+        rows = [self._lanes[lane].row() for lane in self._turns.take(self._rows)]
+        batch = batch_of(rows, self._sequence_len, self._pad)
+        if not self._document_mask:
+            return batch
+        return attrs.evolve(batch, documents=documents_in(rows, self._sequence_len))
 
     @property
     def progress(self) -> float:
@@ -184,6 +210,16 @@ def batch_of(rows: Sequence[Sequence[Document]], sequence_len: int, pad: int) ->
             start = stop
     inputs, targets = np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(targets[:, 1:])  # (B, T)
     return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+def documents_in(rows: Sequence[Sequence[Document]], sequence_len: int) -> torch.Tensor:
+    """Which piece of its row each input belongs to, from 0 on, (B, T) int32; padding counts as one more."""
+    numbers = np.empty((len(rows), sequence_len + 1), dtype=np.int32)
+    for number, pieces in enumerate(rows):
+        lengths = [len(piece.ids) for piece in pieces]
+        lengths.append(sequence_len + 1 - sum(lengths))
+        numbers[number] = np.repeat(np.arange(len(lengths)), lengths)
+    return torch.from_numpy(np.ascontiguousarray(numbers[:, :-1]))
 
 
 def arrays_of(documents: Sequence[Document]) -> dict[str, NDArray[Any]]:

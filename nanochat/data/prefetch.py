@@ -114,7 +114,7 @@ class _Worker(Thread):
         batch = self._loader.next_batch()
         place = self._loader.snapshot()
         if self._pin_for is not None:
-            batch = Batch(batch.inputs.pin_memory(), batch.targets.pin_memory())
+            batch = batch.pinned()
         return _Made(batch, place)
 
     def _put(self, made: _Made | BaseException) -> None:

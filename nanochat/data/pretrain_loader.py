@@ -32,6 +32,7 @@ class PretrainLoader(Loader):
         packing: str,
         buffer: int,
         lanes: int,
+        document_mask: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -55,7 +56,9 @@ class PretrainLoader(Loader):
             number: _BestFitLane(feed, room, buffer) if packing == "best_fit" else _StreamLane(feed, room)
             for number, feed in feeds.items()
         }
-        super().__init__(turns, made, rows=rows, sequence_len=sequence_len, pad=tokenizer.bos_id)
+        super().__init__(
+            turns, made, rows=rows, sequence_len=sequence_len, pad=tokenizer.bos_id, document_mask=document_mask
+        )
 
     def counts(self) -> dict[str, int]:
         """By source: the epochs that its furthest lane has behind it, and the documents passed over, by reason.

@@ -35,17 +35,32 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
+def within_documents(documents: Tensor, window: int) -> Tensor:
+    """The mask (B, 1, T, T) of causal attention over a window that stays in one document.
+
+    documents (B, T): a number for each document of a row, the same for all of its tokens.
+    """
+    same = documents[:, :, None] == documents[:, None, :]  # (B, T, T)
+    return (same & _window_mask(documents.size(1), window, documents.device)).unsqueeze(1)
+
+
+def _window_mask(positions: int, window: int, device: torch.device) -> Tensor:
+    """(T, T): whether position t sees s, that is t − window … t."""
+    place = torch.arange(positions, device=device)
+    distance = place[:, None] - place[None, :]
+    return (distance >= 0) & (distance <= window)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention. q (B, T, H, D); k, v (B, S, Hkv, D) → (B, T, H, D).
 
     Without a mask S = T and position t sees t − window … t. With one (B, 1, T, S), True means attend.
     """
-    T, S = q.size(1), k.size(1)
+    T = q.size(1)
     grouped = q.size(2) != k.size(2)
     causal = mask is None and window >= T
     if mask is None and not causal:
-        distance = torch.arange(T, device=q.device)[:, None] - torch.arange(S, device=q.device)[None, :]
-        mask = (distance >= 0) & (distance <= window)  # (T, S)
+        mask = _window_mask(T, window, q.device)
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),

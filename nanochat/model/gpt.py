@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.model.attention import CacheView, attend, rotary_tables, rotate
+from nanochat.model.attention import CacheView, attend, rotary_tables, rotate, within_documents
 from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
 from nanochat.runtime import Runtime
 
@@ -47,9 +47,14 @@ class Attention(nn.Module):
             self.value_gate = Linear(VALUE_GATE_CHANNELS, config.n_kv_head)
 
     def forward(
-        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], cache: CacheView | None
+        self,
+        x: Tensor,
+        value_embedding: Tensor | None,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: CacheView | None,
     ) -> Tensor:
-        """x (B, T, C) normed; value_embedding (B, T, Hkv·D) → (B, T, C)."""
+        """x (B, T, C) normed; value_embedding (B, T, Hkv·D); mask (B, 1, T, T) instead of the window → (B, T, C)."""
         B, T, _ = x.shape
         q = self.q(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         k = self.k(x).view(B, T, -1, self.head_dim)  # (B, T, Hkv, D)
@@ -61,7 +66,6 @@ class Attention(nn.Module):
         # One factor on q stands for one on q and one on k: their product is what attention sees. The cached k stay
         # unscaled, which is the same to the last bit of q·k only up to rounding, and half the work.
         q = q * self.qk_scale**2
-        mask = None
         if cache is not None:
             k, v, mask = cache.extend(self.layer, k, v, self.window)
         y = attend(q, k, v, window=self.window, mask=mask)
@@ -92,10 +96,15 @@ class Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, x: Tensor, value_embedding: Tensor | None, rotary: tuple[Tensor, Tensor], cache: CacheView | None
+        self,
+        x: Tensor,
+        value_embedding: Tensor | None,
+        rotary: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        cache: CacheView | None,
     ) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        x = x + self.attn(norm(x), value_embedding, rotary, cache)
+        x = x + self.attn(norm(x), value_embedding, rotary, mask, cache)
         x = x + self.mlp(norm(x))
         return x
 
@@ -161,8 +170,11 @@ class GPT(nn.Module):
                 case _:  # q, k, v and the value embeddings
                     _draw(weight, current=current, dim=self.config.dim)
 
-    def hidden(self, ids: Tensor, cache: CacheView | None = None) -> Tensor:
-        """ids (B, T) int64 → the residual stream after the last norm, (B, T, C) in the compute dtype."""
+    def hidden(self, ids: Tensor, cache: CacheView | None = None, documents: Tensor | None = None) -> Tensor:
+        """ids (B, T) int64 → the residual stream after the last norm, (B, T, C) in the compute dtype.
+
+        documents (B, T), in training only: numbers of the documents of each row; no token sees another document's.
+        """
         config = self.config
         _, T = ids.shape
         if cache is None:
@@ -172,7 +184,11 @@ class GPT(nn.Module):
         rotary = (cos.unsqueeze(2), sin.unsqueeze(2))  # (B or 1, T, 1, D/2)
         x = norm(self.wte(ids).to(self.dtype))  # (B, T, C)
         if config.smear:
-            x = self._smear(x, cache)
+            x = self._smear(x, cache, documents)
+        windows = config.windows()
+        masks: dict[int, Tensor] = {}  # the blocks of one window share theirs
+        if documents is not None:
+            masks = {window: within_documents(documents, window) for window in set(windows)}
         x0, middle = x, x
         # The learnt scales enter as zero-dimensional float32 tensors: they do not promote x, and are not rounded to its
         # dtype, in which steps of their learning rate would be lost.
@@ -180,17 +196,20 @@ class GPT(nn.Module):
             if config.residual_lambdas:
                 x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             value = self.value_embeds[str(i)](ids).to(x.dtype) if config.has_value_embedding(i) else None
-            x = block(x, value, rotary, cache)
+            x = block(x, value, rotary, masks.get(windows[i]), cache)
             if i == config.depth // 2:
                 middle = x
         if config.backout:
             x = x - self.backout_lambda[0] * middle
         return norm(x)
 
-    def _smear(self, x: Tensor, cache: CacheView | None) -> Tensor:
+    def _smear(self, x: Tensor, cache: CacheView | None, documents: Tensor | None) -> Tensor:
         """x[t] += λ·σ(W·x[t][:24])·x[t−1]: a pure function of the previous id, so that a cache needs no other state."""
         if cache is None:
             previous = F.pad(x[:, :-1], (0, 0, 1, 0))
+            if documents is not None:
+                same = F.pad(documents[:, 1:] == documents[:, :-1], (1, 0))  # (B, T)
+                previous = previous * same.unsqueeze(-1)
         else:
             known = (cache.previous_ids >= 0).to(x.dtype)[:, None]  # (B, 1)
             first = norm(self.wte(cache.previous_ids.clamp(min=0)).to(x.dtype)) * known  # (B, C)
@@ -205,12 +224,19 @@ class GPT(nn.Module):
         cap = self.config.logit_softcap
         return cap * torch.tanh(out / cap) if cap else out
 
-    def forward(self, ids: Tensor, targets: Tensor | None = None, reduction: str = "mean") -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        targets: Tensor | None = None,
+        reduction: str = "mean",
+        documents: Tensor | None = None,
+    ) -> Tensor:
         """ids (B, T) → logits (B, T, V); with targets (B, T), -1 where there is none, the loss in nats a token.
 
         reduction: "mean" and "sum" over the targets, or "none" for (B, T) with 0 where there is no target.
+        documents: as in `hidden`.
         """
-        logits = self.logits(self.hidden(ids))
+        logits = self.logits(self.hidden(ids, documents=documents))
         if targets is None:
             return logits
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction=reduction)

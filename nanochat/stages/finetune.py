@@ -29,6 +29,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         loss_on=config.loss_on,
         buffer=config.packing_buffer,
         lanes=config.lanes,
+        document_mask=config.document_mask,
         seed=runtime.seed,
         rank=runtime.rank,
         world_size=runtime.world_size,

@@ -27,6 +27,7 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
         packing=config.packing,
         buffer=config.packing_buffer,
         lanes=config.lanes,
+        document_mask=config.document_mask,
         rank=runtime.rank,
         world_size=runtime.world_size,
     )

@@ -20,6 +20,7 @@ class TrainingConfig:
 
     device_batch_size: int = option(32, minimum=1, execution=True, doc="rows that a process computes at once")
     lanes: int = option(8, minimum=1, doc="fixed lanes of the data order; the process count divides it")
+    document_mask: bool = option(False, doc="attention stays within a document; without it, within a row")
     grad_clip: float = option(0.0, minimum=0.0, doc="largest norm of the gradient; 0: no clipping")
     compile: bool = option(False, execution=True, doc="torch.compile the model")
     log_every: int = option(10, minimum=1, execution=True, doc="steps between lines of metrics.jsonl")

@@ -4,6 +4,7 @@ In: a stage's config and a model, loader and tokenizer that the stage made. Out:
 in what they put in.
 """
 
+import inspect
 import json
 import resource
 import sys
@@ -64,6 +65,8 @@ class TrainingStage:
         context, config = self.context, self.config
         evaluation.check(config.evals, self.subject)
         refuse_float16(context)
+        if config.document_mask:
+            refuse_without_documents(self.model, context)
         self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
         self.run = TrainingRun(
             model=torch.compile(self.model) if config.compile else self.model,
@@ -169,6 +172,16 @@ def refuse_float16(context: StageContext) -> None:
             "E115",
             f"stage `{context.stage}` cannot train in float16",
             help='set dtype = "bfloat16" or "float32" in [hardware]',
+        )
+
+
+def refuse_without_documents(model: nn.Module, context: StageContext) -> None:
+    """StageError E115 where the model cannot keep attention within documents."""
+    if "documents" not in inspect.signature(model.forward).parameters:
+        raise stage_failure(
+            "E115",
+            f"stage `{context.stage}` has document_mask, and its model does not know of documents",
+            help="leave document_mask out, or take a model whose forward has a parameter `documents`",
         )
 
 

@@ -7,7 +7,7 @@ checkpoint in its folder. It decides nothing that a recipe declares.
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
 import torch
@@ -140,11 +140,8 @@ def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
     n_targets = run.runtime.sum((batch.targets >= 0).sum().to(device))
     scale = 1.0 / n_targets.clamp(min=1)
     total = torch.zeros((), device=device)
-    for inputs, targets in micro_batches(batch, run.device_batch_size):
-        loss: Tensor = (
-            run.model(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), reduction="sum")
-            * scale
-        )
+    for part in batch.split(run.device_batch_size):
+        loss: Tensor = losses(run.model, part, device) * scale
         loss.backward()
         total += loss.detach()
     if world_size > 1:
@@ -154,9 +151,14 @@ def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
     return float(run.runtime.sum(total))
 
 
-def micro_batches(batch: Batch, rows: int) -> list[tuple[Tensor, Tensor]]:
-    """The rows of a batch in pieces of at most `rows`."""
-    return list(zip(batch.inputs.split(rows), batch.targets.split(rows), strict=True))
+def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
+    """The sum of the losses of a batch's targets, in nats. From pinned memory, the copies run beside the model."""
+    inputs, targets = batch.inputs.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True)
+    if batch.documents is None:
+        loss = model(inputs, targets, reduction="sum")
+    else:
+        loss = model(inputs, targets, reduction="sum", documents=batch.documents.to(device, non_blocking=True))
+    return cast(Tensor, loss)
 
 
 def clip_gradients(model: nn.Module, largest: float) -> float:
