@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from nanochat.cli.sheet import print_sheet
+from nanochat.cli.sheet import print_sheet, print_text
 from nanochat.estimating.estimate import Duration, Estimate
 from nanochat.estimating.stage_estimate import StageEstimate, Training
 from nanochat.quantity import count, duration, money, size
@@ -16,7 +16,7 @@ UNKNOWN = "—"
 
 def print_estimate(found: Estimate) -> None:
     """Everything about one recipe."""
-    click.secho(f"{found.name}: {headline(found)}", bold=True)
+    print_text(f"{found.name}: {headline(found)}", bold=True)
     _print_stages(found)
     _print_groups(found.stages)
     _print_memory(found)
@@ -136,7 +136,7 @@ def _print_memory(found: Estimate) -> None:
     columns = ["stage", "rows at once", *parts, "peak", "at", "fits"]
     print_sheet(f"memory of one process{fits}", columns, rows)
     for warning in warnings:
-        click.secho(f"  warning: {warning}", fg="yellow")
+        print_text(f"warning: {warning}", indent="  ", fg="yellow")
 
 
 def _too_large(stage: str, trained: Training, device: str) -> list[str]:
@@ -183,4 +183,4 @@ def _print_durations(durations: Sequence[Duration]) -> None:
 def _print_assumptions(assumptions: Sequence[str]) -> None:
     click.echo("\nassumed:")
     for sentence in assumptions:
-        click.echo(f"  {sentence}")
+        print_text(sentence, indent="  ")
