@@ -91,7 +91,7 @@ def test_a_key_is_shown_alone(word: str, capsys: pytest.CaptureFixture[str]) -> 
     shown = explained(capsys, word)
     assert "0.28 · √(total_batch_size / 2^19)" in shown
     assert "nesterov" not in shown
-    assert "decoupled" not in shown
+    assert "adamw" not in shown
 
 
 def test_a_name_of_several_kinds_shows_all_and_a_kind_before_it_chooses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ class Device:
 
 # GiB as the driver reports them; TFLOP/s dense in bfloat16 with float32 accumulation, and in float32 without tensor
 # cores. Sources: NVIDIA's data sheets and architecture white papers, AMD's for MI300X.
-_ACCELERATORS = {
+ACCELERATORS = {
     "b200": (179, 2250, 75),
     "h200": (140, 989, 67),
     "h100": (79, 989, 67),
@@ -61,12 +61,12 @@ _WORDS = re.compile(r"rtx|[a-z]*\d+[a-z]*|[a-z]+")
 
 def named_device(name: str) -> Device:
     """An accelerator of the table. InputError E407 that lists them."""
-    if name.lower() not in _ACCELERATORS:
-        near = did_you_mean(name.lower(), _ACCELERATORS)
+    if name.lower() not in ACCELERATORS:
+        near = did_you_mean(name.lower(), ACCELERATORS)
         raise wrong_input(
             "E407",
             f"there are no figures for a GPU called {name!r}{'; ' + near if near else ''}",
-            help=f"known: {', '.join(_ACCELERATORS)}",
+            help=f"known: {', '.join(ACCELERATORS)}",
         )
     return _accelerator(name.lower())
 
@@ -100,7 +100,7 @@ def this_cpu(machine: Machine) -> Device:
 
 
 def _accelerator(name: str) -> Device:
-    gibibytes, half, single = _ACCELERATORS[name]
+    gibibytes, half, single = ACCELERATORS[name]
     return Device(
         name=name,
         kind="cuda",
@@ -140,7 +140,7 @@ def recognised(name: str, mebibytes: int) -> str | None:
         return None
     if "a100" in words:
         return "a100-80" if mebibytes > 41_000 else "a100-40"
-    candidates = [known for known in _ACCELERATORS if words.issuperset(_WORDS.findall(known))]
+    candidates = [known for known in ACCELERATORS if words.issuperset(_WORDS.findall(known))]
     return max(candidates, key=len, default=None)
 
 
