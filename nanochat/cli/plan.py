@@ -52,7 +52,8 @@ def _change_lines(stage: PlannedStage) -> list[str]:
 
 
 def _print(plan: Plan) -> None:
-    click.echo(f"{plan.recipe.name}: {len(plan.to_do)} of {len(plan.stages)} stages to do")
+    blocked = f", {len(plan.blocked)} blocked" if plan.blocked else ""
+    click.echo(f"{plan.recipe.name}: {len(plan.to_do)} of {len(plan.stages)} stages to do{blocked}")
     rows = [
         [
             stage.name,
