@@ -275,6 +275,7 @@ def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     costs = [found["durations"][1]["cost"] for found in as_json.values()]
     assert costs == sorted(costs)
     assert list(as_json) == ["4", "8", "12"]
+    assert "not in the time: torch.compile of base" in plain.stdout
 
 
 @pytest.mark.parametrize(
@@ -333,7 +334,7 @@ def test_what_is_in_no_figure_and_what_is_hidden_in_one_is_said_under_the_tables
     assert found.evaluation_flops == pytest.approx(measured)
     assert f"FLOPs count evaluations too: {count(measured)} of base's" in lines
     assert "sft has the groups of base" in lines
-    (left_out,) = [line for line in lines if line.startswith("not in it: ")]
+    (left_out,) = [line for line in lines if line.startswith("not in the time: ")]
     assert "torch.compile of sft" in left_out
     assert "`arithmetic`" in left_out
 

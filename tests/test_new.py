@@ -11,8 +11,8 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from nanochat.cli.new import command
-from nanochat.cli.new_questions import at_hand, talks_at_hand
+from nanochat.cli.new import Given, _hardware, command
+from nanochat.cli.new_questions import Interview, at_hand, talks_at_hand
 from nanochat.errors import InputError
 from nanochat.estimating.budget import Budget, Taken, fill, parse_budget
 from nanochat.estimating.device import Device, named_device
@@ -250,6 +250,29 @@ def test_on_a_terminal_each_question_says_what_answers_mean_and_which_option_it_
     assert recipe.stages["base"].config.model.config.depth == 2
     assert recipe.stages["base"].config.data["web"].use == "climbmix"
     assert recipe.stages["sft"].config.data["conversations"].config.path == tmp_path / "talk.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpu", "gpus", "count", "name", "taken"),
+    [
+        (LAPTOP, None, None, 0, None, ["--gpu here"]),
+        (NODE, None, None, 8, None, ["--gpu here", "--gpus 8"]),
+        (NODE, None, 2, 2, None, []),
+        (NODE, "here", None, 8, None, ["--gpus 8"]),
+        (LAPTOP, "h100", None, 1, "h100", ["--gpus 1"]),
+        (LAPTOP, "a10", 4, 4, "a10", []),
+    ],
+)
+def test_hardware_is_what_is_here_unless_it_is_named_or_counted(
+    machine: Machine, gpu: str | None, gpus: int | None, count: int, name: str | None, taken: list[str]
+) -> None:
+    given = Given(goal=None, gpu=gpu, gpus=gpus, budget=None, depth=None, data=None, conversations=None)
+    interview = Interview(asking=False)
+    found, named = _hardware(given, interview, machine)
+
+    assert found.cuda_devices == count
+    assert (named.name if named else None) == name
+    assert interview.taken == taken
 
 
 def test_what_an_option_says_is_not_asked(tmp_path: Path) -> None:

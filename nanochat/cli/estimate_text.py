@@ -53,6 +53,7 @@ def print_depths(table: Mapping[int, Estimate], stage: str) -> None:
     for took in last.durations:
         columns += [f"time, {_place(took)}"] + (["cost"] if took.cost is not None else [])
     print_sheet(f"{last.name}: stage `{stage}` by depth; FLOPs and time are the whole recipe's", columns, rows)
+    _print_untimed(last)
     _print_assumptions(last.assumptions)
 
 
@@ -188,9 +189,13 @@ def _print_durations(found: Estimate) -> None:
     if all(took.cost is None for took in durations):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     print_sheet("time", columns, rows)
+    _print_untimed(found)
+
+
+def _print_untimed(found: Estimate) -> None:
     untimed = [f"{', '.join(stage.untimed)} of {stage.name}" for stage in found.stages if stage.untimed]
     if untimed:
-        print_text(f"not in it: {'; '.join(untimed)}", indent="  ")
+        print_text(f"not in the time: {'; '.join(untimed)}", indent="  ")
 
 
 def _print_assumptions(assumptions: Sequence[str]) -> None:

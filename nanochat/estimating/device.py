@@ -17,9 +17,11 @@ from nanochat.errors import did_you_mean, wrong_input
 from nanochat.hardware import Machine
 
 GIB = 2**30
-PROBES, PROBE_PRODUCTS = 11, 4
-"""Measurements of a CPU, and products in each: half a second on two cores. What else runs on a machine comes and goes
-within a second, so one measurement alone is off by as much as a half."""
+PROBES, FEWEST_PROBES, PROBE_PRODUCTS = 11, 5, 4
+"""Measurements of a CPU, and products in each: half a second on two idle cores. What else runs on a machine comes and
+goes within a second, so one measurement alone may be off by a half."""
+PROBE_SECONDS = 1.0
+"""Beyond it no more than the fewest are made."""
 LARGE_SPREAD = 1.2
 """The fastest of the middle probes over the slowest, from which both are told."""
 PROBE_SIZE = 1024
@@ -79,7 +81,7 @@ def named_device(name: str) -> Device:
 
 
 def this_device(machine: Machine) -> Device:
-    """What this machine computes on by default; a CPU is measured, which takes half a second."""
+    """What this machine computes on by default; a CPU is measured, which takes about a second."""
     if machine.cuda_devices:
         return _found_gpu()
     if machine.mps:
@@ -170,8 +172,9 @@ def _probes() -> list[float]:
     left = np.full((PROBE_SIZE, PROBE_SIZE), 0.5, dtype=np.float32)
     right, product = left.copy(), np.empty_like(left)
     np.matmul(left, right, out=product)  # threads start
-    rates = []
-    for _ in range(PROBES):
+    rates: list[float] = []
+    began = time.perf_counter()
+    while len(rates) < FEWEST_PROBES or (len(rates) < PROBES and time.perf_counter() - began < PROBE_SECONDS):
         start = time.perf_counter()
         for _ in range(PROBE_PRODUCTS):
             np.matmul(left, right, out=product)

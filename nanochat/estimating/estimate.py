@@ -1,7 +1,7 @@
 """What a whole recipe will cost before any of it is spent: its stages, disk, time and money.
 
 In: a resolved recipe, this machine, optionally a GPU by name, how well its peak is used, a price. Out: an Estimate,
-with every assumption in words. No torch, no network; a CPU is measured for half a second.
+with every assumption in words. No torch, no network; a CPU is measured for about a second.
 """
 
 from collections.abc import Mapping, Sequence
