@@ -237,7 +237,7 @@ def on_a_terminal(folder: Path, *arguments: str, answers: str) -> str:
 def test_on_a_terminal_each_question_says_what_answers_mean_and_which_option_it_is(tmp_path: Path) -> None:
     (tmp_path / "talk.jsonl").write_text(TALK)
     (tmp_path / "bad.jsonl").write_text("Once upon a time.\n")
-    answers = ["dog", "chat", "h100", "4", "2", "climbmix", "bad.jsonl", "talk.jsonl"]
+    answers = ["dog", "chat", "h100", "4", "2", "bad.jsonl", "climbmix", "bad.jsonl", "talk.jsonl"]
     shown = on_a_terminal(tmp_path, answers="".join(f"{answer}\n" for answer in answers))
     recipe = load_recipe(tmp_path / "recipe.toml")
 
@@ -245,6 +245,7 @@ def test_on_a_terminal_each_question_says_what_answers_mean_and_which_option_it_
         assert f"(or {option})" in shown, shown
     assert "'dog' is neither chat nor pretrain" in shown
     assert f"{tmp_path / 'bad.jsonl'}".rpartition("/")[2] + ":1:1" in shown
+    assert "bad.jsonl:1 cannot be read: no JSON" in shown
     assert "here: talk.jsonl" in shown
     assert recipe.stages["base"].hardware.nproc_per_node == 4
     assert recipe.stages["base"].config.model.config.depth == 2

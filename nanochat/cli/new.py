@@ -102,7 +102,7 @@ def _answers(given: Given, interview: ask.Interview, registry: Registry) -> Answ
     size = (given.budget, given.depth)
     budget, depth = interview.answer(ask.length(device)) if size == (None, None) else size
     talks = ask.talks_at_hand(Path.cwd(), registry) if interview.asking else []
-    data = interview.answer(ask.text(device, Path.cwd(), talks), given.data)
+    data = interview.answer(ask.text(device, Path.cwd(), talks, registry), given.data)
     question = ask.conversations(registry, talks)
     return Answers(
         goal=goal,

@@ -120,7 +120,7 @@ def length(device: str) -> Question:
     )
 
 
-def text(device: str, folder: Path, talks: Sequence[str]) -> Question:
+def text(device: str, folder: Path, talks: Sequence[str], registry: Registry) -> Question:
     """What is pretrained on. talks: files of conversations, which are no text."""
     own = [name for name in at_hand(folder) if name not in talks]
     return Question(
@@ -132,7 +132,7 @@ def text(device: str, folder: Path, talks: Sequence[str]) -> Question:
             ("PATH", f"your own files, a folder, a glob; here: {', '.join(own) or 'none'}"),
         ],
         default=CLIMBMIX if device == "cuda" else PYDOCS,
-        understand=text_at,
+        understand=lambda answer: _text(answer, registry),
     )
 
 
@@ -186,15 +186,17 @@ def budget_or_depth(answer: str) -> tuple[Budget | None, int | None]:
     return parse_budget(answer), None
 
 
-def text_at(answer: str) -> str:
-    """pydocs, climbmix, or files that are there."""
-    if answer in (PYDOCS, CLIMBMIX) or (answer.strip() and Path(answer).expanduser().exists()):
+def _text(answer: str, registry: Registry) -> str:
+    """pydocs, climbmix, or files that are there: the source that will read them has looked at the first."""
+    if answer in (PYDOCS, CLIMBMIX):
         return answer
-    if glob.has_magic(answer) and glob.glob(answer, recursive=True):  # noqa: PTH207 (a glob is no path)
-        return answer
-    raise wrong_input(
-        "E301", f"nothing is at {answer!r}", help=f"give a path, a folder or a glob; or {PYDOCS}, {CLIMBMIX}"
-    )
+    there = answer.strip() and Path(answer).expanduser().exists()
+    if not there and not (glob.has_magic(answer) and glob.glob(answer, recursive=True)):  # noqa: PTH207 (a glob)
+        raise wrong_input(
+            "E301", f"nothing is at {answer!r}", help=f"give a path, a folder or a glob; or {PYDOCS}, {CLIMBMIX}"
+        )
+    registry.config_class("source", "files")(path=Path(answer)).fingerprint()
+    return answer
 
 
 def _one_of(answer: str, valid: Sequence[str]) -> str:
