@@ -156,7 +156,8 @@ class Fingerprinted:
     """A config class may say what data it stands for: the answer is part of the key of every stage that uses it.
 
     `fingerprint()` must be quick (digests are cached by size and time), touch no network and import no torch. It raises
-    an `InputError` where the data is not there.
+    an `InputError` where the data is not there, or where a quick look (a schema, a few lines) shows it to be of another
+    kind: it is asked when a recipe is planned, before anything runs.
     """
 
     __slots__ = ()

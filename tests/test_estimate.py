@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from nanochat.cli.estimate import command
+from nanochat.cli.estimate_text import print_estimate
 from nanochat.config import Component, config, option
 from nanochat.errors import InputError
 from nanochat.estimating.data_need import characters_per_token
-from nanochat.estimating.device import Device, named_device, recognised
+from nanochat.estimating.device import Device, middle, named_device, recognised
 from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
 from nanochat.hardware import Machine
@@ -274,6 +275,7 @@ def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     costs = [found["durations"][1]["cost"] for found in as_json.values()]
     assert costs == sorted(costs)
     assert list(as_json) == ["4", "8", "12"]
+    assert "not in the time: torch.compile of base" in plain.stdout
 
 
 @pytest.mark.parametrize(
@@ -292,6 +294,49 @@ def test_what_cannot_be_estimated_is_refused_in_words(arguments: list[str], said
 
     assert result.exit_code != 0
     assert said in result.output + str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "rates, expected",
+    [
+        ([190, 192, 191, 189, 190], (190, None)),
+        ([40, 190, 191, 192, 193, 192, 191], (191, None)),  # one hiccup is no spread
+        ([50, 100, 100, 100, 150, 150, 60], (100, (0.6, 1.5))),  # quartiles of 7: the 2nd, the 4th, the 6th
+    ],
+)
+def test_a_cpu_is_as_fast_as_the_median_of_its_probes_whose_quartiles_are_told_where_they_differ(
+    rates: list[float], expected: tuple[float, tuple[float, float] | None]
+) -> None:
+    assert middle(rates) == expected
+
+
+def test_a_time_by_a_speed_that_varies_is_told_with_its_bounds() -> None:
+    recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
+    (took,) = estimate(recipe, MACHINE, here=attrs.evolve(CPU, spread=(0.5, 2.0))).durations
+    computed = sum(its.flops for its in estimated(recipe).stages) / (1e11 * 0.4)
+
+    assert took.between == pytest.approx((took.seconds - computed / 2, took.seconds + computed))
+    assert estimated(recipe).durations[0].between is None
+
+
+def printed(capsys: pytest.CaptureFixture[str], recipe: str, *overrides: str) -> list[str]:
+    print_estimate(estimated(recipe, *overrides))
+    return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_is_in_no_figure_and_what_is_hidden_in_one_is_said_under_the_tables(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = stage(estimated("quickstart.toml", "stages.base.evals.bpb.tokens=65536"), "base")
+    lines = printed(capsys, "quickstart.toml", "stages.base.evals.bpb.tokens=65536", "stages.sft.compile=true")
+
+    measured = 65536 * found.training.flops_per_token / 3  # forward alone, once at the end
+    assert found.evaluation_flops == pytest.approx(measured)
+    assert f"FLOPs count evaluations too: {count(measured)} of base's" in lines
+    assert "sft has the groups of base" in lines
+    (left_out,) = [line for line in lines if line.startswith("not in the time: ")]
+    assert "torch.compile of sft" in left_out
+    assert "`arithmetic`" in left_out
 
 
 def test_one_stage_alone() -> None:

@@ -1,6 +1,7 @@
 """`nanochat explain` and recipes/KEYS.md: what is said of every key, from the same fields that the engine checks."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from test_json_schema import first_party
 
 from nanochat.cli.key_reference import markdown_text
 from nanochat.cli.main import main
-from nanochat.recipe.catalogue import Catalogue, Key, Section
+from nanochat.recipe.catalogue import COMPONENT_KINDS, Catalogue, Key, Section
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = Catalogue(first_party()).sections()
@@ -63,12 +64,21 @@ def test_a_component_knows_every_place_where_it_may_stand() -> None:
     assert section.places == ("[stages.NAME.data.NAME]", "[stages.NAME.evals.NAME.task]")
 
 
+def test_each_component_of_ours_says_what_it_does_and_when_to_take_it() -> None:
+    ours = [section for section in SECTIONS if section.kind in (*COMPONENT_KINDS, "launcher")]
+    assert {section.name for section in ours} >= {"muon", "simple_spelling", "pretrain", "torchrun"}
+    for section in ours:
+        assert len(section.doc) > 80, section.title
+        assert re.search(r"[.;:] ", section.doc), section.title
+    assert len({section.doc for section in ours}) == len(ours)
+
+
 # The command
 
 
 def test_a_component_is_shown_with_all_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
     shown = explained(capsys, "gpt")
-    assert shown.startswith("model `gpt` (nanochat-run): The transformer's shape")
+    assert shown.startswith("model `gpt` (nanochat-run): The transformer of nanochat.")
     assert 'In [stages.NAME.model] with use = "gpt".' in shown
     assert (
         "\n  depth\n      transformer blocks\n      an integer, at least 1, at most 1024 · required · identity\n"

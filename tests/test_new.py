@@ -1,6 +1,8 @@
 """`nanochat new`: whatever is answered, the recipe that is written loads, plans, and takes about what was asked for."""
 
 import itertools
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,8 @@ import attrs
 import pytest
 from click.testing import CliRunner, Result
 
-from nanochat.cli.new import _at_hand, command
+from nanochat.cli.new import Given, _hardware, command
+from nanochat.cli.new_questions import Interview, at_hand, talks_at_hand
 from nanochat.errors import InputError
 from nanochat.estimating.budget import Budget, Taken, fill, parse_budget
 from nanochat.estimating.device import Device, named_device
@@ -23,6 +26,7 @@ from nanochat.running.plan import make_plan
 from nanochat.running.store import Store
 
 LAPTOP = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=24 * 2**30, name="laptop")
+TALK = '[{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"}]\n'
 NODE = attrs.evolve(LAPTOP, cuda_devices=8, cpu_cores=64)
 CPU = Device(name="cpu", kind="cpu", memory_bytes=LAPTOP.memory_bytes, flops={"float32": 1.9e11}, source="a test")
 ON_CPU = (LAPTOP, CPU, ["25s", "10min", "8h", "1e13flops", "3e15flops", "1e6tokens", "2e8tokens"])
@@ -123,6 +127,8 @@ def test_without_a_terminal_nothing_is_asked_and_defaults_stand_for_what_is_not_
 
     assert result.exit_code == 0, result.output
     assert "?" not in result.output
+    (said,) = result.stderr.splitlines()
+    assert said.startswith("nobody to ask: took --for chat --gpu here --data pydocs --conversations tasks; ")
     assert list(recipe.stages) == ["tok", "base", "sft", "eval"]
     assert recipe.stages["base"].config.model.config.depth == 4
     assert recipe.stages["base"].config.tokens_per_param == 2.0
@@ -144,7 +150,7 @@ def test_ones_own_files_are_named_as_seen_from_the_recipe(tmp_path: Path, monkey
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / 'a "b".txt').write_text("Once upon a time.\n\n" * 50)
     talk = tmp_path / "talk.jsonl"
-    talk.write_text('[{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"}]\n')
+    talk.write_text(TALK)
     monkeypatch.chdir(tmp_path)
     result = written("--depth", "2", "--data", 'texts/a "b".txt', "--conversations", "talk.jsonl", folder=tmp_path)
     text = (tmp_path / "recipe.toml").read_text(encoding="utf-8")
@@ -180,6 +186,9 @@ def test_a_file_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
         (["--data", "nowhere/*.txt", "--depth", "1"], "nothing is at 'nowhere/*.txt'"),
         (["--data", ""], "nothing is at ''"),
         (["--gpus", "8"], "this machine has no GPU"),
+        (["--for", "pretrain", "--conversations", "talk.jsonl"], "learns from no conversations"),
+        (["--conversations", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["--conversations", __file__], "no conversation: Expecting value"),
         (["--gpu", "abacus"], "there are no figures for a GPU called 'abacus'"),
     ],
 )
@@ -204,8 +213,72 @@ def test_a_recipe_of_twenty_seconds_really_runs_to_its_end(tmp_path: Path, monke
     assert load_recipe(tmp_path / "recipe.toml").stages["base"].config.steps >= 20
 
 
-def test_the_text_at_hand_is_named(tmp_path: Path) -> None:
+def test_the_text_and_the_conversations_at_hand_are_named(tmp_path: Path) -> None:
     for name in ("b.txt", "a.jsonl", "notes.md", "texts/one.parquet", "code/x.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
-    assert _at_hand(tmp_path) == ["pydocs", "climbmix (a download)", "texts/", "a.jsonl", "b.txt"]
+    (tmp_path / "talk.jsonl").write_text(TALK)
+    assert at_hand(tmp_path) == ["texts/", "a.jsonl", "b.txt", "talk.jsonl"]
+    assert talks_at_hand(tmp_path, load_registry()) == ["talk.jsonl"]
+
+
+def on_a_terminal(folder: Path, *arguments: str, answers: str) -> str:
+    """What `nanochat new` shows a person who types these lines."""
+    ours, theirs = pty.openpty()
+    run = [sys.executable, "-c", "from nanochat.cli.main import main; main()", "new", *arguments]
+    with subprocess.Popen(run, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=folder) as process:
+        os.close(theirs)
+        os.write(ours, answers.encode())
+        shown, _ = process.communicate(timeout=120)
+        os.close(ours)
+    return shown.decode()
+
+
+def test_on_a_terminal_each_question_says_what_answers_mean_and_which_option_it_is(tmp_path: Path) -> None:
+    (tmp_path / "talk.jsonl").write_text(TALK)
+    (tmp_path / "bad.jsonl").write_text("Once upon a time.\n")
+    answers = ["dog", "chat", "h100", "4", "2", "bad.jsonl", "climbmix", "bad.jsonl", "talk.jsonl"]
+    shown = on_a_terminal(tmp_path, answers="".join(f"{answer}\n" for answer in answers))
+    recipe = load_recipe(tmp_path / "recipe.toml")
+
+    for option in ("--for", "--gpu", "--gpus", "--budget", "--depth", "--data", "--conversations"):
+        assert f"(or {option})" in shown, shown
+    assert "'dog' is neither chat nor pretrain" in shown
+    assert f"{tmp_path / 'bad.jsonl'}".rpartition("/")[2] + ":1:1" in shown
+    assert "bad.jsonl:1 cannot be read: no JSON" in shown
+    assert "here: talk.jsonl" in shown
+    assert recipe.stages["base"].hardware.nproc_per_node == 4
+    assert recipe.stages["base"].config.model.config.depth == 2
+    assert recipe.stages["base"].config.data["web"].use == "climbmix"
+    assert recipe.stages["sft"].config.data["conversations"].config.path == tmp_path / "talk.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpu", "gpus", "count", "name", "taken"),
+    [
+        (LAPTOP, None, None, 0, None, ["--gpu here"]),
+        (NODE, None, None, 8, None, ["--gpu here", "--gpus 8"]),
+        (NODE, None, 2, 2, None, []),
+        (NODE, "here", None, 8, None, ["--gpus 8"]),
+        (LAPTOP, "h100", None, 1, "h100", ["--gpus 1"]),
+        (LAPTOP, "a10", 4, 4, "a10", []),
+    ],
+)
+def test_hardware_is_what_is_here_unless_it_is_named_or_counted(
+    machine: Machine, gpu: str | None, gpus: int | None, count: int, name: str | None, taken: list[str]
+) -> None:
+    given = Given(goal=None, gpu=gpu, gpus=gpus, budget=None, depth=None, data=None, conversations=None)
+    interview = Interview(asking=False)
+    found, named = _hardware(given, interview, machine)
+
+    assert found.cuda_devices == count
+    assert (named.name if named else None) == name
+    assert interview.taken == taken
+
+
+def test_what_an_option_says_is_not_asked(tmp_path: Path) -> None:
+    options = ["--for", "pretrain", "--gpu", "here", "--budget", "1e7tokens", "--data", "pydocs"]
+    shown = on_a_terminal(tmp_path, *options, answers="")
+
+    assert "answer" not in shown
+    assert list(load_recipe(tmp_path / "recipe.toml").stages) == ["tok", "base"]

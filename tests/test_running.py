@@ -244,7 +244,9 @@ def test_plan_is_printed_as_lines_and_as_json(finished: House) -> None:
     assert [stage["stage"] for stage in described["stages"]] == ["one", "two", "grade"]
     code, output = finished.call("plan", str(finished.recipe))
     assert code == 0, output
-    assert output.splitlines()[0].split()[:2] == ["one", "reuse"]
+    title, _, first, *_ = output.splitlines()
+    assert title == "counting: 0 of 3 stages to do"
+    assert first.split()[:2] == ["one", "reuse"]
 
 
 # The runner

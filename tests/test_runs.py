@@ -4,6 +4,7 @@ The stages are those of tests/loose/counting.py, run by real processes.
 """
 
 import json
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 import pytest
 from test_running import RECIPE, House, enter, wait_for_step
 
-from nanochat.cli.sheet import print_table
+from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.report import finished_stages
 
@@ -35,10 +36,57 @@ def test_on_a_narrow_terminal_a_row_is_a_paragraph_whose_names_stay_whole(
     ]
 
 
+def test_on_a_narrow_terminal_sentences_are_wrapped_in_their_column_and_figures_stay_beside_their_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(["stage", "why"], [["base", "`total_batch_size` of its own is another\n  now 4,096"]])
+    print_table(["stage", "weights", "peak memory"], [["base", "13.7 MB", "430 MB at the loss"]], words=1)
+    assert [line.rstrip() for line in click.unstyle(capsys.readouterr().out).splitlines()] == [
+        "stage  why",
+        "base   `total_batch_size` of its own is",
+        "       another",
+        "         now 4,096",
+        "stage  weights         peak memory",
+        "base   13.7 MB  430 MB at the loss",
+    ]
+    monkeypatch.setenv("COLUMNS", "32")
+    print_table(["stage", "weights", "peak memory"], [["base", "13.7 MB", "430 MB at loss"]], words=1)
+    print_table(["stage", "weights", "a"], [["base", "13.7 MB", "430 MB at the loss"]], words=1)
+    assert [line.rstrip() for line in click.unstyle(capsys.readouterr().out).splitlines()] == [
+        "stage  weights     peak memory",
+        "base   13.7 MB  430 MB at loss",
+        "base: weights 13.7 MB ·",
+        "  a 430 MB at the loss",
+    ]
+
+
+def test_a_pipe_has_a_row_a_line_however_narrow_the_terminal_and_no_markdown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    print_table(["run", "figures"], [["a-name", "accuracy 50.0%, bpb 1.2"]])
+    print_pairs([("stages.base.steps", "150 → 300"), ("seed", "1 → 2")])
+    assert capsys.readouterr().out.splitlines() == [
+        "run     figures",
+        "a-name  accuracy 50.0%, bpb 1.2",
+        "stages.base.steps  150 → 300",
+        "seed               1 → 2",
+    ]
+
+
+def test_the_list_is_a_markdown_table_where_one_is_asked_for(made: House) -> None:
+    titles, line, row = made.call("runs", "--md")[1].splitlines()
+    assert [title.strip() for title in titles.strip("|").split("|")][:3] == ["run", "last started (UTC)", "state"]
+    assert set(line) == {"|", "-", " "}
+    assert row.startswith("| counting-")
+
+
 def test_the_list_has_state_stages_time_and_figures_and_can_be_narrowed(made: House) -> None:
     code, output = made.call("runs")
     assert code == 0
-    titles, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines())
+    titles, row = (re.split(r"  +", line) for line in output.splitlines())
     assert titles == ["run", "last started (UTC)", "state", "stages", "time", "figures"]
     assert row[0] == find_run("counting").path.name
     assert row[2:4] == ["finished", "3 of 3"]
@@ -69,7 +117,7 @@ def test_a_run_is_shown_with_its_stages_and_where_it_came_from(made: House) -> N
     assert {"source_trees", "user", "host", "machine"} <= set(known)
     code, output = made.call("runs", "show")
     assert code == 0, output
-    assert "grade: counting.accuracy 100.0%" in output
+    assert "grade:  counting.accuracy 100.0%" in output
     assert "commit " in output
 
 

@@ -258,6 +258,42 @@ def test_a_truncated_or_foreign_file_is_e304_and_named(home: Path, name: str) ->
         assert name in message
 
 
+@pytest.mark.parametrize(
+    "name, text, code, said",
+    [
+        ("a.jsonl", '{"body": "Once."}\n', "E303", "a.jsonl:1 has no `text`; its fields: `body`"),
+        ("a.jsonl", '{"text": "Once."}\nOnce upon a time\n', "E304", "a.jsonl:2 cannot be read: no JSON"),
+        ("a.parquet", "Once upon a time, long enough", "E304", "a.parquet cannot be read"),
+    ],
+)
+def test_a_plan_looks_at_the_first_file_and_says_what_is_wrong_with_it(
+    home: Path, name: str, text: str, code: str, said: str
+) -> None:
+    (home / name).write_text(text)
+    write(home / "b.txt", TEXTS)
+    for config in (FilesConfig(path=home / "[ab].*"), FilesConfig(path=home / "b.txt", validation=home / name)):
+        with pytest.raises(NanochatError) as raised:
+            config.fingerprint()
+        assert raised.value.diagnostics[0].code == code
+        assert said in raised.value.diagnostics[0].message
+
+
+def test_a_plan_names_the_columns_of_the_first_parquet_file(home: Path) -> None:
+    write(home / "a.parquet", TEXTS)
+    assert FilesConfig(path=home / "a.parquet").fingerprint()["files"]
+    with pytest.raises(NanochatError, match=r"E303.*has no `body`; its columns: .*`text`"):
+        FilesConfig(path=home / "a.parquet", column="body").fingerprint()
+
+
+def test_planning_files_of_text_loads_no_reader_of_parquet(home: Path) -> None:
+    (home / "a.jsonl").write_text('{"text": "good"}\n')
+    script = (
+        "import sys; from pathlib import Path; from nanochat_plugins.sources.files_config import FilesConfig\n"
+        f"FilesConfig(path=Path({str(home)!r})).fingerprint(); print('pyarrow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_the_fingerprint_follows_the_content_and_not_the_place(home: Path) -> None:
     write(home / "a.txt", TEXTS)
     before = FilesConfig(path=home / "a.txt").fingerprint()

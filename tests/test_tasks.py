@@ -358,8 +358,44 @@ def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str, said:
         conversations(tmp_path, [USER, ASSISTANT], "", line)
     (diagnostic,) = raised.value.diagnostics
     assert diagnostic.code == "E306"
-    assert "mine.jsonl:3" in diagnostic.message
+    assert str(diagnostic.location).startswith(f"{tmp_path / 'mine.jsonl'}:3:")
     assert said in diagnostic.message
+
+
+@pytest.mark.parametrize(
+    "text, code, place",
+    [
+        ("Once upon a time there was a fox.\n", "E306", "1:1"),
+        ('{"text": "a document"}\n', "E306", "1:1"),
+        ('[{"role": "user", "content": "Hi!"}, {"role": "assistant" "content": "?"}]\n', "E306", "1:59"),
+        ("\x89PNG\r\n\x1a\n", "E306", "1:1"),
+        ("\n\n", "E302", None),
+    ],
+)
+def test_a_file_of_another_kind_is_told_with_its_line_before_anything_runs(
+    tmp_path: Path, text: str, code: str, place: str | None
+) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text(text, encoding="latin-1")
+    recipe = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
+    table = f'stages.sft.data={{mine = {{use = "custom_json", path = "{path}"}}}}'
+    with pytest.raises(NanochatError) as raised:
+        load_recipe(recipe, overrides=[table])
+    diagnostic = raised.value.diagnostics[0]
+    assert diagnostic.code == code
+    assert diagnostic.message.startswith("stages.sft.data.mine: ")
+    assert '{"messages": [{"role": "user"' in diagnostic.help
+    assert place is None or str(diagnostic.location) == f"{path}:{place}"
+
+
+def test_a_plan_reads_no_more_than_three_lines_of_conversations(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    good = json.dumps([USER, ASSISTANT]) + "\n"
+    path.write_text(3 * good + "no JSON\n")
+    assert CustomJSONConfig(path=path).fingerprint()
+    path.write_text(2 * good + "no JSON\n")
+    with pytest.raises(NanochatError, match="E306"):
+        CustomJSONConfig(path=path).fingerprint()
 
 
 def test_all_bad_lines_are_named_at_once_and_an_empty_or_missing_file_too(tmp_path: Path) -> None:
@@ -380,5 +416,5 @@ def test_a_conversation_file_counts_by_its_content(tmp_path: Path) -> None:
     before = config.fingerprint()
     conversations(tmp_path, [ASSISTANT, USER][::-1])
     assert config.fingerprint() == before
-    (tmp_path / "mine.jsonl").write_text("")
+    conversations(tmp_path, [USER, {"role": "assistant", "content": "Good day!"}])
     assert config.fingerprint() != before

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from nanochat.cli.recipe_argument import named_run
+from nanochat.cli.sheet import print_pairs, print_table, print_text
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
@@ -39,7 +40,7 @@ def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything
         described = {"sides": [side.label for side in compared], "differences": [_described(one) for one in found]}
         click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
     elif as_markdown:
-        _print_tables(found, compared, heading="### ")
+        _print_markdown(found, compared)
     elif len(compared) > 2:
         _print_tables(found, compared)
     else:
@@ -104,16 +105,17 @@ def _by_group(found: Sequence[Difference]) -> Iterator[tuple[str, list[Differenc
 
 def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
     """Two sides: a line for each change."""
-    click.echo(" → ".join(side.label for side in sides))
+    print_text(" → ".join(side.label for side in sides))
     if not found:
         click.echo("no difference")
     for group, members in _by_group(found):
         click.secho(group, bold=True)
-        width = min(56, max(len(difference.key) for difference in members))
-        for difference in members:
-            values = [_value(value) for value in difference.values]
-            change = values[0] if difference.same else " → ".join(values)
-            click.echo(f"  {difference.key:<{width}}  {change}{_notes(difference)}")
+        print_pairs([(difference.key, _change(difference)) for difference in members], indent="  ")
+
+
+def _change(difference: Difference) -> str:
+    values = [_value(value) for value in difference.values]
+    return (values[0] if difference.same else " → ".join(values)) + _notes(difference)
 
 
 def _notes(difference: Difference) -> str:
@@ -122,19 +124,31 @@ def _notes(difference: Difference) -> str:
     return ratio if deviations is None else f"{ratio}  ({deviations:.1f} standard errors)"
 
 
-def _print_tables(found: Sequence[Difference], sides: Sequence[Side], *, heading: str = "") -> None:
-    """A table for each group; of two sides with the ratio."""
+def _print_tables(found: Sequence[Difference], sides: Sequence[Side]) -> None:
+    """More than two sides: an aligned table for each group."""
     if not found:
-        click.echo("No difference." if heading else "no difference")
+        click.echo("no difference")
     for group, members in _by_group(found):
-        titles = ["key", *(side.label for side in sides), *(["ratio"] if len(sides) == 2 else [])]
-        rows = []
-        for difference in members:
-            ratio = f"{difference.ratio:.4g}" if difference.ratio is not None else ""
-            values = [_value(value) for value in difference.values]
-            rows.append([difference.key, *values, *([ratio] if len(sides) == 2 else [])])
-        click.echo(click.style(heading + group, bold=not heading))
-        click.echo(("\n" if heading else "") + table(titles, rows) + "\n")
+        click.secho(group, bold=True)
+        print_table(*_titles_and_rows(members, sides), indent="  ")
+
+
+def _print_markdown(found: Sequence[Difference], sides: Sequence[Side]) -> None:
+    """A table for each group."""
+    if not found:
+        click.echo("No difference.")
+    for group, members in _by_group(found):
+        click.echo(f"### {group}\n\n{table(*_titles_and_rows(members, sides))}\n")
+
+
+def _titles_and_rows(members: Sequence[Difference], sides: Sequence[Side]) -> tuple[list[str], list[list[str]]]:
+    """Key and values; of two sides also their ratio."""
+    two = len(sides) == 2
+    rows = []
+    for difference in members:
+        ratio = f"{difference.ratio:.4g}" if difference.ratio is not None else ""
+        rows.append([difference.key, *map(_value, difference.values), *([ratio] if two else [])])
+    return ["key", *(side.label for side in sides), *(["ratio"] if two else [])], rows
 
 
 def _value(value: Any) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from nanochat.cli.sheet import print_sheet
+from nanochat.cli.sheet import print_sheet, print_text
 from nanochat.estimating.estimate import Duration, Estimate
+from nanochat.estimating.footprint import Group
 from nanochat.estimating.stage_estimate import StageEstimate, Training
 from nanochat.quantity import count, duration, money, size
 
@@ -16,12 +17,12 @@ UNKNOWN = "—"
 
 def print_estimate(found: Estimate) -> None:
     """Everything about one recipe."""
-    click.secho(f"{found.name}: {headline(found)}", bold=True)
+    print_text(f"{found.name}: {headline(found)}", bold=True)
     _print_stages(found)
     _print_groups(found.stages)
     _print_memory(found)
     _print_data(found.stages)
-    _print_durations(found.durations)
+    _print_durations(found)
     downloads = f", {size(found.download_bytes)} of data downloaded" if found.download_bytes else ""
     click.echo(f"\ndisk: {size(found.store_bytes)} in the store{downloads}")
     _print_assumptions(found.assumptions)
@@ -52,6 +53,7 @@ def print_depths(table: Mapping[int, Estimate], stage: str) -> None:
     for took in last.durations:
         columns += [f"time, {_place(took)}"] + (["cost"] if took.cost is not None else [])
     print_sheet(f"{last.name}: stage `{stage}` by depth; FLOPs and time are the whole recipe's", columns, rows)
+    _print_untimed(last)
     _print_assumptions(last.assumptions)
 
 
@@ -73,7 +75,8 @@ def _place(took: Duration) -> str:
 def _total(took: Duration) -> str:
     if all(seconds is None for seconds in took.stages.values()):
         return "unknown time"
-    return duration(took.seconds) + ("" if took.complete else " and more")
+    spread = f", between {duration(took.between[0])} and {duration(took.between[1])}" if took.between else ""
+    return duration(took.seconds) + ("" if took.complete else " and more") + spread
 
 
 def _print_stages(found: Estimate) -> None:
@@ -85,6 +88,9 @@ def _print_stages(found: Estimate) -> None:
         disk = size(stage.disk_bytes) if stage.disk_bytes else ""
         rows.append([stage.name, stage.use, *_model_cells(stage), passes, flops, disk])
     print_sheet("stages", columns, rows, left=2)
+    shares = [f"{count(s.evaluation_flops)} of {s.name}'s" for s in found.stages if s.evaluation_flops]
+    if shares:
+        print_text(f"FLOPs count evaluations too: {', '.join(shares)}", indent="  ")
 
 
 def _model_cells(stage: StageEstimate) -> list[str]:
@@ -108,15 +114,21 @@ def _fit_cells(trained: Training | None) -> list[str]:
 
 def _print_groups(stages: Sequence[StageEstimate]) -> None:
     rows: list[list[str]] = []
-    shown = []
+    shown: list[tuple[str, Sequence[Group]]] = []
+    alike = []
     for stage in stages:
         groups = stage.training.groups if stage.training else ()
-        if groups and groups not in shown:  # a finetuned model has mostly those it was pretrained with
-            shown.append(groups)
+        first = next((name for name, known in shown if known == groups), None)
+        if groups and first is None:
+            shown.append((stage.name, groups))
             rows += [
                 [stage.name, group.name, group.use, count(group.parameters), size(group.state)] for group in groups
             ]
+        elif groups:  # a finetuned model has mostly those it was pretrained with
+            alike.append(f"{stage.name} has the groups of {first}")
     print_sheet("optimizer groups", ["stage", "group", "use", "parameters", "state"], rows, left=3)
+    for line in alike:
+        print_text(line, indent="  ")
 
 
 def _print_memory(found: Estimate) -> None:
@@ -136,7 +148,7 @@ def _print_memory(found: Estimate) -> None:
     columns = ["stage", "rows at once", *parts, "peak", "at", "fits"]
     print_sheet(f"memory of one process{fits}", columns, rows)
     for warning in warnings:
-        click.secho(f"  warning: {warning}", fg="yellow")
+        print_text(f"warning: {warning}", indent="  ", fg="yellow")
 
 
 def _too_large(stage: str, trained: Training, device: str) -> list[str]:
@@ -167,9 +179,8 @@ def _print_data(stages: Sequence[StageEstimate]) -> None:
     print_sheet("text", columns, rows, left=3)
 
 
-def _print_durations(durations: Sequence[Duration]) -> None:
-    if not durations:
-        return
+def _print_durations(found: Estimate) -> None:
+    durations = found.durations
     rows = []
     for took in durations:
         each = [UNKNOWN if seconds is None else duration(seconds) for seconds in took.stages.values()]
@@ -178,9 +189,16 @@ def _print_durations(durations: Sequence[Duration]) -> None:
     if all(took.cost is None for took in durations):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     print_sheet("time", columns, rows)
+    _print_untimed(found)
+
+
+def _print_untimed(found: Estimate) -> None:
+    untimed = [f"{', '.join(stage.untimed)} of {stage.name}" for stage in found.stages if stage.untimed]
+    if untimed:
+        print_text(f"not in the time: {'; '.join(untimed)}", indent="  ")
 
 
 def _print_assumptions(assumptions: Sequence[str]) -> None:
     click.echo("\nassumed:")
     for sentence in assumptions:
-        click.echo(f"  {sentence}")
+        print_text(sentence, indent="  ")

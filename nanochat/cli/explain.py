@@ -1,5 +1,6 @@
 """`nanochat explain WORD`: what an error code, a component or a key of a recipe means, and what to do about it."""
 
+import itertools
 import json
 import shutil
 import textwrap
@@ -47,7 +48,19 @@ def _print_codes(meanings: dict[str, str], as_json: bool) -> None:
         click.echo(json.dumps(meanings, indent=2, ensure_ascii=False))
         return
     for code, meaning in meanings.items():
-        click.echo(f"{code}: {meaning}" if "\n" in meaning else f"{code}  {meaning}")
+        head, *more = meaning.split("\n")
+        click.echo(
+            "\n".join([*_wrapped(f"{code}: {head}" if more else f"{code}  {head}", "", "      "), *_prose(more)])
+        )
+
+
+def _prose(lines: Sequence[str]) -> list[str]:
+    """Sentences filled anew for this screen; what is indented is an example, and blank lines part paragraphs."""
+    filled: list[str] = []
+    for example, block in itertools.groupby(lines, key=lambda line: not line or line.startswith(" ")):
+        its = list(block)
+        filled += its if example else _wrapped(" ".join(its), "")
+    return filled
 
 
 def _explanation(code: str) -> str:
@@ -89,6 +102,13 @@ def _shown(section: "Section") -> str:
     return "\n".join(lines)
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    width = min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns)
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+def _wrapped(text: str, indent: str, further: str | None = None) -> list[str]:
+    """Lines no wider than the screen; further: the indent of all but the first."""
+    return textwrap.wrap(
+        text,
+        min(WIDEST, shutil.get_terminal_size((WIDEST, 24)).columns),
+        initial_indent=indent,
+        subsequent_indent=indent if further is None else further,
+        break_long_words=False,  # names and paths are copied whole
+        break_on_hyphens=False,
+    )

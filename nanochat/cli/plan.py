@@ -1,11 +1,11 @@
 """`nanochat plan RECIPE`: what a run would do to each stage, and why. Nothing is changed."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
+from nanochat.cli.sheet import print_table
 from nanochat.hardware import probe_machine
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.recipe.load import load_recipe
@@ -13,7 +13,7 @@ from nanochat.registry import load_registry
 from nanochat.running.plan import Plan, PlannedStage, make_plan
 from nanochat.running.store import Store
 
-_STYLES = {"reuse": "green", "resume": "cyan", "run": "yellow", "blocked": "red"}
+_COLOURS = {"reuse": "green", "resume": "cyan", "run": "yellow", "blocked": "red"}
 
 
 @click.command("plan")
@@ -32,10 +32,8 @@ def command(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
             click.secho(f"warning: {stage.drift_warning()}", fg="yellow", err=True)
     if as_json:
         click.echo(json.dumps(plan.description(), indent=2, ensure_ascii=False, default=str))
-    elif sys.stdout.isatty():
-        _print_table(plan)
     else:
-        _print_lines(plan)
+        _print(plan)
 
 
 def _why(stage: PlannedStage) -> str:
@@ -53,27 +51,17 @@ def _change_lines(stage: PlannedStage) -> list[str]:
     return [f"{line:<{broad}}  {origin}".rstrip() for line, origin in shown]
 
 
-def _print_lines(plan: Plan) -> None:
-    width = max(len(stage.name) for stage in plan.stages)
-    for stage in plan.stages:
-        click.echo(f"{stage.name.ljust(width)}  {stage.action.ljust(7)}  {stage.key[:KEY_CHARACTERS]}  {_why(stage)}")
-        for line in _change_lines(stage):
-            click.echo(f"{' ' * width}    {line}")
+def _print(plan: Plan) -> None:
+    blocked = f", {len(plan.blocked)} blocked" if plan.blocked else ""
+    click.echo(f"{plan.recipe.name}: {len(plan.to_do)} of {len(plan.stages)} stages to do{blocked}")
+    rows = [
+        [
+            stage.name,
+            stage.action,
+            stage.key[:KEY_CHARACTERS],
+            "\n".join([_why(stage), *(f"  {line}" for line in _change_lines(stage))]),
+        ]
+        for stage in plan.stages
+    ]
+    print_table(["stage", "action", "key", "why"], rows, colours=_COLOURS)
     click.echo(f"run folder: {plan.run_folder}")
-
-
-def _print_table(plan: Plan) -> None:
-    from rich.console import Console  # 0.1 s that a pipe does without
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=f"{plan.recipe.name}: {len(plan.to_do)} of {len(plan.stages)} stages to do", box=None)
-    for title in ("stage", "action", "key", "why"):
-        table.add_column(title, no_wrap=title != "why")
-    for stage in plan.stages:
-        action = Text(stage.action, style=_STYLES[stage.action])
-        why = Text("\n".join([_why(stage), *(f"  {line}" for line in _change_lines(stage))]))
-        table.add_row(Text(stage.name), action, Text(stage.key[:KEY_CHARACTERS]), why)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(f"run folder: {plan.run_folder}", markup=False, soft_wrap=True)

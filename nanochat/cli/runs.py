@@ -9,7 +9,7 @@ from nanochat.cli.runs_show import show
 from nanochat.cli.sheet import print_table
 from nanochat.quantity import duration
 from nanochat.running.find import list_runs
-from nanochat.running.report import headline
+from nanochat.running.report import headline, table
 from nanochat.running.summary import STATES, summary
 
 
@@ -17,12 +17,15 @@ from nanochat.running.summary import STATES, summary
 @click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
 @click.option("--state", type=click.Choice(STATES), help="Only the runs in this state.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
 @click.pass_context
-def command(context: click.Context, recipe: str | None, state: str | None, as_json: bool) -> None:
+def command(context: click.Context, recipe: str | None, state: str | None, as_json: bool, as_markdown: bool) -> None:
     """List the runs, newest first."""
     if context.invoked_subcommand is not None:
-        if recipe or state or as_json:
-            context.fail("--recipe, --state and --json here narrow and print the list; others come after the command")
+        if recipe or state or as_json or as_markdown:
+            context.fail(
+                "--recipe, --state, --json and --md here narrow and print the list; others come after the command"
+            )
         return
     found = [summary(run) for run in list_runs() if recipe in (None, run.plan.get("recipe"))]
     found = [run for run in found if state in (None, run["state"])]
@@ -43,7 +46,11 @@ def command(context: click.Context, recipe: str | None, state: str | None, as_js
             ]
             for run in found
         ]
-        print_table(["run", "last started (UTC)", "state", "stages", "time", "figures"], rows)
+        columns = ["run", "last started (UTC)", "state", "stages", "time", "figures"]
+        if as_markdown:
+            click.echo(table(columns, rows))
+        else:
+            print_table(columns, rows)
 
 
 for subcommand in (show, rm, gc):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nanochat.cli.sheet import print_table
+from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.running.find import find_run
@@ -35,12 +35,10 @@ def show(run: str | None, as_json: bool) -> None:
     titles = ["stage", "use", "state (UTC)", "key", "tag", "time", "on disk"]
     print_table(titles, [_row(found, stage) for stage in found["stages"]])
     click.echo()
-    for stage in found["stages"]:
-        if shown := headline(stage["figures"], limit=len(stage["figures"])):
-            click.echo(f"{stage['stage']}: {shown}")
+    figures = [(stage["stage"], headline(stage["figures"], limit=len(stage["figures"]))) for stage in found["stages"]]
+    print_pairs((f"{stage}:", shown) for stage, shown in figures if shown)
     click.echo()
-    for name, fact in _facts(found):
-        click.echo(f"{name:<9}{fact}")
+    print_pairs(_facts(found))
 
 
 def _row(found: Mapping[str, Any], stage: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,15 @@
 """Devices to compute on: what this machine has, measured or looked up, and accelerators by name.
 
 In: a name, or what was probed of this machine. Out: memory in bytes and peak FLOP/s by dtype. Peaks are the makers'
-figures for dense products; a CPU's is measured, by one product of NumPy's. Imports no torch and loads no driver.
+figures for dense products; a CPU's is measured, by products of NumPy's. Imports no torch and loads no driver.
 """
 
 import re
 import shutil
+import statistics
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -16,7 +17,13 @@ from nanochat.errors import did_you_mean, wrong_input
 from nanochat.hardware import Machine
 
 GIB = 2**30
-PROBE_SECONDS = 0.2
+PROBES, FEWEST_PROBES, PROBE_PRODUCTS = 11, 5, 4
+"""Measurements of a CPU, and products in each: half a second on two idle cores. What else runs on a machine comes and
+goes within a second, so one measurement alone may be off by a half."""
+PROBE_SECONDS = 1.0
+"""Beyond it no more than the fewest are made."""
+LARGE_SPREAD = 1.2
+"""The fastest of the middle probes over the slowest, from which both are told."""
 PROBE_SIZE = 1024
 """Rows and columns of the matrices that a CPU multiplies to be measured."""
 
@@ -34,11 +41,13 @@ class Device:
     """dtype → peak FLOP/s; empty where they are not known."""
     source: str
     """Where the figures come from."""
+    spread: tuple[float, float] | None = None
+    """Where measurements differed: the slow and the fast ones' FLOP/s, as factors of those above."""
 
 
 # GiB as the driver reports them; TFLOP/s dense in bfloat16 with float32 accumulation, and in float32 without tensor
 # cores. Sources: NVIDIA's data sheets and architecture white papers, AMD's for MI300X.
-_ACCELERATORS = {
+ACCELERATORS = {
     "b200": (179, 2250, 75),
     "h200": (140, 989, 67),
     "h100": (79, 989, 67),
@@ -61,18 +70,18 @@ _WORDS = re.compile(r"rtx|[a-z]*\d+[a-z]*|[a-z]+")
 
 def named_device(name: str) -> Device:
     """An accelerator of the table. InputError E407 that lists them."""
-    if name.lower() not in _ACCELERATORS:
-        near = did_you_mean(name.lower(), _ACCELERATORS)
+    if name.lower() not in ACCELERATORS:
+        near = did_you_mean(name.lower(), ACCELERATORS)
         raise wrong_input(
             "E407",
             f"there are no figures for a GPU called {name!r}{'; ' + near if near else ''}",
-            help=f"known: {', '.join(_ACCELERATORS)}",
+            help=f"known: {', '.join(ACCELERATORS)}",
         )
     return _accelerator(name.lower())
 
 
 def this_device(machine: Machine) -> Device:
-    """What this machine computes on by default; a CPU is measured, which takes PROBE_SECONDS."""
+    """What this machine computes on by default; a CPU is measured, which takes about a second."""
     if machine.cuda_devices:
         return _found_gpu()
     if machine.mps:
@@ -88,19 +97,20 @@ def this_device(machine: Machine) -> Device:
 
 def this_cpu(machine: Machine) -> Device:
     """This machine's processor, measured now: other work on it makes it slower."""
-    peak = _measured_flops()
+    peak, spread = middle(_probes())
     cores = f"{machine.cpu_cores} CPU core{'s' if machine.cpu_cores != 1 else ''}"
     return Device(
         name=f"this machine, {cores}",
         kind="cpu",
         memory_bytes=machine.memory_bytes,
         flops=dict.fromkeys(("float32", "bfloat16", "float16"), peak),
-        source=f"a float32 product measured just now, beside whatever else runs: {peak / 1e9:.0f} GFLOP/s",
+        source=f"float32 products measured just now, beside whatever else runs: {_rates(peak, spread)}",
+        spread=spread,
     )
 
 
 def _accelerator(name: str) -> Device:
-    gibibytes, half, single = _ACCELERATORS[name]
+    gibibytes, half, single = ACCELERATORS[name]
     return Device(
         name=name,
         kind="cuda",
@@ -140,18 +150,33 @@ def recognised(name: str, mebibytes: int) -> str | None:
         return None
     if "a100" in words:
         return "a100-80" if mebibytes > 41_000 else "a100-40"
-    candidates = [known for known in _ACCELERATORS if words.issuperset(_WORDS.findall(known))]
+    candidates = [known for known in ACCELERATORS if words.issuperset(_WORDS.findall(known))]
     return max(candidates, key=len, default=None)
 
 
-def _measured_flops() -> float:
+def middle(rates: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
+    """The median of some measurements; and where they differ much, their quartiles as factors of it."""
+    slow, median, fast = statistics.quantiles(rates, n=4)
+    return median, (slow / median, fast / median) if fast > LARGE_SPREAD * slow else None
+
+
+def _rates(peak: float, spread: tuple[float, float] | None) -> str:
+    said = f"{peak / 1e9:.0f} GFLOP/s"
+    return said if spread is None else f"{said}, mostly between {' and '.join(f'{peak * s / 1e9:.0f}' for s in spread)}"
+
+
+def _probes() -> list[float]:
+    """FLOP/s, measured several times."""
     import numpy as np  # 0.1 s that a GPU's table does without
 
     left = np.full((PROBE_SIZE, PROBE_SIZE), 0.5, dtype=np.float32)
-    right = left.copy()
-    best, began = float("inf"), time.perf_counter()
-    while time.perf_counter() - began < PROBE_SECONDS or best == float("inf"):
+    right, product = left.copy(), np.empty_like(left)
+    np.matmul(left, right, out=product)  # threads start
+    rates: list[float] = []
+    began = time.perf_counter()
+    while len(rates) < FEWEST_PROBES or (len(rates) < PROBES and time.perf_counter() - began < PROBE_SECONDS):
         start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * PROBE_SIZE**3 / best
+        for _ in range(PROBE_PRODUCTS):
+            np.matmul(left, right, out=product)
+        rates.append(PROBE_PRODUCTS * 2.0 * PROBE_SIZE**3 / (time.perf_counter() - start))
+    return rates

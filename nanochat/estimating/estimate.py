@@ -1,7 +1,7 @@
 """What a whole recipe will cost before any of it is spent: its stages, disk, time and money.
 
 In: a resolved recipe, this machine, optionally a GPU by name, how well its peak is used, a price. Out: an Estimate,
-with every assumption in words. No torch, no network; a CPU is measured for a fifth of a second.
+with every assumption in words. No torch, no network; a CPU is measured for about a second.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,6 +38,8 @@ class Duration:
     """Seconds; None where they are not known."""
     seconds: float
     """Of the stages that are known."""
+    between: tuple[float, float] | None
+    """Where the device's speed was found to vary: seconds by its fast and by its slow measurements."""
     cost: float | None
 
     @property
@@ -138,14 +140,27 @@ def _duration(
     devices = {stage.name: _devices(stage, device) for stage in stages}
     # A machine with several GPUs is paid for whole, whatever a stage uses of it.
     most = max(devices.values(), default=1)
-    total = sum(found for found in seconds.values() if found is not None)
+    total = _of_all(stages, device, machine, mfu)
+    between = None
+    if device.spread is not None:
+        slow, fast = (
+            attrs.evolve(device, flops={dtype: factor * rate for dtype, rate in device.flops.items()})
+            for factor in device.spread
+        )
+        between = (_of_all(stages, fast, machine, mfu), _of_all(stages, slow, machine, mfu))
     return Duration(
         device=device,
         devices=most,
         stages=seconds,
         seconds=total,
+        between=between,
         cost=price * most * total / 3600 if price is not None else None,
     )
+
+
+def _of_all(stages: Sequence[StageEstimate], device: Device, machine: Machine, mfu: float) -> float:
+    """Seconds of the stages that are known."""
+    return sum(_seconds(stage, device, machine, mfu) or 0.0 for stage in stages)
 
 
 def _seconds(stage: StageEstimate, device: Device, machine: Machine, mfu: float) -> float | None:

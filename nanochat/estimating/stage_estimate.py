@@ -69,13 +69,17 @@ class StageEstimate:
     """tokenizer: what it is trained on."""
     flops: float | None = None
     """All of the stage's that are known; None where its length is not."""
+    evaluation_flops: float = 0.0
+    """Those of its FLOPs that evaluations take."""
     dtype: str = "float32"
     disk_bytes: int = 0
     """What it leaves in the store, at most."""
     downloads: Mapping[str, int] = attrs.field(factory=dict)
     """Source plugin → bytes."""
     notes: Sequence[str] = ()
-    """What was assumed, or is not counted."""
+    """What was assumed."""
+    untimed: Sequence[str] = ()
+    """What takes time that is not counted."""
 
 
 def estimate_stage(stage: Stage, recipe: Recipe, registry: Registry, memory_bytes: int) -> StageEstimate:
@@ -145,10 +149,12 @@ def _training(stage: Stage, model: Component | None, memory_bytes: int) -> Stage
         parameters=parameters(layout),
         training=training,
         flops=training.flops_per_token * length if length is not None else None,
+        evaluation_flops=training.flops_per_token * FORWARD_SHARE * evaluated if training.tokens else 0.0,
         dtype=stage.hardware.dtype,
         disk_bytes=(config.checkpoints_kept + 1) * checkpoint,  # the oldest goes when the newest is whole
         downloads=_downloads(config.data),
-        notes=[*_assumed(stage, model, training), *map(_uncounted, silent)],
+        notes=_assumed(stage, model, training),
+        untimed=[*_answers(silent), *(["torch.compile"] if config.compile else [])],
     )
 
 
@@ -223,15 +229,17 @@ def _evaluation(stage: Stage, model: Component | None) -> StageEstimate:
     config: EvaluateConfig = stage.config
     tokens, silent = _evaluated_tokens(config.evals, 1)
     layout = layout_of(model) if model is not None else {}
+    flops = FORWARD_SHARE * _flops_per_token(model) * tokens if model is not None and layout else None
     return StageEstimate(
         name=stage.name,
         use=stage.use,
         estimated=True,
         parameters=parameters(layout) if layout else None,
-        flops=FORWARD_SHARE * _flops_per_token(model) * tokens if model is not None and layout else None,
+        flops=flops,
+        evaluation_flops=flops or 0.0,
         dtype=stage.hardware.dtype,
         downloads=_downloads(config.data),
-        notes=[_uncounted(name) for name in silent],
+        untimed=_answers(silent),
     )
 
 
@@ -252,8 +260,10 @@ def _evaluated_tokens(evals: Mapping[str, Component], steps: int) -> tuple[int, 
     return total, silent
 
 
-def _uncounted(evaluation: str) -> str:
-    return f"the evaluation `{evaluation}` takes time that is not counted"
+def _answers(silent: Sequence[str]) -> list[str]:
+    """Evaluations that generate: how long a model's answers are, only the model knows."""
+    names = ", ".join(f"`{name}`" for name in silent)
+    return [f"the evaluation{'s' if len(silent) > 1 else ''} {names}"] if silent else []
 
 
 def _downloads(components: Mapping[str, Component]) -> dict[str, int]:

@@ -13,7 +13,9 @@ from nanochat.model import sizes
 
 @config
 class GPTConfig:
-    """The transformer's shape and its switches, each of which can be ablated alone."""
+    """The transformer of nanochat. `depth` is all that must be said: width, heads and vocabulary follow from it; the
+    other switches are there to be ablated, each alone.
+    """
 
     depth: int = option(minimum=1, maximum=1024, doc="transformer blocks")
     aspect_ratio: int = option(64, minimum=1, doc="width per block: dim = aspect_ratio × depth, rounded up")

@@ -204,9 +204,12 @@ class Catalogue:
         return Section(kind="hardware", name="hardware", doc=text_of(Hardware), places=places, keys=keys)
 
     def _launcher(self, name: str) -> Section:
-        return Section(
-            kind="launcher", name=name, doc=f"launcher = {value_text(name)}, beside its settings, in [hardware]."
-        )
+        where = f"Set by launcher = {value_text(name)} in [hardware], beside its settings."
+        try:
+            said = text_of(self._registry.object("launcher", name))
+        except InputError as fault:
+            return Section(kind="launcher", name=name, doc=where, fault=fault.diagnostics[0].message)
+        return Section(kind="launcher", name=name, doc=f"{said} {where}".lstrip())
 
     def _derivation(self, rule: str) -> Derivation | None:
         try:

@@ -8,7 +8,9 @@ from nanochat.stages.slots import EvalSlot, SourceSlot
 
 @config
 class EvaluateConfig:
-    """Measure a checkpoint."""
+    """Measure a finished checkpoint by any evaluations, once; it trains nothing. Take it at a recipe's end: the report
+    shows its figures, and evaluations may be changed without training again.
+    """
 
     produces: ClassVar[str] = "figures"
 

@@ -10,7 +10,9 @@ from nanochat.training.schedule_config import ScheduleConfig
 
 @config
 class FinetuneConfig(TrainingConfig):
-    """Go on training a checkpoint on conversations."""
+    """Go on training a checkpoint on conversations, with the loss on the assistant's words alone. Take it to make a
+    pretrained model answer: midtraining, SFT, or both, one stage each.
+    """
 
     produces: ClassVar[str] = "checkpoint"
 

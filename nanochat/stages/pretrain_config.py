@@ -10,7 +10,9 @@ from nanochat.training.schedule_config import ScheduleConfig
 
 @config
 class PretrainConfig(TrainingConfig):
-    """Train a model from scratch on documents."""
+    """Train a model from scratch on documents, to predict the next token. This is where nearly all time goes; its
+    length is set by `steps`, or follows from the model's size by `tokens_per_param`.
+    """
 
     produces: ClassVar[str] = "checkpoint"
 

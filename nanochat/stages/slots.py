@@ -34,6 +34,6 @@ class GroupSlot:
 
 @config
 class EvalSlot:
-    """[stages.X.evals.NAME]."""
+    """[stages.X.evals.NAME]: when it is measured."""
 
     every: int | None = option(None, minimum=1, doc="steps between evaluations; without it, once at the end")

@@ -9,7 +9,9 @@ from nanochat.text.special import SPLIT_PATTERN
 
 @config
 class TokenizerConfig:
-    """Train a byte-pair encoding on text."""
+    """Train a byte-pair encoding on text, which cuts text into tokens. Every recipe that pretrains begins with one; it
+    needs no GPU.
+    """
 
     produces: ClassVar[str] = "tokenizer"
     numeric: ClassVar[bool] = False

@@ -45,9 +45,11 @@ def register_tasks(registry: Registrar) -> None:
     registry.add(
         "simple_spelling",
         build=f"{package}.simple_spelling:SimpleSpelling",
-        config=f"{package}.words:SpellingConfig",
+        config=f"{package}.simple_spelling:SimpleSpellingConfig",
     )
-    registry.add("spelling_bee", build=f"{package}.spelling_bee:SpellingBee", config=f"{package}.words:SpellingConfig")
+    registry.add(
+        "spelling_bee", build=f"{package}.spelling_bee:SpellingBee", config=f"{package}.spelling_bee:SpellingBeeConfig"
+    )
 
 
 @hookimpl

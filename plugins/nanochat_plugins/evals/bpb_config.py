@@ -7,7 +7,9 @@ from nanochat.config import config, option
 
 @config
 class BpbConfig:
-    """Bits per byte on the validation split of the stage's sources."""
+    """Bits per byte on the validation split of the stage's sources: how well text is foretold, lower is better. Take it
+    for pretraining; unlike a loss it can be compared between tokenizers.
+    """
 
     needs_sources: ClassVar[bool] = True
 

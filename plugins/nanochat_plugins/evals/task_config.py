@@ -5,7 +5,9 @@ from nanochat.config import Component, component, config, option
 
 @config
 class TaskConfig:
-    """Any registered task as an evaluation: greedy answers, or the likeliest letter."""
+    """The share of a task's examples that the model solves, by greedy answers or by the likeliest letter. Take it to
+    measure any task of [stages.X.data], with `split = "test"` where the task has one.
+    """
 
     task: Component = component("task", doc="whose examples are to be solved")
     max_examples: int | None = option(None, minimum=1, doc="measure only the first ones")

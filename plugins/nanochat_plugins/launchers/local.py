@@ -18,7 +18,11 @@ class Local:
 
 
 def build(hardware: Hardware) -> Local:
-    """InputError E115 where more than one process is wanted."""
+    """The worker alone, one process on this machine with nothing between it and the runner. Take it on a laptop, or to
+    see an error without a launcher's words around it.
+
+    InputError E115 where more than one process is wanted.
+    """
     processes = hardware.nodes * hardware.nproc_per_node
     if processes != 1:
         raise wrong_input(

@@ -41,7 +41,11 @@ class Torchrun:
 
 
 def build(hardware: Hardware) -> Torchrun:
-    """InputError E115 where several nodes have no place to meet."""
+    """As many processes as [hardware] says, on this machine or on several. It is the default; take it for whatever
+    uses more than one GPU.
+
+    InputError E115 where several nodes have no place to meet.
+    """
     if hardware.nodes > 1 and not hardware.rendezvous:
         raise wrong_input(
             "E115",

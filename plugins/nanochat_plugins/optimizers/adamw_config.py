@@ -8,7 +8,9 @@ from nanochat.config import config, option
 
 @config
 class AdamWConfig:
-    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+    """Adam with decoupled weight decay (arXiv 1711.05101). It updates whatever there is; take it for embeddings, the
+    head and single numbers, and `muon` for the matrices of the blocks.
+    """
 
     lr: float = option(0.001, minimum=0.0, doc="learning rate at its peak, before lr_factor")
     beta1: float = option(0.8, minimum=0.0, maximum=1.0, doc="decay a step of the mean gradient")

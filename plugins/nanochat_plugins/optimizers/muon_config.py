@@ -10,7 +10,9 @@ from nanochat.config import config, option
 
 @config
 class MuonConfig:
-    """Momentum, orthogonalised."""
+    """Momentum whose step is orthogonalised. Take it for the matrices of the blocks, where it needs fewer steps than
+    AdamW and half its memory; embeddings, the head and single numbers are for another one.
+    """
 
     lr: float = option(0.02, minimum=0.0, doc="learning rate at its peak, times √max(1, rows/columns) of each matrix")
     momentum: float = option(0.95, minimum=0.0, maximum=1.0, doc="where no schedule sets it")

@@ -13,7 +13,9 @@ SHARD_CHARACTERS, SHARD_BYTES = 250_000_000, 100_000_000
 
 @config
 class ClimbMixConfig(Fingerprinted):
-    """ClimbMix, shuffled: about 250 million characters a shard."""
+    """ClimbMix, a filtered mixture of web text, shuffled: about 250 million characters a shard, downloaded from the
+    hub when a stage needs it. Take it for a model that is to know the world, on a GPU.
+    """
 
     repo: str = option("karpathy/climbmix-400b-shuffle", doc="the hub's data set")
     revision: str = option("main", doc="a branch, a tag or, to pin the data, a commit")

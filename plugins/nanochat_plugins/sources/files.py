@@ -14,7 +14,8 @@ from nanochat.data.source import Shard, Split
 from nanochat.errors import wrong_input
 from nanochat_plugins.sources.files_config import FilesConfig, described, find_files
 from nanochat_plugins.sources.held_out import split_of
-from nanochat_plugins.sources.records import Record, records
+from nanochat_plugins.sources.json_lines import Record
+from nanochat_plugins.sources.records import records
 
 
 class Files:

@@ -1,21 +1,26 @@
 """Configuration of `files`: which files, found and named without opening them as data.
 
 In: a recipe's [stages.X.data.NAME]. Out: the files in reading order, and the fingerprint that stands for their
-content. Imports no reader: those are in `nanochat_plugins.sources.files`.
+content. Of what is found, the first file is looked at, so that a plan says what is wrong with it; pyarrow is imported
+for a .parquet alone. The readers are in `nanochat_plugins.sources.records`.
 """
 
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nanochat.config import Fingerprinted, config, option
 from nanochat.errors import wrong_input
 from nanochat_plugins.sources.digest_cache import file_digest
+from nanochat_plugins.sources.json_lines import damaged, json_lines
 
 FORMATS = (".parquet", ".jsonl", ".txt")
 COMPRESSIONS = {"": None, ".zst": "zstd", ".gz": "gzip"}
+LOOKED_AT = 3
+"""Lines of a .jsonl file that a plan reads."""
 COMPACTNESS = 2.5
 """Characters a byte of a .parquet or compressed file, about; a plain one has one at most."""
 ENDINGS = tuple(form + compression for form in FORMATS for compression in COMPRESSIONS)
@@ -23,7 +28,9 @@ ENDINGS = tuple(form + compression for form in FORMATS for compression in COMPRE
 
 @config
 class FilesConfig(Fingerprinted):
-    """A user's own text."""
+    """Your own text: .parquet, .jsonl and .txt files, each also compressed as .zst or .gz. Take it to train on what
+    you have on this disk; it is split for validation by the text, or by files of their own.
+    """
 
     # The content decides the result, not the place: the fingerprint stands for both paths.
     path: Path = option(execution=True, doc="a file, a folder or a glob, relative to the recipe's file")
@@ -41,11 +48,13 @@ class FilesConfig(Fingerprinted):
     )
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """Names, sizes and digests of the files."""
-        found = {"files": [list(facts) for facts in described(find_files(self.path))]}
-        if self.validation is not None:
-            found["validation"] = [list(facts) for facts in described(find_files(self.validation))]
-        return found
+        """Names, sizes and digests of the files. InputError E303, E304 where the first is not what it should be."""
+        places = {"files": self.path, "validation": self.validation}
+        return {name: self._seen(find_files(path)) for name, path in places.items() if path is not None}
+
+    def _seen(self, files: Sequence[Path]) -> list[list[Any]]:
+        check_first(files[0], self.column)
+        return [list(facts) for facts in described(files)]
 
     def characters(self) -> int:
         """By the files' sizes, which are bytes and hold some markup."""
@@ -91,3 +100,22 @@ def described(files: Sequence[Path]) -> list[tuple[str, int, str]]:
                 "E304", f"{file} cannot be read: {fault.strerror}", help="check its permissions"
             ) from fault
     return facts
+
+
+def check_first(file: Path, column: str) -> None:
+    """What can be told of a file at once: a .parquet by its schema, a plain .jsonl by its first lines.
+
+    InputError E303 where the column is not there, E304 where the file is of another kind. Compressed ones are unpacked
+    when they are read, and not before.
+    """
+    if file.suffix == ".parquet":
+        from nanochat_plugins.sources.records import check_parquet  # pyarrow: 0.2 s
+
+        check_parquet(file, column)
+    elif file.suffix == ".jsonl":
+        try:
+            with file.open("rb") as stream:
+                for _ in json_lines(file, islice(stream, LOOKED_AT), column):
+                    pass
+        except OSError as fault:
+            raise damaged(file, str(fault.strerror)) from fault

@@ -6,30 +6,19 @@ there are lines. Memory stays at one row group, one line or one document.
 """
 
 import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanochat.errors import InputError, wrong_input
+from nanochat.errors import wrong_input
 from nanochat_plugins.sources.files_config import COMPRESSIONS
+from nanochat_plugins.sources.json_lines import Record, damaged, json_lines, no_column, record
 
 BLOCK = 1 << 20  # bytes read at once
 ROWS = 1_024  # rows of a parquet file decoded at once
-NULL, EMPTY, NOT_UTF8 = "null", "empty", "not UTF-8"
-
-
-@attrs.frozen
-class Record:
-    """A document, or what was found in its place."""
-
-    text: str | None
-    fault: str = ""
-    """null · empty · not UTF-8"""
 
 
 def records(path: Path, *, column: str, separator: str) -> Iterator[Record]:
@@ -43,9 +32,9 @@ def records(path: Path, *, column: str, separator: str) -> Iterator[Record]:
         with pa.input_stream(str(path), compression=compression, buffer_size=BLOCK) as opened:
             # pyarrow's stream has all that a BufferedReader asks of a raw file.
             stream = cast(BinaryIO, io.BufferedReader(opened, BLOCK))
-            yield from _lines(path, stream, column) if form == ".jsonl" else _pieces(stream, separator.encode())
+            yield from json_lines(path, stream, column) if form == ".jsonl" else _pieces(stream, separator.encode())
     except (OSError, pa.ArrowException) as fault:
-        raise _damaged(path, str(fault)) from fault
+        raise damaged(path, str(fault)) from fault
 
 
 def _parquet(path: Path, compression: str | None, column: str) -> Iterator[Record]:
@@ -54,45 +43,37 @@ def _parquet(path: Path, compression: str | None, column: str) -> Iterator[Recor
         with pa.input_stream(place, compression=compression) as opened:
             place = pa.BufferReader(opened.read())
     with pq.ParquetFile(place) as file:
-        schema = file.schema_arrow
-        if column not in schema.names:
-            raise _no_column(str(path), column, "columns", schema.names)
-        kind = schema.field(column).type
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-        if not _is_text(kind):
-            raise wrong_input("E303", f"{path}: column `{column}` holds {kind}, not text", help="set `column`")
+        kind = _text_column(path, file.schema_arrow, column)
         for batch in file.iter_batches(ROWS, columns=[column]):
             # As bytes: a parquet file may claim to hold strings that are no UTF-8.
             for value in batch.column(0).cast(kind).cast(pa.large_binary()):
-                yield _record(value.as_py())
+                yield record(value.as_py())
+
+
+def check_parquet(path: Path, column: str) -> None:
+    """Look at the schema alone, which stands at a file's end. InputError E303, E304."""
+    try:
+        with pq.ParquetFile(str(path)) as file:
+            _text_column(path, file.schema_arrow, column)
+    except (OSError, pa.ArrowException) as fault:
+        raise damaged(path, str(fault)) from fault
+
+
+def _text_column(path: Path, schema: pa.Schema, column: str) -> pa.DataType:
+    """The type of a column that holds text."""
+    if column not in schema.names:
+        raise no_column(str(path), column, "columns", schema.names)
+    kind = schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if not _is_text(kind):
+        raise wrong_input("E303", f"{path}: column `{column}` holds {kind}, not text", help="set `column`")
+    return kind
 
 
 def _is_text(kind: pa.DataType) -> bool:
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(test(kind) for test in tests) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _lines(path: Path, stream: BinaryIO, column: str) -> Iterator[Record]:
-    for number, line in enumerate(stream, 1):
-        if line.isspace():
-            continue
-        where = f"{path}:{number}"
-        try:
-            found = json.loads(line.decode())
-        except UnicodeDecodeError:
-            yield Record(None, NOT_UTF8)
-            continue
-        except (ValueError, RecursionError) as fault:
-            raise _damaged(where, f"no JSON ({fault})") from fault
-        if not isinstance(found, dict):
-            raise _damaged(where, f"a JSON object is wanted, this is {type(found).__name__}")
-        if column not in found:
-            raise _no_column(where, column, "fields", list(found))
-        value = found[column]
-        if value is not None and not isinstance(value, str):
-            raise wrong_input("E303", f"{where}: field `{column}` holds {type(value).__name__}, not text")
-        yield _record(value)
 
 
 def _pieces(stream: BinaryIO, separator: bytes) -> Iterator[Record]:
@@ -120,26 +101,4 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes]:
 
 def _piece(found: bytearray) -> Iterator[Record]:
     if piece := bytes(found.strip(b"\n")):
-        yield _record(piece)
-
-
-def _record(value: str | bytes | None) -> Record:
-    if value is None:
-        return Record(None, NULL)
-    try:
-        if isinstance(value, bytes):
-            value = value.decode()
-        else:
-            value.encode()  # JSON can spell half a surrogate pair
-    except UnicodeError:
-        return Record(None, NOT_UTF8)
-    return Record(value) if value.strip() else Record(None, EMPTY)
-
-
-def _damaged(where: Path | str, reason: str) -> InputError:
-    return wrong_input("E304", f"{where} cannot be read: {reason}", help="mend it, or take it out of the `path`")
-
-
-def _no_column(where: str, column: str, what: str, names: list[str]) -> InputError:
-    shown = ", ".join(f"`{name}`" for name in names) or "none"
-    return wrong_input("E303", f"{where} has no `{column}`; its {what}: {shown}", help="set `column` to one of them")
+        yield record(piece)

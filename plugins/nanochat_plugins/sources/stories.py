@@ -19,7 +19,9 @@ MEAN_BYTES = 280
 
 @config
 class StoriesConfig:
-    """Generated documents."""
+    """Short stories of everyday things in simple sentences, made up from a seed. Take them on a CPU, beside `pydocs`: a
+    tiny model learns to write sentences from them, and nothing is downloaded.
+    """
 
     size: int = option(12_000, minimum=1, doc="documents, those for validation included")
     seed: int = option(0, minimum=0, doc="which documents are made up")

@@ -36,7 +36,9 @@ WITH_SIGN = (
 
 @config
 class ArithmeticConfig(GeneratedConfig):
-    """Questions about two numbers."""
+    """Sums, differences and products of two numbers, in many phrasings, answered by the calculator. Take it to teach a
+    model to use a tool: it is learnt in minutes on a CPU, and needs `calculator` among the stage's tools.
+    """
 
 
 class Arithmetic(Task):

@@ -7,11 +7,15 @@ messages alone:
     [{"role": "user", "content": "Hi!"}, {"role": "assistant", "content": "Hello!"}]
 
 Out: these conversations in the file's order. An answer is right when it is the last message, word for word.
-InputError E301 where the file is not there, E302 where it is empty, E306 for a bad line, by its number.
+InputError E301 where the file is not there, E302 where it is empty, E306 for a bad line, at its place; the first lines
+are looked at when a recipe is planned, all of them when the task is built.
 """
 
+import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,16 +23,21 @@ import attrs
 
 from nanochat.config import Fingerprinted, config, option
 from nanochat.data.task import Conversation, Task
-from nanochat.errors import Diagnostic, InputError, wrong_input
+from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.text.conversation import check_conversation
-from nanochat_plugins.tasks.user_file import content, digest
+from nanochat_plugins.tasks.user_file import content
 
 SHOWN = 10  # bad lines named at once
+SHOWN_BYTES = 10_000  # of a bad line
+LOOKED_AT = 3
+"""Lines of a file that a plan reads: a file of another kind shows it there, and a plan stays quick."""
 
 
 @config
 class CustomJSONConfig(Fingerprinted):
-    """A file of conversations."""
+    """Conversations of your own, from a JSONL file; take it to teach a model how you want it to answer. A line is
+    {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or that list alone.
+    """
 
     # The content decides the result, not the place: the fingerprint stands for it.
     path: Path = option(execution=True, doc="a JSONL file of conversations, relative to the recipe's file")
@@ -37,8 +46,10 @@ class CustomJSONConfig(Fingerprinted):
     step: int = option(1, minimum=1, doc="every how many conversations one is taken")
 
     def fingerprint(self) -> Mapping[str, Any]:
-        """The file's digest."""
-        return {"sha256": digest(self.path)}
+        """The file's digest. InputError E302, E306 where its first lines are no conversations."""
+        read = content(self.path)
+        _conversations(self.path, islice(_lines(read), LOOKED_AT))
+        return {"sha256": hashlib.sha256(read).hexdigest()}
 
     def problems(self) -> list[str]:
         """What does not fit together."""
@@ -52,7 +63,7 @@ class CustomJSON(Task):
 
     def __init__(self, config: CustomJSONConfig) -> None:
         super().__init__(config.start, config.stop, config.step)
-        self._conversations = _read(config.path)
+        self._conversations = _conversations(config.path, _lines(content(config.path)))
 
     @property
     def eval_type(self) -> Literal["generative"]:
@@ -70,24 +81,34 @@ class CustomJSON(Task):
         return completion.split() == wanted.split()
 
 
-def _read(path: Path) -> list[Conversation]:
-    conversations: list[Conversation] = []
+def _lines(read: bytes) -> Iterator[tuple[int, bytes]]:
+    """The lines that are not blank, with their numbers."""
+    return ((number, line) for number, line in enumerate(io.BytesIO(read), 1) if line.strip())
+
+
+def _conversations(path: Path, lines: Iterable[tuple[int, bytes]]) -> list[Conversation]:
+    found: list[Conversation] = []
     faults: list[Diagnostic] = []
-    for number, line in enumerate(content(path).split(b"\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
-            conversations.append(_conversation(line))
+            found.append(_conversation(line))
         except InputError as fault:
-            faults += [attrs.evolve(found, message=f"{path}:{number}: {found.message}") for found in fault.diagnostics]
+            place = _place(path, number, line, 1)
+            faults += [attrs.evolve(said, location=place) for said in fault.diagnostics]
         except (ValueError, RecursionError) as fault:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-            message = f"{path}:{number} is no conversation: {fault}"
-            faults.append(Diagnostic(code="E306", message=message, help=_HELP))
+            reason = fault.msg if isinstance(fault, json.JSONDecodeError) else str(fault)
+            place = _place(path, number, line, getattr(fault, "colno", 1))
+            faults.append(Diagnostic(code="E306", message=f"no conversation: {reason}", location=place, help=_HELP))
     if faults:
         raise InputError(faults[:SHOWN])
-    if not conversations:
+    if not found:
         raise wrong_input("E302", f"{path} holds no conversation", help=_HELP)
-    return conversations
+    return found
+
+
+def _place(path: Path, number: int, line: bytes, column: int) -> Location:
+    text = line[:SHOWN_BYTES].decode(errors="replace").rstrip("\r\n")
+    return Location(path=str(path), line=number, column=column, text=text)
 
 
 _HELP = 'a line is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'

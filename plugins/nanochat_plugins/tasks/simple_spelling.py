@@ -11,6 +11,7 @@ An answer is right when it is the word's letters, in any spacing, case and punct
 
 from typing import Literal
 
+from nanochat.config import config
 from nanochat.data.task import Conversation, Task
 from nanochat_plugins.tasks.generated import draw
 from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
@@ -27,10 +28,17 @@ QUESTIONS = (
 )
 
 
+@config
+class SimpleSpellingConfig(SpellingConfig):
+    """Spell a word: "Spell apple." is answered by its letters. Take it beside `spelling_bee`, and wherever a model has
+    to know which letters its tokens are made of; examples are made, nothing is downloaded.
+    """
+
+
 class SimpleSpelling(Task):
     """Conversations that spell; the words in turn, so that a size of their number asks each once."""
 
-    def __init__(self, config: SpellingConfig) -> None:
+    def __init__(self, config: SimpleSpellingConfig) -> None:
         super().__init__(config.start, config.stop, config.step)
         self._config = config
         self._words = words_of(config)

@@ -14,6 +14,7 @@ example.
 import random
 from typing import Literal
 
+from nanochat.config import config
 from nanochat.data.task import Conversation, Task
 from nanochat_plugins.tasks.generated import draw, final_number
 from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
@@ -36,10 +37,17 @@ ABSENT_SHARE = 0.1
 """How often the letter is one that the word does not have."""
 
 
+@config
+class SpellingBeeConfig(SpellingConfig):
+    """Count a letter in a word: the model spells it, then counts by the calculator. Take it for the strawberry
+    question; it is learnt sooner with `simple_spelling` beside it, and needs `calculator` among the stage's tools.
+    """
+
+
 class SpellingBee(Task):
     """Conversations about letters in words."""
 
-    def __init__(self, config: SpellingConfig) -> None:
+    def __init__(self, config: SpellingBeeConfig) -> None:
         super().__init__(config.start, config.stop, config.step)
         self._config = config
         self._words = words_of(config)

@@ -24,7 +24,7 @@ LENGTHS = range(3, 13)
 
 @config
 class SpellingConfig(GeneratedConfig, Fingerprinted):
-    """Options of a task about words."""
+    """Options of the tasks about words."""
 
     words: Artifact | None = artifact("tokenizer", optional=True, doc="a tokenizer, for the words of its corpus")
     # The content decides the result, not the place: the fingerprint stands for it.

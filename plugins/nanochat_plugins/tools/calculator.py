@@ -43,7 +43,9 @@ class _Refused(Exception):
 
 
 class Calculator:
-    """Runs a model's sums."""
+    """Runs the sums that a model writes, and counts of a letter in a word, within narrow limits. Take it in a stage
+    that finetunes on `arithmetic` or `spelling_bee`; it is kept with the checkpoint, for chats as well.
+    """
 
     name = "calculator"
     start = PYTHON_START
