@@ -117,7 +117,7 @@ def test_a_source_too_short_for_a_row_is_left_out_in_words_and_only_if_all_are_i
 def test_an_evaluation_that_needs_sources_is_refused_before_any_work() -> None:
     component = Component(kind="eval", name="bpb", use="bpb", revision=1, config=BpbConfig())
     with pytest.raises(StageError, match="measures on sources, and this stage has none"):
-        evaluation.check({"bpb": component}, subject())
+        evaluation.check({"bpb": component}, model=True, sources=False)
 
 
 def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(tokenizer: Tokenizer) -> None:

@@ -18,10 +18,11 @@ from nanochat.text.tokenizer import Tokenizer
 
 @attrs.frozen(kw_only=True)
 class Subject:
-    """A model under evaluation."""
+    """A model under evaluation, or a tokenizer alone."""
 
     model: Any
-    """The module its plugin built: model(ids, targets, reduction), hidden, logits, config.sequence_len."""
+    """The module its plugin built: model(ids, targets, reduction), hidden, logits, config.sequence_len. None in a
+    tokenizer stage, which runs only evaluations whose config class says `needs_model = False`."""
     tokenizer: Tokenizer
     runtime: Runtime
     build: Callable[..., Any]

@@ -17,8 +17,10 @@ import attrs
 
 from nanochat.data.source import Source, digests
 from nanochat.errors import Stopped
+from nanochat.stages import evaluation
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.corpus import Corpus
+from nanochat.stages.subject import Subject
 from nanochat.stages.tokenizer_config import TokenizerConfig
 from nanochat.stages.word_list import WordList
 from nanochat.text.tokenizer import MINIMUM_VOCABULARY, Tokenizer
@@ -32,6 +34,7 @@ ASK_EVERY = 64
 
 def run(config: TokenizerConfig, context: StageContext) -> Record:
     """Train the tokenizer. InputError: E302 no text, E305 too little of it, E104 a bad pattern, E115 no weights."""
+    evaluation.check(config.evals, model=False, sources=True)
     sources: dict[str, Source] = {name: context.build(entry) for name, entry in config.data.items()}
     # Every rank asks: what a source has to fetch it fetches now, and nobody waits for that in a collective.
     read = digests(sources)
@@ -88,9 +91,27 @@ class _Training:
             "vocab_size": Figure(value=float(tokenizer.vocab_size)),
             "characters": Figure(value=float(corpus.characters), n=corpus.documents),
             **self._measure(tokenizer),
+            **evaluation.run_evals(self.config.evals, self._subject(tokenizer), self.context),
         }
         self._save(tokenizer)
         return figures
+
+    def _subject(self, tokenizer: Tokenizer) -> Subject:
+        """What the evaluations measure. They run on rank 0 alone, so their runtime knows of no other."""
+
+        def should_stop() -> bool:
+            _meet(self.context, finished=False)  # raises Stopped on all ranks
+            return False
+
+        return Subject(
+            model=None,
+            tokenizer=tokenizer,
+            runtime=attrs.evolve(self.context.runtime, world_size=1),
+            build=self.context.build,
+            sources={name: source for name, (source, _) in self.sources.items()},
+            note=self.context.reporter.note,
+            should_stop=should_stop,
+        )
 
     def _read(self, corpus: Corpus) -> Iterator[str]:
         """The training text; on the way its words are counted and progress is reported."""

@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from nanochat.config import components, config, option
-from nanochat.stages.slots import SourceSlot
+from nanochat.stages.slots import EvalSlot, SourceSlot
 from nanochat.text.special import SPLIT_PATTERN
 
 
@@ -21,3 +21,6 @@ class TokenizerConfig:
     max_document_chars: int = option(10_000, minimum=1, doc="characters taken from one document")
     pattern: str = option(SPLIT_PATTERN, doc="the regular expression that cuts text before merging")
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="the text")
+    evals: dict[str, Any] = components(
+        "eval", slot=EvalSlot, optional=True, doc="what is measured at its end: evaluations that need no model"
+    )

@@ -1,0 +1,134 @@
+"""How well a tokenizer compresses: bytes a token on fixed texts of five kinds, and on the sources it is used for.
+
+In: a tokenizer, and where the stage has them its sources. Out: a figure for each text, and the same of rivals: GPT-2's
+and GPT-4's vocabularies where tiktoken has them on this machine (nothing is downloaded), else vocabularies of this
+one's size, trained on the stage's text with their split patterns. More is better; a vocabulary twice as large is worth
+about a tenth. Each figure's n is in tokens. Not here: what compression is worth to a model, which bits per byte tells.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+
+from nanochat.data.encoding import unusable
+from nanochat.data.source import Split
+from nanochat.errors import InputError, Stopped
+from nanochat.stages.context import Figure
+from nanochat.stages.subject import Subject
+from nanochat.text.tokenizer import Tokenizer
+from nanochat_plugins.evals.tokenizer_config import TokenizerEvalConfig
+
+KINDS = ("news", "code", "maths", "multilingual", "science")
+AT_ONCE = 64
+
+FILES = {
+    "gpt2": (
+        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
+        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
+    ),
+    "cl100k_base": ("https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",),
+}
+"""What tiktoken would download; it keeps each file under the sha1 of its address."""
+
+PATTERNS = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "cl100k_base": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s+$|\s*[\r\n]|\s+(?!\S)|\s",
+}
+
+Counter = Callable[[Sequence[str]], int]
+"""Texts → the number of their tokens."""
+
+
+def evaluate(config: TokenizerEvalConfig, subject: Subject) -> Mapping[str, Figure]:
+    """Bytes a token by text, "news", and by text and rival, "news.gpt2"; "all": the five fixed texts together."""
+    texts = {kind: [_fixed(kind)] for kind in KINDS}
+    texts |= {"all": [text for kind in KINDS for text in texts[kind]]}
+    splits: tuple[Split, ...] = ("train", "validation")
+    texts |= {split: list(_read(subject, split, config.sample_chars)) for split in splits}
+    counters = {"": _count_with(subject.tokenizer)} | _rivals(config, subject)
+    figures = {}
+    for kind, found in texts.items():
+        size = sum(len(text.encode()) for text in found)
+        for rival, count in counters.items():
+            if subject.should_stop():
+                raise Stopped
+            if tokens := count(found):
+                figures[f"{kind}.{rival}" if rival else kind] = Figure(value=size / tokens, n=tokens)
+    return figures
+
+
+def _fixed(kind: str) -> str:
+    return (resources.files("nanochat_plugins.evals") / "texts" / f"{kind}.txt").read_text(encoding="utf-8")
+
+
+def _read(subject: Subject, split: Split, chars: int) -> Iterator[str]:
+    """The first documents of a split, equally many characters of each source."""
+    for source in subject.sources.values():
+        left = chars // len(subject.sources)
+        documents = (text for shard in source.shards(split) for text in source.documents(shard))
+        for text in documents:
+            if unusable(text):
+                continue
+            yield text[:left]
+            left -= len(text)
+            if left <= 0:
+                break
+
+
+def _count_with(tokenizer: Tokenizer) -> Counter:
+    def count(texts: Sequence[str]) -> int:
+        waiting, total = iter(texts), 0
+        while batch := list(islice(waiting, AT_ONCE)):
+            total += sum(len(ids) for ids in tokenizer.encode_batch(batch))
+        return total
+
+    return count
+
+
+def _rivals(config: TokenizerEvalConfig, subject: Subject) -> dict[str, Counter]:
+    """The vocabularies that tiktoken has here; where it has none of them, trained ones."""
+    here = {name: _known(name) for name in config.rivals if _is_here(name)}
+    if here or not config.rivals:
+        return here
+    text = list(_read(subject, "train", config.peer_chars))
+    if not text:
+        subject.note("tokenizer: no rival vocabulary is on this machine, and the stage has no text to train one on")
+        return {}
+    size = subject.tokenizer.vocab_size
+    subject.note(f"tokenizer: rivals are trained on the stage's text: split patterns of others, {size:,} ids")
+    trained = {}
+    for name in config.rivals:
+        try:
+            trained[f"{name}_pattern"] = _count_with(
+                Tokenizer.train(text, vocab_size=size, pattern=PATTERNS[name], progress=_asks(subject))
+            )
+        except InputError as fault:  # so little text allows fewer merges under another pattern
+            subject.note(f"tokenizer: no rival with the split pattern of {name}: {fault.diagnostics[0].message}")
+    return trained
+
+
+def _asks(subject: Subject) -> Callable[[int], None]:
+    def on_merges(_: int) -> None:
+        if subject.should_stop():
+            raise Stopped
+
+    return on_merges
+
+
+def _known(name: str) -> Counter:
+    import tiktoken  # not before it is needed: its import takes a tenth of a second
+
+    encoding = tiktoken.get_encoding(name)
+    return lambda texts: sum(len(ids) for ids in encoding.encode_ordinary_batch(list(texts)))
+
+
+def _is_here(name: str) -> bool:
+    """Whether tiktoken has a vocabulary's files, so that it asks no network for them."""
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    place = Path(folder) if folder else Path(tempfile.gettempdir()) / "data-gym-cache"
+    return all((place / hashlib.sha1(address.encode()).hexdigest()).is_file() for address in FILES[name])

@@ -1,0 +1,141 @@
+"""The evaluation of a tokenizer: bytes a token counted anew, beside rivals that are here or are trained."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import regex
+import tiktoken
+from tiktoken_ext import openai_public
+
+import nanochat_plugins.evals
+from nanochat.config import Component
+from nanochat.errors import StageError
+from nanochat.stages import evaluation
+from nanochat.stages.context import Figure
+from nanochat.stages.subject import Subject
+from nanochat.testing.tiny import SENTENCES, TinySource, tiny_subject, tiny_tokenizer
+from nanochat.text.tokenizer import Tokenizer
+from nanochat_plugins.evals.tokenizer import FILES, KINDS, PATTERNS, evaluate
+from nanochat_plugins.evals.tokenizer_config import TokenizerEvalConfig
+
+TEXTS = {
+    kind: (Path(nanochat_plugins.evals.__path__[0]) / "texts" / f"{kind}.txt").read_text(encoding="utf-8")
+    for kind in KINDS
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """tiktoken's folder of downloaded files, empty; asking for what is not in it would be a download."""
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+
+    def refused(name: str) -> None:
+        raise AssertionError(f"{name} would be downloaded")
+
+    monkeypatch.setattr(tiktoken, "get_encoding", refused)
+    return tmp_path
+
+
+def subject(**changes: Any) -> Subject:
+    return tiny_subject(**{"model": None, "sources": {"all": TinySource()}, **changes})
+
+
+def ratio(texts: list[str], count: Any) -> float:
+    return sum(len(text.encode()) for text in texts) / sum(count(text) for text in texts)
+
+
+def values(figures: Mapping[str, Figure]) -> dict[str, float]:
+    return {name: figure.value for name, figure in figures.items()}
+
+
+def test_each_text_has_its_bytes_over_its_tokens() -> None:
+    found = evaluate(TokenizerEvalConfig(rivals=[]), subject())
+    tokenizer = tiny_tokenizer()
+    count = lambda text: len(tokenizer.encode(text))  # noqa: E731
+    validation = TinySource().texts["validation"]
+    assert values(found) == pytest.approx(
+        {kind: ratio([text], count) for kind, text in TEXTS.items()}
+        | {
+            "all": ratio(list(TEXTS.values()), count),
+            "train": ratio(list(SENTENCES), count),
+            "validation": ratio(list(validation), count),
+        }
+    )
+    assert found["news"].n == count(TEXTS["news"])
+
+
+def test_of_the_stages_text_only_the_beginning_is_measured_equally_much_of_each_source() -> None:
+    long, short = TinySource(["abcdefgh" * 100, "never read"]), TinySource(["xyz", "uvw"])
+    found = evaluate(TokenizerEvalConfig(rivals=[], sample_chars=20), subject(sources={"a": long, "b": short}))
+    texts = ["abcdefghab", "xyz", "uvw"]
+    assert found["train"].value == pytest.approx(ratio(texts, lambda text: len(tiny_tokenizer().encode(text))))
+
+
+def test_without_sources_the_fixed_texts_are_measured_and_a_note_says_why_there_is_no_rival() -> None:
+    notes: list[str] = []
+    found = evaluate(TokenizerEvalConfig(), subject(sources={}, note=notes.append))
+    assert set(found) == {*KINDS, "all"}
+    assert "no text to train one on" in notes[0]
+
+
+def test_a_vocabulary_that_tiktoken_has_here_is_the_rival(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for address in FILES["gpt2"]:
+        (nothing_known / hashlib.sha1(address.encode()).hexdigest()).touch()
+    ours = tiny_tokenizer()
+    ranks = {ours.decode_bytes([i]): i for i in range(ours.vocab_size - 9)}
+    known = tiktoken.Encoding("known", pat_str=PATTERNS["gpt2"], mergeable_ranks=ranks, special_tokens={})
+    monkeypatch.setattr(tiktoken, "get_encoding", {"gpt2": known}.__getitem__)
+    found = evaluate(TokenizerEvalConfig(), subject())
+    assert {name for name in found if "." in name} == {
+        f"{name}.gpt2" for name in (*KINDS, "all", "train", "validation")
+    }
+    for kind, text in TEXTS.items():
+        assert found[f"{kind}.gpt2"].value == pytest.approx(ratio([text], lambda t: len(known.encode_ordinary(t))))
+
+
+def test_half_of_a_vocabularys_files_is_not_the_vocabulary(nothing_known: Path) -> None:
+    (nothing_known / hashlib.sha1(FILES["gpt2"][0].encode()).hexdigest()).touch()
+    assert "news.gpt2" not in evaluate(TokenizerEvalConfig(), subject())
+
+
+def test_else_rivals_are_trained_on_the_stages_text_with_the_others_patterns() -> None:
+    notes: list[str] = []
+    found = evaluate(TokenizerEvalConfig(), subject(note=notes.append))
+    for name, pattern in PATTERNS.items():
+        rival = Tokenizer.train(SENTENCES, vocab_size=300, pattern=pattern)
+        expected = ratio([TEXTS["code"]], lambda text, rival=rival: len(rival.encode(text)))
+        assert found[f"code.{name}_pattern"].value == pytest.approx(expected)
+    assert "rivals are trained on the stage's text" in notes[0]
+
+
+def test_a_rival_that_the_text_is_too_little_for_is_left_out_in_words() -> None:
+    notes: list[str] = []
+    found = evaluate(TokenizerEvalConfig(peer_chars=5), subject(note=notes.append))
+    assert not [name for name in found if "_pattern" in name]
+    assert "no rival with the split pattern of gpt2: vocab_size is 300" in notes[1]
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_rivals_patterns_cut_as_tiktokens_own_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for loads in ("load_tiktoken_bpe", "data_gym_to_mergeable_bpe_ranks"):
+        monkeypatch.setattr(openai_public, loads, lambda *_, **__: {})
+    published = getattr(openai_public, name)()["pat_str"]
+    texts = [*TEXTS.values(), "a  b\n\n c \t\r\n 1234567 'S it's\n   ", "  \n x", "\u00a0\u3000 y", " \n", "x \n \n"]
+    for text in texts:
+        assert _pieces(PATTERNS[name], text) == _pieces(published, text)
+
+
+def _pieces(pattern: str, text: str) -> list[bytes]:
+    """The pieces that a pattern cuts a text into, in the syntax that tiktoken's are written for."""
+    return [match.encode() for match in regex.findall(pattern, text)]
+
+
+def test_a_tokenizer_stage_refuses_an_evaluation_that_needs_a_model() -> None:
+    quality = Component(kind="eval", name="q", use="tokenizer", revision=1, config=TokenizerEvalConfig())
+    evaluation.check({"q": quality}, model=False, sources=True)
+    other = Component(kind="eval", name="p", use="perplexity", revision=1, config=None)
+    with pytest.raises(StageError, match=r"`p` .*measures a model, and a tokenizer stage has none"):
+        evaluation.check({"q": quality, "p": other}, model=False, sources=True)
