@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nanochat.errors import NanochatError
+from nanochat.errors import Location, NanochatError
 from nanochat.hardware import Hardware
 from nanochat.recipe.content import content_digest, paths_in
 from nanochat.recipe.draft import Cell, Draft, Link, Part, RecipeDraft, StageDraft
@@ -64,7 +64,7 @@ def _ask(draft: Draft, fingerprint: Callable[[], Mapping[str, Any]], problems: P
             problems.add(
                 found.code,
                 f"{where}: {found.message}",
-                at=found.location or draft.location,
+                at=found.location or _path_place(draft, found.message) or draft.location,
                 subject=found.message,
                 label=found.label,
                 help=found.help,
@@ -72,6 +72,17 @@ def _ask(draft: Draft, fingerprint: Callable[[], Mapping[str, Any]], problems: P
     except Exception as fault:  # a plugin's method
         message = f"{where}: its fingerprint failed: {type(fault).__name__}: {fault}"
         problems.add("E202", message, at=draft.location, subject="fingerprint")
+    return None
+
+
+def _path_place(draft: Draft, message: str) -> Location | None:
+    """Where the path is written that a message names, whole or by its last part."""
+    for cell in (found for found in draft.fields.values() if isinstance(found, Cell) and holds_path(found.kind)):
+        paths = list(paths_in(cell.value))
+        for named in (str, lambda path: path.name):
+            for index, path in enumerate(paths):
+                if cell.leaf is not None and named(path) and named(path) in message:
+                    return cell.leaf.place_of((index,) if isinstance(cell.value, list | tuple) else ())
     return None
 
 

@@ -20,7 +20,7 @@ from nanochat.recipe.notation import LONGEST_NAME, described, is_name, key_text,
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.resolved import KeyPath
 from nanochat.recipe.strict import config_in
-from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge
+from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge, places_in
 from nanochat.registry import Registry
 
 OUTSIDE_HEADER = ("format", "stages", "hardware", "lock")
@@ -198,7 +198,8 @@ class Schema:
         """A table where an option stands: its value is a plain table."""
         assert table.location is not None, key_text(path)
         written = table.location
-        return Leaf(value=as_plain(table), location=written, key=written, base=table.base)
+        inner = dict(places_in(table))
+        return Leaf(value=as_plain(table), location=table.place or written, key=written, base=table.base, inner=inner)
 
     def _nested(self, draft: Draft, declared: Declared, cls: type, path: KeyPath, node: Node | None) -> Draft:
         """A config class as an option's type: a table whose defaults come from the option's default instance."""
@@ -306,7 +307,7 @@ class Schema:
                 message = f"{key_text(node.value.target)} names no value that is written in the recipe"
                 self._problems.add("E110", message, at=node.place)
             return
-        found, place = (described(node.value), node.place) if isinstance(node, Leaf) else ("a table", node.location)
+        found, place = (described(node.value), node.place) if isinstance(node, Leaf) else ("a table", node.place)
         message = f"{key_text(path)} is {found}, not a string"
         self._problems.add("E103", message, at=place, subject=path[-1], label=label)
 

@@ -88,12 +88,12 @@ class _Reader:
         own = build_tree(text.values, text.text, text.place(), base=path.parent)
         self._check_format(own)
         inherited = _empty(path)
-        for parent, place in self._strings(own, "extends", text):
+        for parent, place in self._strings(own, "extends"):
             if not parent or "\0" in parent:
                 self._lost(path, f"{shown(parent)} names no file", place)
                 continue
             inherited = merge(inherited, self.file(path.parent / parent, [*chain, path], place))
-        for key, place in self._strings(own, "unset", text):
+        for key, place in self._strings(own, "unset"):
             inherited = self._unset(inherited, key, place)
         kept = {name: node for name, node in own.items.items() if name not in ("extends", "unset")}
         return merge(inherited, attrs.evolve(own, items=kept))
@@ -110,7 +110,7 @@ class _Reader:
         self.whole = False
         return _empty(path)
 
-    def _strings(self, own: Table, name: str, text: Text) -> list[tuple[str, Location]]:
+    def _strings(self, own: Table, name: str) -> list[tuple[str, Location]]:
         """The strings of a key that holds one or a list of them, each with its place."""
         node = own.items.get(name)
         if node is None:
@@ -123,7 +123,7 @@ class _Reader:
             return []
         found = []
         for index, value in enumerate(node.value if isinstance(node.value, list) else [node.value]):
-            place = _item_place(text, name, index, node)
+            place = node.place_of((index,))
             if isinstance(value, str):
                 found.append((value, place))
             else:
@@ -152,11 +152,6 @@ class _Reader:
 
 def _empty(path: Path) -> Table:
     return Table(items={}, location=None, base=path.parent)
-
-
-def _item_place(text: Text, name: str, index: int, node: Leaf) -> Location:
-    span = locate(text.text).get((name, index))
-    return text.place()(span.value) if span is not None and span.value is not None else node.location
 
 
 def _resolved(path: Path) -> Path:
