@@ -26,7 +26,7 @@ def checked(cell: Cell, value: Any, leaf: Leaf, problems: Problems) -> Any:
     except Mismatch as fault:
         auto = ' or "auto"' if cell.rules.derive else ""
         wrong = _found_at(value, fault.path)
-        verb = f"holds {described(wrong)}, and is" if fault.path else f"is {described(value)}, not"
+        verb = f"holds {described(wrong)}: it is" if fault.path else f"is {described(value)}, not"
         message = f"{name} {verb} {type_text(cell.kind)}{auto}"
         problems.add("E103", message, at=leaf.place_of(fault.path), subject=subject, label=_hint(value, cell.kind))
         raise Failed from None

@@ -53,7 +53,7 @@ def type_text(kind: Any) -> str:
     if origin in _LISTS or kind in _LISTS:
         return f"an array of {_plural(arguments[0])}" if arguments else "an array"
     if origin in _TABLES or kind in _TABLES or is_config(kind):
-        return "a table"
+        return f"a table of {_plural(arguments[1])}" if arguments else "a table"
     return str(kind)
 
 

@@ -6,13 +6,12 @@ MiB, not UTF-8, not TOML, nested too deep, integers beyond 64 bits.
 
 import codecs
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from nanochat.errors import Diagnostic, InputError, Location, wrong_input
+from nanochat.errors import Diagnostic, InputError, Location, close_names, suggestion_of, wrong_input
 from nanochat.recipe.locator import Mark
 from nanochat.recipe.syntax import parse
 
@@ -109,9 +108,9 @@ def near_recipes(path: Path) -> str:
             shown = display(folder / name)
             names |= dict.fromkeys((shown, name, name.removesuffix(".toml")), shown)
     asked = _escaped(str(path))
-    close = [*get_close_matches(asked, names, n=3), *get_close_matches(_escaped(path.name), names, n=3)]
+    close = [*close_names(asked, names), *close_names(_escaped(path.name), names)]
     found = list(dict.fromkeys(names[name] for name in close))[:3]
-    return f"did you mean {' or '.join(f'`{name}`' for name in found)}?" if found else ""
+    return suggestion_of(found)
 
 
 def _recipes_in(folder: Path) -> list[str]:
