@@ -17,6 +17,7 @@ from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.hardware import Machine, probe_machine
 from nanochat.recipe.assemble import fingerprints, resolved_recipe
 from nanochat.recipe.batches import check_batches
+from nanochat.recipe.certain import check_certain
 from nanochat.recipe.derive import Resolver
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
@@ -63,15 +64,16 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     problems = Problems()
     source = read_source(path, problems)
     tree = merge(source.tree, parse_overrides(overrides, problems, base=base))
-    if not source.whole:
-        problems.raise_any()
-    _check_format(tree, source, problems)
-    tree = follow_references(tree, problems)
     block = _blocked(tree)
     if registry is None:
         registry = load_registry(block=block)
     else:
         registry.block(block)
+    if not source.whole:
+        check_certain(tree, registry, problems)
+        problems.raise_any()
+    _check_format(tree, source, problems)
+    tree = follow_references(tree, problems)
     draft = Schema(registry, problems).recipe(tree, name=_file_name(path), start=_start(source))
     lock = tree.items.get("lock")
     if not isinstance(lock, Table):
