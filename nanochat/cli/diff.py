@@ -17,6 +17,8 @@ from nanochat.recipe.notation import shown, value_text
 from nanochat.running.report import finished_stages, table
 from nanochat.running.run_folder import LOCK, RunFolder
 
+DIGITS = 6
+"""Of a float, as long as the sides then still differ; --json has all of it."""
 TABLE_CHARACTERS = 120
 """What a table whose `use` changed is cut to; --json has all of it."""
 
@@ -111,15 +113,21 @@ def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
         click.secho(group, bold=True)
         width = min(56, max(len(difference.key) for difference in members))
         for difference in members:
-            values = [_value(value) for value in difference.values]
+            values = _texts(difference.values)
             change = values[0] if difference.same else " → ".join(values)
             click.echo(f"  {difference.key:<{width}}  {change}{_notes(difference)}")
 
 
 def _notes(difference: Difference) -> str:
-    ratio = f"  ×{difference.ratio:.4g}" if difference.ratio is not None else ""
+    ratio = f"  ×{_ratio(difference)}" if _ratio(difference) else ""
     deviations = difference.deviations
     return ratio if deviations is None else f"{ratio}  ({deviations:.1f} standard errors)"
+
+
+def _ratio(difference: Difference) -> str:
+    """In three digits; nothing where these say that the sides are the same."""
+    text = f"{difference.ratio:.3g}" if difference.ratio is not None else ""
+    return "" if text == "1" else text
 
 
 def _print_tables(found: Sequence[Difference], sides: Sequence[Side], *, heading: str = "") -> None:
@@ -130,16 +138,24 @@ def _print_tables(found: Sequence[Difference], sides: Sequence[Side], *, heading
         titles = ["key", *(side.label for side in sides), *(["ratio"] if len(sides) == 2 else [])]
         rows = []
         for difference in members:
-            ratio = f"{difference.ratio:.4g}" if difference.ratio is not None else ""
-            values = [_value(value) for value in difference.values]
+            ratio = _ratio(difference)
+            values = _texts(difference.values)
             rows.append([difference.key, *values, *([ratio] if len(sides) == 2 else [])])
         click.echo(click.style(heading + group, bold=not heading))
         click.echo(("\n" if heading else "") + table(titles, rows) + "\n")
 
 
-def _value(value: Any) -> str:
+def _texts(values: Sequence[Any]) -> list[str]:
+    """All sides' values, floats in few digits where these tell them apart: 0.3, not 0.30000000000000004."""
+    short, whole = [_value(value, DIGITS) for value in values], [_value(value) for value in values]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
+def _value(value: Any, digits: int | None = None) -> str:
     if value is None:
         return "—"
+    if isinstance(value, float) and digits is not None:
+        return shown(float(f"{value:.{digits}g}"))
     if isinstance(value, dict) and "use" in value:
         own = {name: inner for name, inner in value.items() if name != "use"}
         text = f"{value['use']} {value_text(own)}" if own else str(value["use"])

@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from nanochat.config import AUTO
 from nanochat.errors import Location, NanochatError
 from nanochat.hardware import Hardware
 from nanochat.recipe.content import content_digest, paths_in
@@ -131,7 +134,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
     for path, found in _values(stage.hardware):
         # Only the dtype is identity, and only where the stage computes with it.
         numeric = found.identity and stage.numeric
-        values[path] = Value(value=found.value, origin=found.origin, identity=numeric, default=found.default)
+        values[path] = attrs.evolve(found, identity=numeric)
     parts = list(stage.config.parts())
     return Stage(
         name=stage.name,
@@ -152,10 +155,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
 def _top_values(recipe: RecipeDraft) -> dict[KeyPath, Value]:
     """Every leaf above the stages. Of these only the seed decides a result."""
     values = dict(_values(recipe.header)) | dict(_values(recipe.hardware))
-    return {
-        path: Value(value=v.value, origin=v.origin, identity=path == ("seed",), default=v.default)
-        for path, v in values.items()
-    }
+    return {path: attrs.evolve(found, identity=path == ("seed",)) for path, found in values.items()}
 
 
 def _distributions(recipe: RecipeDraft) -> list[str]:
@@ -195,7 +195,9 @@ def _value(cell: Cell) -> Value:
     # What a path leads to is identity, by its fingerprint; where it lies is not.
     identity = not cell.rules.execution and not holds_path(cell.kind)
     default = type(cell.value) is type(cell.default) and bool(cell.value == cell.default)
-    return Value(value=plain(cell.value), origin=cell.origin, identity=identity, default=default)
+    derived = bool(cell.rules.derive) and cell.default == AUTO
+    usual = None if cell.default is attrs.NOTHING or derived else plain(cell.default)
+    return Value(value=plain(cell.value), origin=cell.origin, identity=identity, default=default, usual=usual)
 
 
 def _use(use: str, leaf: Leaf) -> Value:
