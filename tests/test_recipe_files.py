@@ -30,6 +30,58 @@ def test_a_file_that_is_no_recipe_is_refused_at_once(tmp_path: Path, content: by
     assert said in found.render()
 
 
+@pytest.mark.parametrize(
+    "content, line, column, marked",
+    [
+        (b'format = 1\nname = "caf\xe9"\n', 2, 12, "\ufffd"),
+        ("\ufeff# é😀 ".encode() + b"\xff\n", 1, 6, "\ufffd"),  # a byte order mark has no column
+        (b"format = 1\r\nna\0me = 1\r\n", 2, 3, "\0"),
+        ("format = 1\n".encode("utf-16"), 1, 1, "\ufffd"),
+        (b"format = 1\nseed = 99999999999999999999\n", 2, 8, "99999999999999999999"),
+        (b"x = [1, [2, 0xffffffffffffffffff]]", 1, 13, "0xffffffffffffffffff"),
+        (b"format = 1\nseed = " + b"9" * 5_000, 2, 8, "9" * 5_000),
+        (b"# [[[\nx = '[[' # [[\ny = " + b"[" * 33 + b"]" * 33, 3, 37, "["),
+        (b"x = " + b"{a=" * 33 + b"1" + b"}" * 33, 1, 101, "{"),
+        (b"x = " + b"[" * 50_000, 1, 37, "["),
+        (b"a" + b".a" * 40 + b" = 1", 1, 65, "a"),
+        (b"# a recipe\nformat = 1\n", 1, 1, "#"),  # it has no stages
+        (b"format = 1\n[stages]\n", 2, 2, "stages"),
+    ],
+)
+def test_what_is_wrong_with_a_file_stands_at_its_first_wrong_sign(
+    tmp_path: Path, content: bytes, line: int, column: int, marked: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(content)
+    (found,) = refused(path)
+    place = found.location
+    assert place is not None
+    assert (place.line, place.column) == (line, column), found.render()[:500]
+    assert place.text[column - 1 :][: place.width] == marked
+
+
+def test_every_integer_beyond_64_bits_is_shown(tmp_path: Path) -> None:
+    found = refused(write(tmp_path, f"a = {2**63}\nb = {-(2**63)}\nc = [{-(2**63) - 1}]\n"))
+    assert places(found) == [("E106", "recipe.toml:1:5"), ("E106", "recipe.toml:3:6")]
+
+
+def test_a_file_of_another_encoding_is_told_what_it_looks_like(tmp_path: Path) -> None:
+    for encoding in ("utf-16", "utf-16-le"):
+        (tmp_path / "recipe.toml").write_bytes(TINY.encode(encoding))
+        assert refused(tmp_path / "recipe.toml")[0].help == "save it as UTF-8: it looks like UTF-16"
+
+
+@pytest.mark.parametrize("asked", ["recipes/quikstart.toml", "recipe/quickstart.toml", "quickstart", "quikstart.toml"])
+def test_a_misspelt_file_suggests_the_recipe_that_is_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    write(tmp_path / "recipes", TINY, "quickstart.toml")
+    (found,) = refused(Path(asked))
+    assert (found.code, found.help) == ("E101", "did you mean `recipes/quickstart.toml`?")
+
+
 def test_a_missing_file_names_the_recipes_beside_it(tmp_path: Path) -> None:
     write(tmp_path, TINY, "there.toml")
     (found,) = refused(tmp_path / "gone.toml")

@@ -29,7 +29,8 @@ class Schema:
     """Reads tables; every problem goes to one list."""
 
     def __init__(self, registry: Registry, problems: Problems) -> None:
-        self._registry, self._problems, self._stages = registry, problems, list[KeyPath]()
+        self._registry, self._problems = registry, problems
+        self._stages, self._nameless = list[KeyPath](), set[Location]()
         self._meant: set[KeyPath] = set()
         """What misspelt keys would have filled: it is not said to be missing."""
         self._dangling: list[tuple[Leaf, KeyPath, str]] = []
@@ -215,7 +216,9 @@ class Schema:
             return {} if table is not None or node is None else self._lose(draft, declared)
         if isinstance(use := table.items.get("use"), Leaf):
             what = f"{key_text(path)} holds {kind}s by name, and is none itself"
-            self._problems.add("E103", what, at=use.asked or use.key, help=f"begin it with [{key_text(path)}.NAME]")
+            if use.key not in self._nameless:  # a copy of one that was told
+                self._problems.add("E103", what, at=table.location, help=f"begin it with [{key_text(path)}.NAME]")
+            self._nameless.add(use.key)
             return self._lose(draft, declared)
         found: dict[str, Part] = {}
         # By name, not by place: the order of keys in a file decides no result.
@@ -273,13 +276,9 @@ class Schema:
     def _good_name(self, name: str, kind: str, at: Location | None) -> bool:
         if is_name(name):
             return True
-        self._problems.add(
-            "E104",
-            f"{shown_key(name)} cannot be the name of {article(kind)}",
-            at=at,
-            subject=name,
-            label=f"letters, digits, `_` and `-`, at most {LONGEST_NAME}",
-        )
+        message = f"{shown_key(name)} cannot be the name of {article(kind)}"
+        label = f"letters, digits, `_` and `-`, at most {LONGEST_NAME}"
+        self._problems.add("E104", message, at=at, subject=name, label=label)
         return False
 
     def _bad_use(self, use: Node | None, path: KeyPath, kind: str, at: Location | None) -> None:

@@ -57,11 +57,11 @@ def _equals(line: str, at: int, said: str) -> str:
     return "a line is key = value, or [a table's name]"
 
 
-def _header(line: str, at: int, said: str) -> str:
+def _header(line: str, at: int, said: str) -> str:  # noqa: ARG001
+    if line.lstrip().startswith("[") and "]" not in line and "=" not in line:
+        return f"close the bracket: {line.strip()}]"
     if "at the end of a table declaration" not in said and "at the end of an array declaration" not in said:
         return ""
-    if at >= len(line.rstrip()):
-        return f"close the bracket: {line.strip()}]"
     return "the words of a table's name are joined by points: [stages.base]"
 
 
