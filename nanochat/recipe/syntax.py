@@ -32,8 +32,13 @@ _LONG_NUMBER = re.compile(r"[+-]?\d[\d_]{4000,}+")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _OPEN = re.compile(r"^(?:Unclosed array|Unterminated string|Expected (?:\"'''\"|'\"\"\"'))")
 """tomllib noticed where the text went on, or ended, what was left open before."""
+_ESCAPE = re.compile(r"^(?:Unescaped|Invalid hex value)")
 _IN_WORDS = {
     "Illegal character '\\n'": "the string does not end in its line",
+    "Unterminated string": "the string does not end in its line",
+    "Invalid initial character for a key part": "a key, or a word of it, is missing here",
+    "Unclosed array": "no comma stands between two items",
+    "Unclosed inline table": "no comma stands between two keys",
     'Expected "\'"': "the string does not end in its line",
     "Expected newline or end of document after a statement": "more stands behind the value",
     "Invalid statement": "this is neither a key nor a [table]",
@@ -173,6 +178,8 @@ def _place(lines: Sequence[str], name: str, message: str) -> Location | None:
     row = int(found[1]) if found[1] else len(lines) - (len(lines) > 1 and not lines[-1])
     column = int(found[2]) if found[2] else len(lines[row - 1]) + 1
     said = _POSITION.sub("", message)
+    if _ESCAPE.search(said):  # tomllib stops behind it
+        column = lines[row - 1].rfind("\\", 0, column) + 1 or column
     if said.startswith("Expected") and len(lines) <= MOST_LINES:
         # A string that its line does not close is noticed only where the text ends.
         for number, line in enumerate(lines[:row], start=1):
@@ -208,7 +215,7 @@ def _diagnostic(lines: Sequence[str], name: str, message: str, place: Location |
         twice = _said_twice(lines, name, said, place)
         if twice is not None:
             return twice
-    if _OPEN.search(message):
+    if _OPEN.search(message) and _opener("\n".join(lines)) is not None:
         return Diagnostic(code="E106", message=f"{name} is not TOML: what opens here is not closed", location=place)
     if said.startswith("Exceeds the limit"):
         return Diagnostic(code="E106", message=f"{name} holds an integer beyond 64 bits", location=place)

@@ -11,6 +11,8 @@ _CURLED = "“”„‟«»‘’‚‛"
 _WORD = re.compile(r"[A-Za-z_][\w./:*@+-]*")
 _CONSTANTS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_PREFIXED = re.compile(r"[A-Za-z]{1,2}[\"']")
+_DECLARING = ("let", "var", "const", "export", "set")
 _NOTHING = ("none", "null", "nil", "undefined")
 
 
@@ -51,17 +53,19 @@ def _equals(line: str, at: int, said: str) -> str:
         return "a key and its value are joined by `=`: key = value"
     if rest.startswith("]"):
         return "a table's name stands between two brackets: [stages.base]"
-    words = line.split("=")[0].split()
-    if "=" in line and len(words) > 1:
+    words = [word for word in line.split("=")[0].split() if word not in _DECLARING]
+    if "=" in line and words and all(word.isidentifier() for word in words):
         return f"a key is one word: {'_'.join(words)}"
     return "a line is key = value, or [a table's name]"
 
 
-def _header(line: str, at: int, said: str) -> str:  # noqa: ARG001
+def _header(line: str, at: int, said: str) -> str:
     if line.lstrip().startswith("[") and "]" not in line and "=" not in line:
         return f"close the bracket: {line.strip()}]"
     if "at the end of a table declaration" not in said and "at the end of an array declaration" not in said:
         return ""
+    if line[at : at + 1] == "]":
+        return f"one pair of brackets: {line.strip()[1:]}"
     return "the words of a table's name are joined by points: [stages.base]"
 
 
@@ -77,11 +81,12 @@ def _backslash(line: str, at: int, said: str) -> str:
 def _unclosed(line: str, at: int, said: str) -> str:
     if said == "Illegal character '\\n'" or said in ('Expected "\'"', "Expected '\"'"):
         return "the string is not closed in its line: it ends with the quote that it begins with"
-    return (
-        "an inline table ends in its line; a longer one is a [table] of its own"
-        if at >= len(line.rstrip()) and ("initial character for a key" in said or "inline table" in said)
-        else ""
-    )
+    if "initial character for a key" not in said and "inline table" not in said:
+        return ""
+    if line[at : at + 1] == "}":
+        return "an inline table ends without a comma"
+    open_ended = at >= len(line.rstrip())
+    return "an inline table ends in its line; a longer one is a [table] of its own" if open_ended else ""
 
 
 def _value(line: str, at: int, said: str) -> str:
@@ -93,12 +98,16 @@ def _value(line: str, at: int, said: str) -> str:
         return "the value is missing; to have the default, leave the whole line out"
     if rest.startswith("="):
         return "one `=` joins a key and its value"
-    if rest.startswith("."):
+    if rest.startswith(("(", ",", "]")):
+        return "an array is [a, b]: round brackets mean nothing, and each comma follows a value"
+    if _PREFIXED.match(rest):
+        return "a string has no letter before its quotes; single quotes take every sign as it is"
+    if re.match(r"\.\d", rest):
         return f"a number has a digit before its point: 0{rest.split()[0]}"
     if rest.startswith("*"):
         return 'a pattern is a string, in quotes: "*"'
     if word is None:
-        return ""
+        return f'a string stands in quotes: "{rest.split()[0]}"' if rest[0] in "./~@$%" else ""
     if word[0].lower() in _NOTHING:
         return "TOML has no null: leave the line out, or take away what a parent sets with `unset`"
     known = _CONSTANTS.get(word[0]) or _WORDS.get(word[0].lower())
@@ -120,9 +129,15 @@ def _rest(line: str, at: int, said: str) -> str:
         return f"a number has no zero in front: {joined.lstrip('0') or '0'}"
     if re.fullmatch(r"\d+\.", joined):
         return f"a number has a digit behind its point: {joined}0"
+    quote = before[-1:]
+    if quote in ("'", '"') and rest.endswith(quote) and not rest.startswith((",", "+", "#")):
+        other = "single" if quote == '"' else "double"
+        return f"the string ended before; write it in {other} quotes"
+    if rest.startswith("+"):
+        return "a value stands alone: nothing is computed or joined"
     if rest.startswith(","):
         return "several values are an array, in brackets: [a, b]"
-    if re.fullmatch(r"\d[\d._]*[A-Za-z*^/+-].*", joined):
+    if re.fullmatch(r"\d[\d._]*[A-Za-z*^/+%-].*", joined) and not re.match(r"\d{4}-", joined):
         return "a number is written out: nothing is computed, no unit is known"
     return ""
 
