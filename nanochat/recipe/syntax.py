@@ -20,7 +20,7 @@ MOST_FAULTS = 20
 """More wrong lines are not looked for: the text is something else than TOML."""
 MOST_LINES = 5_000
 """Of a longer text only the first fault is told: each further one means reading it again."""
-_LONG_KEY = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
 """tomllib needs time that grows with the square of a dotted key's length."""
 _TOKEN = re.compile(
     r'"""(?:[^"\\]++|\\.|"{1,2}(?!"))*+"{3,5}|\'\'\'(?:[^\']++|\'{1,2}(?!\'))*+\'{3,5}'

@@ -7,6 +7,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+LONGEST_LINE = 500
+"""A longer line was written by no hand."""
 _CURLED = "“”„‟«»‘’‚‛"
 _WORD = re.compile(r"[A-Za-z_][\w./:*@+-]*")
 _CONSTANTS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
@@ -18,6 +20,8 @@ _NOTHING = ("none", "null", "nil", "undefined")
 
 def hint(line: str, column: int, said: str) -> str:
     """How to mend a line; `column`: where tomllib stopped, counted from 1."""
+    if len(line) > LONGEST_LINE:
+        return ""
     at = column - 1
     return next((found for look in _LOOKS if (found := look(line, at, said))), "")
 

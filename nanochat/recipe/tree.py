@@ -5,6 +5,7 @@ arrays replaced, a changed `use` replacing its whole table. No type is checked h
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from nanochat.errors import Location
 from nanochat.recipe.locator import Mark, TextPath, locate
 from nanochat.recipe.notation import plain
 
+MOST_PLACES = 1_000
+"""Of what a longer value holds only the first have places of their own; an error further on stands at the value."""
 DEEPEST = 32
 """Tables nested deeper than this are refused."""
 
@@ -90,7 +93,7 @@ def build_tree(
         if isinstance(value, dict):
             items = {k: node((*path, k), v) for k, v in value.items()}
             return Table(items=items, location=key, base=base, value=written_at)
-        inner = dict(within(path, path, value))
+        inner = dict(islice(within(path, path, value), MOST_PLACES))
         return Leaf(value=value, location=written_at or key, key=key, base=base, written=written, inner=inner)
 
     def within(leaf: TextPath, path: TextPath, value: Any) -> Iterator[tuple[TextPath, Location]]:
