@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
-LONGEST_LINE = 500
+LONGEST_LINE = 10_000
 """A longer line was written by no hand."""
 _CURLED = "“”„‟«»‘’‚‛"
 _WORD = re.compile(r"[A-Za-z_][\w./:*@+-]*")
