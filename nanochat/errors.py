@@ -178,8 +178,17 @@ LONGEST_NAME = 80
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """«did you mean `a` or `b`?» for the at most three closest names, or nothing."""
-    close = difflib.get_close_matches(name, list(valid), n=3) if len(name) <= LONGEST_NAME else []
-    return f"did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
+    return suggestion_of(close_names(name, valid))
+
+
+def close_names(name: str, valid: Iterable[str]) -> list[str]:
+    """The at most three closest names, the nearest first."""
+    return difflib.get_close_matches(name, list(valid), n=3) if len(name) <= LONGEST_NAME else []
+
+
+def suggestion_of(names: Sequence[str]) -> str:
+    """«did you mean `a` or `b`?», or nothing where there are no names."""
+    return f"did you mean {' or '.join(f'`{name}`' for name in names)}?" if names else ""
 
 
 def wrong_input(code: str, message: str, *, help: str = "") -> InputError:

@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 
 from nanochat.hooks import KINDS
+from nanochat.recipe.declared import declared_fields
 from nanochat.recipe.notation import plain
-from nanochat.recipe.schema import declared_fields
 from nanochat.recipe.strict import config_in
 from nanochat.registry import Registry, load_registry
 

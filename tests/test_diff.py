@@ -17,6 +17,7 @@ from nanochat.recipe.diff import Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import lock_text
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 RECIPE = """\
 format = 1
 name = "words"
@@ -248,6 +249,23 @@ def test_a_lock_by_any_name_says_what_was_derived(tmp_path: Path, capsys: pytest
     assert run("diff", str(lock), str(recipe), "--json") == 1
     answer = json.loads(capsys.readouterr().out)
     assert {found["key"]: found["group"] for found in answer["differences"]}["hardware.device"] == "derived"
+
+
+@pytest.mark.parametrize(
+    "one, other, expected",
+    [
+        (0.1 + 0.2, 0.6, "0.3 → 0.6  ×2"),
+        (0.1 + 0.2, 0.3, "0.30000000000000004 → 0.3"),  # told apart by all of their digits
+        (0.1, 1 / 3, "0.1 → 0.333333  ×3.33"),
+    ],
+)
+def test_a_float_is_shown_in_as_few_digits_as_tell_the_sides_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], one: float, other: float, expected: str
+) -> None:
+    recipe = f'extends = "{RECIPES / "quickstart.toml"}"\nstages.base.grad_clip = '
+    paths = [str(write(tmp_path, f"{recipe}{value!r}\n", f"{name}.toml")) for name, value in (("a", one), ("b", other))]
+    run("diff", *paths)
+    assert f"stages.base.grad_clip  {expected}\n" in capsys.readouterr().out
 
 
 def test_diff_compares_the_figures_of_two_runs(

@@ -9,6 +9,8 @@ from test_json_schema import first_party
 
 from nanochat.cli.key_reference import markdown_text
 from nanochat.cli.main import main
+from nanochat.cli.topic import hook_topics
+from nanochat.errors import CODES
 from nanochat.recipe.catalogue import COMPONENT_KINDS, Catalogue, Key, Section
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +116,8 @@ def test_a_miss_suggests_what_is_near(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_it_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
-    (section,) = json.loads(explained(capsys, "muon.weight_decay", "--json"))
+    section, rule = json.loads(explained(capsys, "muon.weight_decay", "--json"))
+    assert (rule["kind"], rule["fills"]) == ("derivation", ["muon.weight_decay"])
     (found,) = section["keys"]
     assert (section["kind"], section["name"], found["default"]) == ("optimizer", "muon", '"auto"')
     assert json.loads(explained(capsys, "e102", "--json"))["E102"].startswith("unknown key")
@@ -123,6 +126,47 @@ def test_it_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_fit_into_a_narrow_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "50")
     assert max(map(len, explained(capsys, "muon").splitlines())) <= 50
+
+
+def test_a_derivation_is_told_by_its_formula_its_inputs_and_the_keys_that_it_fills(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert explained(capsys, "derivation:gpt.dim").splitlines() == [
+        "derivation `gpt.dim` (nanochat-run)",
+        "  aspect_ratio × depth, rounded up to a multiple of head_dim",
+        "  from depth, aspect_ratio, head_dim",
+        '  fills "auto" in gpt.dim',
+    ]
+    both = explained(capsys, "gpt.dim")
+    assert "width of the residual stream" in both
+    assert "derivation `gpt.dim`" in both
+
+
+def test_a_hook_is_told_by_its_signature_and_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys, "on_step")
+    assert "  def on_step(stage: str, step: int, figures: Mapping[str, float]) -> None\n" in shown
+    assert "A training step was logged." in shown
+    assert explained(capsys, "hook").count("hook `") == len(hook_topics()) == 16
+
+
+def test_a_misspelt_hook_or_derivation_suggests_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "`register_optimizers`" in explained(capsys, "register_optimizer", code=2)
+    assert "`optim.lr_factor`" in explained(capsys, "optim.lrfactor", code=2)
+
+
+def test_alone_it_lists_all_that_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = explained(capsys)
+    assert "E102  unknown key\n" in shown
+    for line in ("optimizer: adamw, muon", "derivation: gpt.dim, ", "hook: register_stages, "):
+        assert f"\n{line}" in shown
+    listed = json.loads(explained(capsys, "--json"))
+    assert listed["codes"] == CODES
+    for name in (name for kind, names in listed.items() if kind != "codes" for name in names):
+        assert name in shown
+
+
+def test_a_word_that_means_nothing_is_no_empty_document(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "E407" in explained(capsys, "muom", "--markdown", code=2)
 
 
 # The reference

@@ -313,6 +313,7 @@ def test_any_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content
 @pytest.mark.parametrize(
     "content",
     [
+        b"tag = x" + b"y" * 1_000_000,
         b"x" * (2**20 + 1),
         b"[a]\n" * 200_000,
         b"x = " + b"[" * 400_000,

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from nanochat import builtin
 from nanochat.config import Component, Derivation, Fingerprinted, artifact, component, config, option
 from nanochat.data.task import Task
-from nanochat.errors import wrong_input
+from nanochat.errors import Diagnostic, InputError, wrong_input
 from nanochat.hardware import Machine
 from nanochat.hooks import hookimpl
 from nanochat.recipe.load import load_recipe
@@ -198,3 +200,20 @@ def write(folder: Path, text: str, name: str = "recipe.toml") -> Path:
 def load(path: Path, *overrides: str, machine: Machine = CPU) -> Recipe:
     """Load with the tiny registry on a fixed machine."""
     return load_recipe(path, overrides=overrides, registry=tiny_registry(), machine=machine)
+
+
+def value(recipe: Recipe, key: str) -> Any:
+    """The value of a key that needs no quotes."""
+    return recipe.values[tuple(key.split("."))].value
+
+
+def refused(path: Path, *overrides: str) -> list[Diagnostic]:
+    """What is said of a recipe that does not load."""
+    with pytest.raises(InputError) as caught:
+        load(path, *overrides)
+    return list(caught.value.diagnostics)
+
+
+def places(found: list[Diagnostic]) -> list[tuple[str, str]]:
+    """Code and file:line:col of each, the file by its name alone."""
+    return [(d.code, str(d.location).rpartition("/")[2] if d.location else "") for d in found]

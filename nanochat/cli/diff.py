@@ -18,6 +18,8 @@ from nanochat.recipe.notation import shown, value_text
 from nanochat.running.report import finished_stages, table
 from nanochat.running.run_folder import LOCK, RunFolder
 
+DIGITS = 6
+"""Of a float, as long as the sides then still differ; --json has all of it."""
 TABLE_CHARACTERS = 120
 """What a table whose `use` changed is cut to; --json has all of it."""
 
@@ -114,14 +116,20 @@ def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
 
 
 def _change(difference: Difference) -> str:
-    values = [_value(value) for value in difference.values]
+    values = _texts(difference.values)
     return (values[0] if difference.same else " → ".join(values)) + _notes(difference)
 
 
 def _notes(difference: Difference) -> str:
-    ratio = f"  ×{difference.ratio:.4g}" if difference.ratio is not None else ""
+    ratio = f"  ×{_ratio(difference)}" if _ratio(difference) else ""
     deviations = difference.deviations
     return ratio if deviations is None else f"{ratio}  ({deviations:.1f} standard errors)"
+
+
+def _ratio(difference: Difference) -> str:
+    """In three digits; nothing where these say that the sides are the same."""
+    text = f"{difference.ratio:.3g}" if difference.ratio is not None else ""
+    return "" if text == "1" else text
 
 
 def _print_tables(found: Sequence[Difference], sides: Sequence[Side]) -> None:
@@ -146,14 +154,21 @@ def _titles_and_rows(members: Sequence[Difference], sides: Sequence[Side]) -> tu
     two = len(sides) == 2
     rows = []
     for difference in members:
-        ratio = f"{difference.ratio:.4g}" if difference.ratio is not None else ""
-        rows.append([difference.key, *map(_value, difference.values), *([ratio] if two else [])])
+        rows.append([difference.key, *_texts(difference.values), *([_ratio(difference)] if two else [])])
     return ["key", *(side.label for side in sides), *(["ratio"] if two else [])], rows
 
 
-def _value(value: Any) -> str:
+def _texts(values: Sequence[Any]) -> list[str]:
+    """All sides' values, floats in few digits where these tell them apart: 0.3, not 0.30000000000000004."""
+    short, whole = [_value(value, DIGITS) for value in values], [_value(value) for value in values]
+    return short if len(set(short)) == len(set(whole)) else whole
+
+
+def _value(value: Any, digits: int | None = None) -> str:
     if value is None:
         return "—"
+    if isinstance(value, float) and digits is not None:
+        return shown(float(f"{value:.{digits}g}"))
     if isinstance(value, dict) and "use" in value:
         own = {name: inner for name, inner in value.items() if name != "use"}
         text = f"{value['use']} {value_text(own)}" if own else str(value["use"])

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "estimate": ("nanochat.cli.estimate:command", "What a run takes: parameters, memory, FLOPs, time, cost."),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),
-    "explain": ("nanochat.cli.explain:command", "What a key, a component or an error code means."),
+    "explain": ("nanochat.cli.explain:command", "What an error code, a key, a component, a hook means."),
     "schema": ("nanochat.cli.schema:command", "JSON Schema of recipes, for editors."),
     "chat": ("nanochat.cli.chat:command", "Talk to a trained model in the terminal."),
     "complete": ("nanochat.cli.complete:command", "Let a model continue a text."),

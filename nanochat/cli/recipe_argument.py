@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import attrs
+
+from nanochat.errors import InputError
+from nanochat.recipe.text import near_recipes
 from nanochat.running.find import find_run
 from nanochat.running.run_folder import LOCK, RunFolder
 
@@ -18,5 +22,10 @@ def named_run(argument: Path | str) -> RunFolder | None:
     if path.is_file() and path.name == LOCK:
         return RunFolder(path.parent.absolute())
     if path.is_dir() or not (path.exists() or path.suffix == ".toml"):
-        return find_run(str(argument))
+        try:
+            return find_run(str(argument))
+        except InputError as fault:
+            (missing,) = fault.diagnostics
+            # What is no run may be a recipe's file without its ending, or misspelt.
+            raise InputError(attrs.evolve(missing, label=near_recipes(path))) from None
     return None

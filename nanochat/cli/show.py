@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from nanochat.cli.recipe_argument import named_run, recipe_file
-from nanochat.errors import wrong_input
+from nanochat.errors import did_you_mean, wrong_input
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
 
@@ -39,7 +39,9 @@ def _chosen(recipe: Recipe, stage: str | None) -> Mapping[KeyPath, Value]:
     if stage is None:
         return recipe.values
     if stage not in recipe.stages:
-        raise wrong_input("E405", f"the recipe has no stage `{stage}`", help=f"stages: {', '.join(recipe.stages)}")
+        near = did_you_mean(stage, recipe.stages)
+        help_line = near or f"stages: {', '.join(recipe.stages)}"
+        raise wrong_input("E405", f"the recipe has no stage `{stage}`", help=help_line)
     return recipe.stages[stage].values
 
 

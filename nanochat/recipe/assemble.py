@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nanochat.errors import NanochatError
+import attrs
+
+from nanochat.config import AUTO
+from nanochat.errors import Location, NanochatError
 from nanochat.hardware import Hardware
 from nanochat.recipe.content import content_digest, paths_in
 from nanochat.recipe.draft import Cell, Draft, Link, Part, RecipeDraft, StageDraft
@@ -64,7 +67,7 @@ def _ask(draft: Draft, fingerprint: Callable[[], Mapping[str, Any]], problems: P
             problems.add(
                 found.code,
                 f"{where}: {found.message}",
-                at=found.location or draft.location,
+                at=found.location or _path_place(draft, found.message) or draft.location,
                 subject=found.message,
                 label=found.label,
                 help=found.help,
@@ -72,6 +75,17 @@ def _ask(draft: Draft, fingerprint: Callable[[], Mapping[str, Any]], problems: P
     except Exception as fault:  # a plugin's method
         message = f"{where}: its fingerprint failed: {type(fault).__name__}: {fault}"
         problems.add("E202", message, at=draft.location, subject="fingerprint")
+    return None
+
+
+def _path_place(draft: Draft, message: str) -> Location | None:
+    """Where the path is written that a message names, whole or by its last part."""
+    for cell in (found for found in draft.fields.values() if isinstance(found, Cell) and holds_path(found.kind)):
+        paths = list(paths_in(cell.value))
+        for named in (str, lambda path: path.name):
+            for index, path in enumerate(paths):
+                if cell.leaf is not None and named(path) and named(path) in message:
+                    return cell.leaf.place_of((index,) if isinstance(cell.value, list | tuple) else ())
     return None
 
 
@@ -120,7 +134,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
     for path, found in _values(stage.hardware):
         # Only the dtype is identity, and only where the stage computes with it.
         numeric = found.identity and stage.numeric
-        values[path] = Value(value=found.value, origin=found.origin, identity=numeric, default=found.default)
+        values[path] = attrs.evolve(found, identity=numeric)
     parts = list(stage.config.parts())
     return Stage(
         name=stage.name,
@@ -141,10 +155,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
 def _top_values(recipe: RecipeDraft) -> dict[KeyPath, Value]:
     """Every leaf above the stages. Of these only the seed decides a result."""
     values = dict(_values(recipe.header)) | dict(_values(recipe.hardware))
-    return {
-        path: Value(value=v.value, origin=v.origin, identity=path == ("seed",), default=v.default)
-        for path, v in values.items()
-    }
+    return {path: attrs.evolve(found, identity=path == ("seed",)) for path, found in values.items()}
 
 
 def _distributions(recipe: RecipeDraft) -> list[str]:
@@ -184,7 +195,9 @@ def _value(cell: Cell) -> Value:
     # What a path leads to is identity, by its fingerprint; where it lies is not.
     identity = not cell.rules.execution and not holds_path(cell.kind)
     default = type(cell.value) is type(cell.default) and bool(cell.value == cell.default)
-    return Value(value=plain(cell.value), origin=cell.origin, identity=identity, default=default)
+    derived = bool(cell.rules.derive) and cell.default == AUTO
+    usual = None if cell.default is attrs.NOTHING or derived else plain(cell.default)
+    return Value(value=plain(cell.value), origin=cell.origin, identity=identity, default=default, usual=usual)
 
 
 def _use(use: str, leaf: Leaf) -> Value:

@@ -19,8 +19,8 @@ def check_batches(recipe: RecipeDraft, resolver: Resolver, problems: Problems) -
     for stage in recipe.stages.values():
         try:
             _check_batch(stage, resolver, problems)
-            for field in stage.config.fields.values():
-                if isinstance(field, dict):
+            for name, field in stage.config.fields.items():
+                if isinstance(field, dict) and name not in stage.config.lost:
                     _check_weights(stage, field, resolver, problems)
         except Failed:
             continue

@@ -13,9 +13,9 @@ import attrs
 from nanochat.config import Derivation
 from nanochat.errors import InputError, wrong_input
 from nanochat.hardware import Hardware
+from nanochat.recipe.declared import BrokenClass, Declared, declared_fields
 from nanochat.recipe.header import Header
 from nanochat.recipe.notation import plain, value_text
-from nanochat.recipe.schema import Declared, declared_fields
 from nanochat.recipe.strict import config_in, holds_path, type_text
 from nanochat.registry import Registry
 
@@ -151,9 +151,10 @@ class Catalogue:
         try:
             _read_all(cls)
             return cls, declared_fields(cls)
-        except Exception as fault:  # a plugin's annotations
-            reason = f"the config class {cls.__qualname__} is broken: {type(fault).__name__}: {fault}"
-            raise wrong_input("E202", reason) from fault
+        except BrokenClass as fault:
+            raise wrong_input("E202", str(fault)) from fault
+        except RecursionError as fault:  # it nests itself
+            raise wrong_input("E202", str(BrokenClass(cls, fault))) from fault
 
     def component(self, kind: str, name: str, places: tuple[str, ...] = ()) -> Section:
         """The section of one component; a broken one says so and has no keys."""
@@ -220,7 +221,7 @@ class Catalogue:
 
 
 def _read_all(cls: type) -> None:
-    """Read the fields of a class and of what it nests. Raises what their annotations raise (and RecursionError)."""
+    """Read the fields of a class and of what it nests. BrokenClass, RecursionError."""
     for field in declared_fields(cls).values():
         for inner in (field.rules.slot, nested_class(field)):
             if inner is not None:

@@ -23,10 +23,12 @@ def checked(cell: Cell, value: Any, leaf: Leaf, problems: Problems) -> Any:
     name, subject = key_text(cell.path), cell.path[-1]
     try:
         found = structure(value, cell.kind)
-    except Mismatch:
+    except Mismatch as fault:
         auto = ' or "auto"' if cell.rules.derive else ""
-        message = f"{name} is {described(value)}, not {type_text(cell.kind)}{auto}"
-        problems.add("E103", message, at=leaf.place, subject=subject, label=_hint(value, cell.kind))
+        wrong = _found_at(value, fault.path)
+        verb = f"holds {described(wrong)}: it is" if fault.path else f"is {described(value)}, not"
+        message = f"{name} {verb} {type_text(cell.kind)}{auto}"
+        problems.add("E103", message, at=leaf.place_of(fault.path), subject=subject, label=_hint(value, cell.kind))
         raise Failed from None
     except UnknownType as fault:
         message = f"{name} is declared as {fault}, which no recipe can give"
@@ -36,13 +38,25 @@ def checked(cell: Cell, value: Any, leaf: Leaf, problems: Problems) -> Any:
     if out_of_range:
         label = problems.suggestion(value, cell.rules.choices) if isinstance(value, str) else ""
         message = f"{name} is {shown(value)}, but {out_of_range}"
-        problems.add("E104", message, at=leaf.place, subject=subject, label=label)
+        problems.add("E104", message, at=leaf.place_of(_out_of_range(found, cell.rules)), subject=subject, label=label)
         raise Failed
     try:
         return anchored(found, leaf.base)
     except RuntimeError as fault:  # no home folder for ~
         problems.add("E104", f"{name}: {fault}", at=leaf.place, subject=subject)
         raise Failed from None
+
+
+def _found_at(value: Any, path: tuple[str | int, ...]) -> Any:
+    for name in path:
+        value = value[name]
+    return value
+
+
+def _out_of_range(value: Any, rules: Rules) -> tuple[int, ...]:
+    """The index of the item of an array that is out of range; nothing where it is the value itself."""
+    items = enumerate(value) if isinstance(value, list | tuple) else ()
+    return next(((index,) for index, item in items if range_fault(item, rules)), ())
 
 
 def range_fault(value: Any, rules: Rules) -> str:

@@ -17,6 +17,7 @@ from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.build import build_config
 from nanochat.recipe.check import Failed, checked, range_fault
 from nanochat.recipe.draft import Cell, Draft, Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.misspelling import near_path, within
 from nanochat.recipe.notation import described, key_text, plain, shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.resolved import KeyPath, Origin
@@ -91,6 +92,8 @@ class Resolver:
         leaf = cell.leaf
         if leaf is None:
             if cell.default is attrs.NOTHING:
+                if cell.path in self._recipe.meant:
+                    raise Failed
                 doc = f" ({cell.rules.doc})" if cell.rules.doc else ""
                 message = f"{key_text(cell.owner.path)} lacks `{cell.path[-1]}`, {type_text(cell.kind)}{doc}"
                 self._problems.add("E105", message, at=cell.owner.location, subject=cell.path[-1])
@@ -110,8 +113,9 @@ class Resolver:
             raise Failed
         source = self._cells.get(later.target)
         if source is None:
-            near = [key_text(path) for path in self._cells]
-            label = self._problems.suggestion(key_text(later.target), near)
+            if within(later.target, self._recipe.meant):
+                raise Failed
+            label = near_path(later.target, self._cells)
             message = f"{shown(key_text(later.target))} names nothing in this recipe"
             self._problems.add("E110", message, at=leaf.place, label=label)
             raise Failed
@@ -245,6 +249,8 @@ class Resolver:
             return self._walk(link.stage.config, words)
         if link.folder is not None:
             return recorded(link.folder, words, self._registry)
+        if link.failed:
+            raise Failed
         if link.reference is None:
             raise _Missing(f"{key_text(link.path)} is not given")
         raise Failed

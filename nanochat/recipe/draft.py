@@ -50,6 +50,8 @@ class Link:
     reference: str | None
     folder: Path | None = None
     """path, store: where it lies."""
+    failed: bool = False
+    """What is written there is no reference, which was reported."""
     stage: "StageDraft | None" = None
     """stage: the one that makes it."""
 
@@ -86,6 +88,8 @@ class Draft:
     fields: dict[str, Field] = attrs.field(factory=dict)
     failed: bool = False
     """Something in it was reported: it cannot be built, and nothing more is said of it."""
+    lost: set[str] = attrs.field(factory=set)
+    """Fields with components of which something was reported that leaves nothing to look at."""
     state: Literal["open", "resolving", "done"] = "open"
     built: Any = None
 
@@ -160,6 +164,8 @@ class RecipeDraft:
     stages: dict[str, StageDraft]
     lost: list[str] = attrs.field(factory=list)
     """Stages of which something was reported that leaves nothing to look at, such as a misspelt `use`."""
+    meant: set[KeyPath] = attrs.field(factory=set)
+    """What reported unknown keys were probably meant to be: it is not said to be missing as well."""
 
     def drafts(self) -> list[Draft]:
         """The draft of every table that stands alone."""

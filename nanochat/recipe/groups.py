@@ -23,7 +23,12 @@ def check_groups(recipe: RecipeDraft, resolver: Resolver, problems: Problems) ->
     """Look at every stage that has groups."""
     for stage in recipe.stages.values():
         for name, field in stage.config.fields.items():
-            if isinstance(field, dict) and any(_match(part) is not None for part in field.values()):
+            # What a lost group would have matched is not known, so the others are not asked about it.
+            if (
+                isinstance(field, dict)
+                and name not in stage.config.lost
+                and any(_match(part) is not None for part in field.values())
+            ):
                 _check(stage, (*stage.config.path, name), field, resolver, problems)
 
 
@@ -41,7 +46,9 @@ def _check(
         return
     found = assign(layout, patterns)
     where = key_text(path)
-    if found.unmatched:
+    doubled = {owner for owners in found.doubled.values() for owner in owners}
+    empty = [name for name in found.empty if name not in doubled]
+    if found.unmatched and not empty:  # else a wrong `match` is why they are in no group
         message = f"no group of {where} matches {_list(found.unmatched)}"
         problems.add("E114", message, at=_header(groups), subject="unmatched", help="widen a `match`, or add a group")
     for owners in sorted({tuple(owners) for owners in found.doubled.values()}):
@@ -50,11 +57,11 @@ def _check(
             f"{_list(names)} {'is' if len(names) == 1 else 'are'} in several groups of {where}: {', '.join(owners)}"
         )
         problems.add("E114", message, at=_place(groups[owners[-1]]), subject="doubled", help="narrow one `match`")
-    doubled = {owner for owners in found.doubled.values() for owner in owners}
-    for name in [name for name in found.empty if name not in doubled]:
+    for name in empty:
         message = f"the group {where}.{name} matches no parameter"
         heads = ", ".join(sorted({_family(parameter) for parameter in layout}))
-        problems.add("E114", message, at=_place(groups[name]), subject="empty", help=f"the model has {heads}")
+        loose = f"; in no group: {_list(found.unmatched)}" if found.unmatched else ""
+        problems.add("E114", message, at=_place(groups[name]), subject="empty", help=f"the model has {heads}{loose}")
     for name, members in found.groups.items():
         _ask_optimizer(groups[name], {member: layout[member] for member in members}, resolver, problems)
 

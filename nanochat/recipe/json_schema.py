@@ -19,11 +19,11 @@ from nanochat.errors import InputError
 from nanochat.hardware import Hardware
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.recipe.catalogue import FILE_KEYS, Catalogue, nested_class, nested_fields
+from nanochat.recipe.declared import Declared, declared_fields
 from nanochat.recipe.header import Header
 from nanochat.recipe.json_type import NAME, TAKEN, Schema, any_of_names, choice_schema, either, option_schema
 from nanochat.recipe.notation import LONGEST_NAME, plain
 from nanochat.recipe.reference import FROM
-from nanochat.recipe.schema import Declared, declared_fields
 from nanochat.recipe.source import FORMAT
 from nanochat.registry import Registry
 

@@ -17,6 +17,7 @@ from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.hardware import Machine, probe_machine
 from nanochat.recipe.assemble import fingerprints, resolved_recipe
 from nanochat.recipe.batches import check_batches
+from nanochat.recipe.certain import check_certain
 from nanochat.recipe.derive import Resolver
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
@@ -63,16 +64,17 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     problems = Problems()
     source = read_source(path, problems)
     tree = merge(source.tree, parse_overrides(overrides, problems, base=base))
-    if not source.whole:
-        problems.raise_any()
-    _check_format(tree, source, problems)
-    tree = follow_references(tree, problems)
     block = _blocked(tree)
     if registry is None:
         registry = load_registry(block=block)
     else:
         registry.block(block)
-    draft = Schema(registry, problems).recipe(tree, name=_file_name(path))
+    if not source.whole:
+        check_certain(tree, registry, problems)
+        problems.raise_any()
+    _check_format(tree, source, problems)
+    tree = follow_references(tree, problems)
+    draft = Schema(registry, problems).recipe(tree, name=_file_name(path), start=_start(source))
     lock = tree.items.get("lock")
     if not isinstance(lock, Table):
         lock = Table(items={}, location=None, base=base)
@@ -110,11 +112,14 @@ def _check_format(tree: Table, source: Source, problems: Problems) -> None:
     if isinstance(found, Table):
         problems.add("E103", f"format is a table, not the integer {FORMAT}", at=found.location, subject="format")
     if found is None:
-        first = next(iter(source.files.values()))
-        line = first.text.split("\n", 1)[0].removesuffix("\r")
-        place = Location(path=first.name, line=1, column=1, text=line)
         message = f"the recipe does not say `format = {FORMAT}`, the version of its language"
-        problems.add("E105", message, at=place, subject="format", help=f"begin it with: format = {FORMAT}")
+        problems.add("E105", message, at=_start(source), subject="format", help=f"begin it with: format = {FORMAT}")
+
+
+def _start(source: Source) -> Location:
+    """The first line of the recipe's own file."""
+    first = next(iter(source.files.values()))
+    return Location(path=first.name, line=1, column=1, text=first.text.split("\n", 1)[0].removesuffix("\r"))
 
 
 def _file_name(path: Path) -> str:

@@ -83,6 +83,11 @@ _NAMES: tuple[tuple[type, str], ...] = (
 )
 
 
+def article(noun: str) -> str:
+    """A noun with its article: a task, an optimizer."""
+    return f"an {noun}" if noun[:1] in "aeiou" else f"a {noun}"
+
+
 def plain(value: Any) -> Any:
     """A checked value as TOML has it: paths as strings, tuples as arrays."""
     if isinstance(value, Path):

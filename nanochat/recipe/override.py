@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from nanochat.errors import Diagnostic, InputError, Location
 from nanochat.recipe.locator import Mark
 from nanochat.recipe.notation import key_text, value_text
@@ -20,6 +22,7 @@ from nanochat.recipe.tree import Table, build_tree, merge
 
 _BARE_WORD = re.compile(r"[A-Za-z_./~*][^\s\"'\[\]{},=#]*\Z")
 _FILE_ONLY = ("format", "extends", "unset", "lock")
+QUOTES = "\"'"
 EXAMPLE = "--set stages.base.model.depth=12"
 
 
@@ -36,7 +39,10 @@ def parse_overrides(arguments: Sequence[str], problems: Problems, *, base: Path)
 
 def _parse(argument: str, name: str, base: Path) -> Table:
     text = _as_toml(argument, name)
-    values = parse(text, name)
+    try:
+        values = parse(text, name)
+    except InputError as fault:
+        raise InputError([_of_argument(found) for found in fault.diagnostics]) from None
     path = _single_path(values)
     first = path[0]
     if first in _FILE_ONLY:
@@ -47,6 +53,12 @@ def _parse(argument: str, name: str, base: Path) -> Table:
         return Location(path=name, line=0, column=mark.column, width=max(1, mark.width - shift), text=argument)
 
     return build_tree(values, text, place, base=base, written="set")
+
+
+def _of_argument(found: Diagnostic) -> Diagnostic:
+    """A diagnostic of the argument's text, which is no line of a file."""
+    place = found.location
+    return attrs.evolve(found, location=attrs.evolve(place, line=0)) if place is not None else found
 
 
 def _as_toml(argument: str, name: str) -> str:
@@ -61,21 +73,29 @@ def _as_toml(argument: str, name: str) -> str:
         return argument
     key, equals, right = argument.partition("=")
     if not equals:
-        raise _bad(argument, name, "there is no `=` in it", help=f"write it like {EXAMPLE}")
+        raise _bad(argument, name, "there is no `=` in it", width=len(argument), help=f"write it like {EXAMPLE}")
     path = parse_key(key)
     if path is None:
         raise _bad(argument, name, f"{value_text(key)} is no key", width=len(key), help=f"write it like {EXAMPLE}")
+    blanks = len(right) - len(right.lstrip())
     if not _BARE_WORD.match(right.strip()):
+        written = key_text(path)
         raise _bad(
             argument,
             name,
-            f"the right side of {key_text(path)} is no TOML value",
-            column=len(key) + 2,
-            width=len(right),
-            help=f"a string that is more than one word takes quotes: --set '{key_text(path)}=\"…\"'",
+            f"the right side of {written} is {'no TOML value' if right.strip() else 'empty'}",
+            column=len(key) + 2 + blanks,
+            width=len(right.strip()),
+            help=_remedy(written, right.strip()),
         )
-    blanks = len(right) - len(right.lstrip())
     return f"{key}={right[:blanks]}'{right.strip()}'"
+
+
+def _remedy(key: str, right: str) -> str:
+    """How the right side would be written."""
+    if right.startswith(("[", "{")):
+        return f'strings in it take quotes, and the whole argument too: --set \'{key}=["a", "b"]\''
+    return f"a string that is more than one word takes quotes: --set '{key}=\"{right.strip(QUOTES) or '…'}\"'"
 
 
 def _single_path(values: Mapping[str, Any]) -> tuple[str, ...]:

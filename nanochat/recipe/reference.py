@@ -101,7 +101,7 @@ class _Expansion:
 
     def _taken(self, table: Table, origin: Node) -> Node:
         """The node that a table's `from` names, with the table's other keys merged over it."""
-        target = self._target(table, origin)
+        target = self._target(origin)
         assert isinstance(origin, Leaf)
         own = {name: item for name, item in table.items.items() if name != FROM}
         found = self._find(target, origin.location)
@@ -122,9 +122,9 @@ class _Expansion:
             )
         return attrs.evolve(found, key=table.location or origin.key, asked=origin.location)
 
-    def _target(self, table: Table, origin: Node) -> Path:
+    def _target(self, origin: Node) -> Path:
         if not isinstance(origin, Leaf):
-            self._refuse("`from` is a string that names a key, not a table", table.location)
+            self._refuse("`from` is a string that names a key, not a table", origin.place)
         if not isinstance(origin.value, str):
             self._refuse(f"`from` is a string that names a key, not {described(origin.value)}", origin.location)
         target = parse_key(origin.value)

@@ -10,10 +10,10 @@ from nanochat.registry import PluginStatus, Registry, normal_name
 
 def check_requirements(required: Sequence[str], node: Node | None, registry: Registry, problems: Problems) -> None:
     """E204 for every distribution that is missing, broken, blocked or of the wrong version."""
-    at = node.place if isinstance(node, Leaf) else None
-    for requirement in required:
+    for index, requirement in enumerate(required):
         fault, remedy = _fault(requirement, registry)
         if fault:
+            at = node.place_of((index,)) if isinstance(node, Leaf) else None
             problems.add("E204", fault, at=at, subject=requirement, help=remedy)
 
 

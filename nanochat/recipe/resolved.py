@@ -47,6 +47,8 @@ class Value:
     """False: an execution value, never part of a key."""
     default: bool = False
     """Equal to the field's own default (left out of the key)."""
+    usual: Any = None
+    """The field's own default; None where it has none, or where a rule gives it."""
     reference: bool = False
     """Names an artifact, whose own key stands for it in the key."""
 

@@ -6,56 +6,23 @@ they are filled in, by `nanochat.recipe.derive`.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import Any
 
 import attrs
 
-from nanochat.config import Rules, rules_of
-from nanochat.errors import InputError, Location
+from nanochat.errors import InputError, Location, close_names
 from nanochat.hardware import Hardware
+from nanochat.recipe.declared import BrokenClass, Declared, declared_fields, of_kind
 from nanochat.recipe.draft import Cell, Draft, Field, Link, Part, RecipeDraft, StageDraft
 from nanochat.recipe.header import Header
-from nanochat.recipe.notation import LONGEST_NAME, described, is_name, key_text, shown_key
+from nanochat.recipe.misspelling import STAGES, every_path, near_path, stray_paths, whole_stages, within
+from nanochat.recipe.notation import LONGEST_NAME, article, described, is_name, key_text, shown_key
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.resolved import KeyPath
 from nanochat.recipe.strict import config_in
-from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge
+from nanochat.recipe.tree import Later, Leaf, Node, Table, as_plain, merge, places_in
 from nanochat.registry import Registry
 
 OUTSIDE_HEADER = ("format", "stages", "hardware", "lock")
-
-
-@attrs.frozen(kw_only=True)
-class Declared:
-    """A field of a config class, as the recipe sees it."""
-
-    name: str
-    kind: Any
-    rules: Rules
-    default: Any
-
-
-@cache
-def declared_fields(cls: type) -> Mapping[str, Declared]:
-    """A config class's fields by key. Raises whatever its annotations raise."""
-    attrs.resolve_types(cls)
-    found = {}
-    for attribute in attrs.fields(cls):
-        if not attribute.init:
-            continue
-        default = attribute.default
-        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-            default = default.factory()
-        name = attribute.alias or attribute.name
-        kind = Any if attribute.type is None else attribute.type
-        found[name] = Declared(name=name, kind=kind, rules=rules_of(attribute), default=_of_kind(kind, default))
-    return found
-
-
-def _of_kind(kind: Any, default: Any) -> Any:
-    """A default as a written value would be stored: an integer is a float where floats are wanted."""
-    return float(default) if kind is float and type(default) is int else default
 
 
 class Schema:
@@ -63,9 +30,24 @@ class Schema:
 
     def __init__(self, registry: Registry, problems: Problems) -> None:
         self._registry, self._problems = registry, problems
+        self._stages, self._nameless = list[KeyPath](), set[Location]()
+        self._meant: set[KeyPath] = set()
+        """What misspelt keys would have filled: it is not said to be missing."""
+        self._dangling: list[tuple[Leaf, KeyPath, str]] = []
+        """`from`s of what is not there, their targets and what is said of them."""
 
-    def recipe(self, tree: Table, *, name: str) -> RecipeDraft:
-        """The draft of a whole recipe; `name` is what it is called where it does not say."""
+    def recipe(self, tree: Table, *, name: str, start: Location | None = None) -> RecipeDraft:
+        """The draft of a whole recipe; `name` is what it is called where it does not say, `start` where it begins."""
+        self._meant.update(stray_paths(tree))
+        self._stages = [(STAGES, name) for name in whole_stages(tree)]
+        recipe = self._recipe(tree, name, start)
+        for leaf, target, message in self._dangling:
+            if not within(target, self._meant):  # else the misspelling of what it names was reported
+                label = near_path(target, every_path((), tree))
+                self._problems.add("E110", message, at=leaf.place, label=label)
+        return recipe
+
+    def _recipe(self, tree: Table, name: str, start: Location | None) -> RecipeDraft:
         items = dict(tree.items)
         stages, hardware = items.pop("stages", None), items.pop("hardware", None)
         items.pop("format", None)
@@ -76,27 +58,27 @@ class Schema:
         assert isinstance(cell, Cell)
         cell.default = name
         common = self._table_or_none(hardware, ("hardware",), "a table")
-        recipe = RecipeDraft(header=header, hardware=self._hardware(common, ("hardware",)), stages={})
+        drafted = self._hardware(common, ("hardware",))
+        recipe = RecipeDraft(header=header, hardware=drafted, stages={}, meant=self._meant)
         self._launcher(recipe.hardware)
-        table = self._table_or_none(stages, ("stages",), "a table of stages")
+        table = self._table_or_none(stages, (STAGES,), "a table of named stages")
         if table is None or not table.items:
-            if stages is None or table is not None:
-                self._problems.add(
-                    "E105", "the recipe has no stages", at=None, help="a stage is a table: [stages.base]"
-                )
+            if (table is not None or stages is None) and (STAGES,) not in self._meant:
+                at = table.location if table is not None else start
+                self._problems.add("E105", "the recipe has no stages", at=at, help="a stage is a table: [stages.base]")
             return recipe
         for stage_name, node in table.items.items():
             stage = self._stage(node, stage_name, common)
-            if stage is not None:
-                recipe.stages[stage_name] = stage
-            else:
+            if stage is None:
                 recipe.lost.append(stage_name)
+            else:
+                recipe.stages[stage_name] = stage
         return recipe
 
     # Stages and hardware
 
     def _stage(self, node: Node, name: str, common: Table | None) -> StageDraft | None:
-        path = ("stages", name)
+        path = (STAGES, name)
         table = self._table_or_none(node, path, "a table with `use`")
         if table is None:
             return None
@@ -158,9 +140,8 @@ class Schema:
     def _fields(self, draft: Draft) -> Mapping[str, Declared]:
         try:
             return declared_fields(draft.cls)
-        except Exception as fault:  # a plugin's annotations
-            reason = f"the config class {draft.cls.__qualname__} is broken: {type(fault).__name__}: {fault}"
-            self._problems.add("E202", reason, at=draft.location)
+        except BrokenClass as fault:
+            self._problems.add("E202", str(fault), at=draft.location)
             draft.failed = True
             return {}
 
@@ -169,6 +150,8 @@ class Schema:
         place = node.key if isinstance(node, Leaf) else node.location
         where = key_text(draft.path) if draft.path else "the recipe"
         valid = sorted(valid)
+        for meant in close_names(name, valid)[:1]:
+            self._meant.update(every_path((*draft.path, meant), node))
         label = self._problems.suggestion(name, valid)
         self._problems.add(
             "E102",
@@ -198,7 +181,8 @@ class Schema:
         """A table where an option stands: its value is a plain table."""
         assert table.location is not None, key_text(path)
         written = table.location
-        return Leaf(value=as_plain(table), location=written, key=written, base=table.base)
+        inner = dict(places_in(table))
+        return Leaf(value=as_plain(table), location=table.place or written, key=written, base=table.base, inner=inner)
 
     def _nested(self, draft: Draft, declared: Declared, cls: type, path: KeyPath, node: Node | None) -> Draft:
         """A config class as an option's type: a table whose defaults come from the option's default instance."""
@@ -209,7 +193,7 @@ class Schema:
         if isinstance(declared.default, cls):
             for name, field in nested.fields.items():
                 if isinstance(field, Cell):
-                    field.default = _of_kind(field.kind, getattr(declared.default, name))
+                    field.default = of_kind(field.kind, getattr(declared.default, name))
         return nested
 
     # Components and artifacts
@@ -229,21 +213,32 @@ class Schema:
         if table is None or not table.items:
             if not declared.rules.optional and (node is None or table is not None):
                 self._missing(draft, declared, f"at least one table [{key_text(path)}.NAME] with `use`")
-            draft.failed |= node is not None and table is None
-            return {}
+            return {} if table is not None or node is None else self._lose(draft, declared)
+        if isinstance(use := table.items.get("use"), Leaf):
+            what = f"{key_text(path)} holds {kind}s by name, and is none itself"
+            if use.key not in self._nameless:  # a copy of one that was told
+                self._problems.add("E103", what, at=table.location, help=f"begin it with [{key_text(path)}.NAME]")
+            self._nameless.add(use.key)
+            return self._lose(draft, declared)
         found: dict[str, Part] = {}
         # By name, not by place: the order of keys in a file decides no result.
         for name in sorted(table.items):
             part = self._component(table.items[name], (*path, name), kind, declared.rules.slot)
-            draft.failed |= part is None
             if part is not None:
                 found[name] = part
+            else:
+                self._lose(draft, declared)
         return found
+
+    def _lose(self, draft: Draft, declared: Declared) -> dict[str, Part]:
+        draft.failed = True
+        draft.lost.add(declared.name)
+        return {}
 
     def _component(
         self, node: Node, path: KeyPath, kind: str, slot: type | None, *, also: Iterable[str] = ()
     ) -> Part | None:
-        table = self._table_or_none(node, path, f"a table with `use`, the name of a {kind}")
+        table = self._table_or_none(node, path, f"a table with `use`, the name of {article(kind)}")
         if table is None or not self._good_name(path[-1], kind, table.location):
             return None
         items = dict(table.items)
@@ -281,32 +276,30 @@ class Schema:
     def _good_name(self, name: str, kind: str, at: Location | None) -> bool:
         if is_name(name):
             return True
-        self._problems.add(
-            "E104",
-            f"{shown_key(name)} cannot be the name of a {kind}",
-            at=at,
-            subject=name,
-            label=f"letters, digits, `_` and `-`, at most {LONGEST_NAME}",
-        )
+        message = f"{shown_key(name)} cannot be the name of {article(kind)}"
+        label = f"letters, digits, `_` and `-`, at most {LONGEST_NAME}"
+        self._problems.add("E104", message, at=at, subject=name, label=label)
         return False
 
     def _bad_use(self, use: Node | None, path: KeyPath, kind: str, at: Location | None) -> None:
         known = ", ".join(self._registry.names(kind)) or "none is installed"
         where = key_text(path)
+        if use is None and (*path, "use") in self._meant:
+            return
         if use is None:
-            message = f"{where} lacks `use`, the name of a {kind}"
-            self._problems.add("E105", message, at=at, subject="use", help=f"known: {known}")
+            message = f"{where} lacks `use`, the name of {article(kind)}"
+            label = near_path(path, self._stages) if kind == "stage" else ""
+            self._problems.add("E105", message, at=at, subject="use", label=label, help=f"known: {known}")
         else:
-            self._no_string(use, (*path, "use"), label=f"the name of a {kind}: {known}")
+            self._no_string(use, (*path, "use"), label=f"the name of {article(kind)}: {known}")
 
     def _no_string(self, node: Node, path: KeyPath, *, label: str) -> None:
         """Report what stands where only a written string can."""
         if isinstance(node, Leaf) and isinstance(node.value, Later):
-            if node.value.target:
-                message = f"{key_text(node.value.target)} names no value that is written in the recipe"
-                self._problems.add("E110", message, at=node.place)
+            message = f"{key_text(node.value.target)} names no value that is written in the recipe"
+            self._note_dangling(node, node.value, message)
             return
-        found, place = (described(node.value), node.place) if isinstance(node, Leaf) else ("a table", node.location)
+        found, place = (described(node.value), node.place) if isinstance(node, Leaf) else ("a table", node.place)
         message = f"{key_text(path)} is {found}, not a string"
         self._problems.add("E103", message, at=place, subject=path[-1], label=label)
 
@@ -319,7 +312,7 @@ class Schema:
         if isinstance(node, Leaf) and isinstance(node.value, str):
             link.leaf, link.reference = node, node.value
             return link
-        draft.failed = True
+        draft.failed = link.failed = True
         label = f'a {link.kind}: "stage:NAME", "path:…" or "store:KEY"'
         self._no_string(node, path, label=label)
         return link
@@ -330,16 +323,27 @@ class Schema:
         if node is None or isinstance(node, Table):
             return node
         if isinstance(node.value, Later):
-            if node.value.target:
-                message = f"{key_text(node.value.target)} names no table, and {key_text(path)} is one"
-                self._problems.add("E110", message, at=node.place)
+            message = f"{key_text(node.value.target)} names no table, and {key_text(path)} is one"
+            self._note_dangling(node, node.value, message)
         else:
-            message = f"{key_text(path)} is {described(node.value)}, not {wanted}"
-            self._problems.add("E103", message, at=node.place, subject=path[-1])
+            tables = isinstance(node.value, list) and any(isinstance(item, dict) for item in node.value)
+            found = "an array of tables" if tables else described(node.value)
+            name = f"{key_text(path)}.NAME" if "named" in wanted else key_text(path)
+            remedy = f"write [{name}]: one pair of brackets, a name for each table" if tables else ""
+            label = self._problems.suggestion(path[-1], ["from", "use"]) if isinstance(node.value, str) else ""
+            message = f"{key_text(path)} is {found}, not {wanted}"
+            self._problems.add("E103", message, at=node.place, subject=path[-1], label=label, help=remedy)
         return None
+
+    def _note_dangling(self, node: Leaf, later: Later, message: str) -> None:
+        """Said once the whole tree was read: what it names may be misspelt further down."""
+        if later.target:
+            self._dangling.append((node, later.target, message))
 
     def _missing(self, draft: Draft, declared: Declared, what: str) -> None:
         draft.failed = True
+        if (*draft.path, declared.name) in self._meant:
+            return
         doc = f" ({declared.rules.doc})" if declared.rules.doc else ""
         where = key_text(draft.path)
         self._problems.add("E105", f"{where} lacks {what}{doc}", at=draft.location, subject=declared.name)

@@ -1,7 +1,7 @@
 """A recipe file with its parents: `extends` followed, `unset` taken away, all merged into one tree.
 
-In: a path. Out: the merged tree, the files as read, and problems E101, E103, E104, E106, E107 and E108. A recipe
-that cannot be read whole is not looked at further: what follows would only guess.
+In: a path. Out: the merged tree, the files as read, and problems E101, E103, E104, E106, E107 and E108. Of a
+recipe that cannot be read whole, the tree is the part that no missing file could change (see `certain`).
 """
 
 import tomllib
@@ -29,7 +29,7 @@ class Source:
     files: dict[Path, Text]
     """Every file read, the recipe itself first."""
     whole: bool
-    """False: a file is missing or no TOML, and the tree lacks what it would hold."""
+    """False: a file is missing or no TOML. Then the tree has what no such file is merged over, and nothing else."""
 
 
 def read_source(path: Path, problems: Problems) -> Source:
@@ -37,7 +37,7 @@ def read_source(path: Path, problems: Problems) -> Source:
     reader = _Reader(problems)
     tree = reader.file(path.absolute(), chain=[], asked=None)
     problems.file_order(reader.names)
-    return Source(tree=tree, files=reader.texts, whole=reader.whole)
+    return Source(tree=tree, files=reader.texts, whole=not reader.losses)
 
 
 def parse_key(text: str) -> tuple[str, ...] | None:
@@ -61,9 +61,11 @@ class _Reader:
         self.texts: dict[Path, Text] = {}
         self.names: list[str] = []
         """What diagnostics call the files, the recipe itself first."""
-        self.whole = True
+        self.losses = 0
+        """How often something was found that leaves a recipe in pieces."""
         self._problems = problems
         self._trees: dict[Path, Table] = {}
+        self._torn: set[Path] = set()
 
     def file(self, path: Path, chain: list[Path], asked: Location | None) -> Table:
         """The merged tree of one file."""
@@ -79,38 +81,55 @@ class _Reader:
                 text = self.texts[path] = read_text(path, asked=asked)
             except InputError as fault:
                 self._problems.add_all(fault, at=None)
-                self.whole = False
+                self.losses += 1
                 return _empty(path)
+            before = self.losses
             self._trees[path] = self._merged(text, path, chain)
+            if self.losses > before:
+                self._torn.add(path)
+        elif path in self._torn:
+            self.losses += 1
         return self._trees[path]
 
     def _merged(self, text: Text, path: Path, chain: list[Path]) -> Table:
         own = build_tree(text.values, text.text, text.place(), base=path.parent)
-        self._check_format(own)
-        inherited = _empty(path)
-        for parent, place in self._strings(own, "extends", text):
-            if not parent or "\0" in parent:
-                self._lost(path, f"{shown(parent)} names no file", place)
-                continue
-            inherited = merge(inherited, self.file(path.parent / parent, [*chain, path], place))
-        for key, place in self._strings(own, "unset", text):
+        if not self._is_of_format(own):
+            return _empty(path)  # another format's keys mean other things
+        before = self.losses
+        parents, unset = self._strings(own, "extends"), self._strings(own, "unset")
+        inherited, certain = _empty(path), self.losses == before
+        for parent, place in parents:
+            before = self.losses
+            found = self._parent(parent, path, chain, place)
+            # What a torn parent has may replace anything of those before it.
+            inherited = merge(inherited, found) if self.losses == before else found
+        if not certain:
+            inherited = _empty(path)
+        for key, place in unset:
             inherited = self._unset(inherited, key, place)
         kept = {name: node for name, node in own.items.items() if name not in ("extends", "unset")}
         return merge(inherited, attrs.evolve(own, items=kept))
 
-    def _check_format(self, own: Table) -> None:
+    def _parent(self, name: str, path: Path, chain: list[Path], place: Location) -> Table:
+        if not name or "\0" in name:
+            return self._lost(path, f"{shown(name)} names no file", place)
+        return self.file(path.parent / name, [*chain, path], place)
+
+    def _is_of_format(self, own: Table) -> bool:
         written = own.items.get("format")
-        if isinstance(written, Leaf) and (type(written.value) is not int or written.value != FORMAT):
-            message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
-            self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
-            self.whole = False  # another format's keys mean other things
+        if not isinstance(written, Leaf) or (type(written.value) is int and written.value == FORMAT):
+            return True
+        message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
+        self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
+        self.losses += 1
+        return False
 
     def _lost(self, path: Path, message: str, at: Location | None) -> Table:
         self._problems.add("E107", message, at=at)
-        self.whole = False
+        self.losses += 1
         return _empty(path)
 
-    def _strings(self, own: Table, name: str, text: Text) -> list[tuple[str, Location]]:
+    def _strings(self, own: Table, name: str) -> list[tuple[str, Location]]:
         """The strings of a key that holds one or a list of them, each with its place."""
         node = own.items.get(name)
         if node is None:
@@ -123,7 +142,7 @@ class _Reader:
             return []
         found = []
         for index, value in enumerate(node.value if isinstance(node.value, list) else [node.value]):
-            place = _item_place(text, name, index, node)
+            place = node.place_of((index,))
             if isinstance(value, str):
                 found.append((value, place))
             else:
@@ -132,7 +151,7 @@ class _Reader:
 
     def _mistyped(self, message: str, at: Location | None) -> None:
         self._problems.add("E103", message, at=at)
-        self.whole = False
+        self.losses += 1
 
     def _unset(self, tree: Table, key: str, place: Location) -> Table:
         path = parse_key(key)
@@ -144,7 +163,7 @@ class _Reader:
                 above = find(tree, path[: depth - 1])
                 names = above.items if isinstance(above, Table) else {}
                 label = self._problems.suggestion(path[depth - 1], [n for n in names if is_bare(n)])
-                if self.whole:  # else a file that is missing may set it
+                if not self.losses:  # else a file that is missing may set it
                     self._problems.add("E108", f"nothing that this recipe extends sets {key}", at=place, label=label)
                 return tree
         return without(tree, path)
@@ -152,11 +171,6 @@ class _Reader:
 
 def _empty(path: Path) -> Table:
     return Table(items={}, location=None, base=path.parent)
-
-
-def _item_place(text: Text, name: str, index: int, node: Leaf) -> Location:
-    span = locate(text.text).get((name, index))
-    return text.place()(span.value) if span is not None and span.value is not None else node.location
 
 
 def _resolved(path: Path) -> Path:

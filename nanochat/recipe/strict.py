@@ -21,7 +21,11 @@ _TABLES = (dict, Mapping)
 
 
 class Mismatch(Exception):
-    """The value is not of the type."""
+    """The value is not of the type. `path`: to what in it is not, an index or a name for each level."""
+
+    def __init__(self, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__()
+        self.path = path
 
 
 class UnknownType(Exception):
@@ -49,7 +53,7 @@ def type_text(kind: Any) -> str:
     if origin in _LISTS or kind in _LISTS:
         return f"an array of {_plural(arguments[0])}" if arguments else "an array"
     if origin in _TABLES or kind in _TABLES or is_config(kind):
-        return "a table"
+        return f"a table of {_plural(arguments[1])}" if arguments else "a table"
     return str(kind)
 
 
@@ -111,9 +115,9 @@ def _expect(value: Any, fits: bool) -> Any:
 
 def _anything(value: Any) -> Any:
     if isinstance(value, list):
-        return [_anything(item) for item in value]
+        return [_item(index, item, Any) for index, item in enumerate(value)]
     if isinstance(value, dict):
-        return {name: _anything(item) for name, item in sorted(value.items())}
+        return {name: _item(name, item, Any) for name, item in sorted(value.items())}
     return _expect(value, isinstance(value, bool | int | float | str))
 
 
@@ -123,30 +127,39 @@ def _literal(value: Any, kind: Any) -> Any:
 
 def _union(value: Any, kind: Any) -> Any:
     members = sorted(get_args(kind), key=lambda member: _outer(member) is not type(value))
+    paths = []
     for member in members:
         try:
             return structure(value, member)
-        except Mismatch:
-            continue
-    raise Mismatch
+        except Mismatch as fault:
+            paths.append(fault.path)
+    raise Mismatch(max(paths, key=len))
 
 
 def _array(value: Any, kind: Any) -> Any:
     _expect(value, isinstance(value, list))
     arguments = get_args(kind)
     if _outer(kind) is not tuple:
-        return [structure(item, arguments[0] if arguments else Any) for item in value]
+        return [_item(index, item, arguments[0] if arguments else Any) for index, item in enumerate(value)]
     if not arguments or arguments[-1] is ...:
-        return tuple(structure(item, arguments[0] if arguments else Any) for item in value)
+        return tuple(_item(index, item, arguments[0] if arguments else Any) for index, item in enumerate(value))
     _expect(value, len(value) == len(arguments))
-    return tuple(structure(item, argument) for item, argument in zip(value, arguments, strict=True))
+    return tuple(_item(index, item, arguments[index]) for index, item in enumerate(value))
+
+
+def _item(name: str | int, value: Any, kind: Any) -> Any:
+    """What stands in an array or a table; a Mismatch in it says where."""
+    try:
+        return structure(value, kind)
+    except Mismatch as fault:
+        raise Mismatch((name, *fault.path)) from None
 
 
 def _table(value: Any, kind: Any) -> Any:
     _expect(value, isinstance(value, dict))
     arguments = get_args(kind)
     # In one order, whatever the file's: two recipes that differ in the order of keys have one result.
-    return {name: structure(value[name], arguments[1] if arguments else Any) for name in sorted(value)}
+    return {name: _item(name, value[name], arguments[1] if arguments else Any) for name in sorted(value)}
 
 
 _NAMES: dict[Any, tuple[str, str]] = {

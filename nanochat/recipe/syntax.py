@@ -10,52 +10,126 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nanochat.errors import Diagnostic, InputError, Location, wrong_input
+from nanochat.errors import Diagnostic, InputError, Location
 from nanochat.recipe.locator import TextPath, locate
 from nanochat.recipe.notation import key_text
+from nanochat.recipe.toml_hint import hint
 from nanochat.recipe.tree import DEEPEST
 
 MOST_FAULTS = 20
 """More wrong lines are not looked for: the text is something else than TOML."""
 MOST_LINES = 5_000
 """Of a longer text only the first fault is told: each further one means reading it again."""
-_LONG_KEY = re.compile(r"""(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){200}""")
 """tomllib needs time that grows with the square of a dotted key's length."""
+_TOKEN = re.compile(
+    r'"""(?:[^"\\]++|\\.|"{1,2}(?!"))*+"{3,5}|\'\'\'(?:[^\']++|\'{1,2}(?!\'))*+\'{3,5}'
+    r'|"""|\'\'\'|"(?:[^"\\\n]++|\\.)*+"|\'[^\'\n]*+\'|#[^\n]*+|[\[\]{}]',
+    re.DOTALL,
+)
+"""Strings and comments, whose brackets mean nothing, and brackets; an opening quote whose string has no end."""
+_LONG_NUMBER = re.compile(r"[+-]?\d[\d_]{4000,}+")
 _POSITION = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_OPEN = re.compile(r"^(?:Unclosed array|Unterminated string|Expected (?:\"'''\"|'\"\"\"'))")
+"""tomllib noticed where the text went on, or ended, what was left open before."""
+_ESCAPE = re.compile(r"^(?:Unescaped|Invalid hex value)")
+_IN_WORDS = {
+    "Illegal character '\\n'": "the string does not end in its line",
+    "Unterminated string": "the string does not end in its line",
+    "Invalid initial character for a key part": "a key, or a word of it, is missing here",
+    "Unclosed array": "no comma stands between two items",
+    "Unclosed inline table": "no comma stands between two keys",
+    'Expected "\'"': "the string does not end in its line",
+    "Expected newline or end of document after a statement": "more stands behind the value",
+    "Invalid statement": "this is neither a key nor a [table]",
+    "Invalid value": "this is no value",
+    "Expected '=' after a key in a key/value pair": "there is no `=` behind the key",
+}
+"""What tomllib says, as a person who writes a recipe says it."""
 _TWICE = re.compile(r"cannot (?:declare|mutate|overwrite|redefine)|twice", re.IGNORECASE)
 _NAMED = re.compile(r"(?:declare|namespace) (\(.*\))")
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
     """The values of a text that diagnostics call `name`. InputError E106."""
-    if _LONG_KEY.search(text):
-        raise _too_deep(name)
+    long_key = _LONG_KEY.search(text)
+    if long_key:
+        raise _too_deep(text, name, long_key.start())
     try:
         values = tomllib.loads(text)
     except RecursionError:
-        raise _too_deep(name) from None
+        raise _too_deep(text, name, _deep_bracket(text)) from None
     except ValueError as fault:
         raise InputError(_faults(text, name, str(fault))) from None
-    for value, depth in _walk(values):
-        if depth > DEEPEST:
-            raise _too_deep(name)
+    giants: list[TextPath] = []
+    for path, value in _walk(values):
+        if len(path) > DEEPEST:
+            raise _too_deep(text, name, _deep_bracket(text))
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise wrong_input("E106", f"{name} holds an integer beyond 64 bits")
+            giants.append(path)
+    if giants:
+        raise InputError(_beyond_64_bits(text, name, giants))
     return values
 
 
-def _too_deep(name: str) -> InputError:
-    return wrong_input("E106", f"{name} is nested too deep: at most {DEEPEST} levels are allowed")
+def _beyond_64_bits(text: str, name: str, paths: Sequence[TextPath]) -> list[Diagnostic]:
+    spans = locate(text)
+    marks = sorted((mark.start, mark.end) for path in paths if (mark := spans[path].value) is not None)
+    return [
+        Diagnostic(
+            code="E106",
+            message=f"{name} holds an integer beyond 64 bits",
+            location=_at(text, name, start, end - start),
+            label="-9223372036854775808 to 9223372036854775807",
+        )
+        for start, end in marks[:MOST_FAULTS]
+    ]
 
 
-def _walk(values: Any) -> Iterator[tuple[Any, int]]:
-    """Every value with its depth; with a list of its own instead of recursion, so that no depth can overflow it."""
-    waiting = [(values, 0)]
+def _too_deep(text: str, name: str, start: int | None) -> InputError:
+    """start: where the level stands that is one too many; without it, a key of too many words is looked for."""
+    if start is None:
+        keys = (span.key for path, span in locate(text).items() if len(path) > DEEPEST)
+        start = next((key.start for key in keys if key is not None), 0)
+    message = f"{name} is nested too deep: at most {DEEPEST} levels are allowed"
+    return InputError(Diagnostic(code="E106", message=message, location=_at(text, name, start)))
+
+
+def _deep_bracket(text: str) -> int | None:
+    """The first bracket that opens more levels than are allowed."""
+    return next((start for start, depth in _brackets(text) if len(depth) > DEEPEST), None)
+
+
+def _brackets(text: str) -> Iterator[tuple[int, list[int]]]:
+    """Every bracket of a text that is TOML so far, with the places of all that are then open."""
+    opened: list[int] = []
+    for found in _TOKEN.finditer(text):
+        if found[0] in ("[", "{"):
+            opened.append(found.start())
+            yield found.start(), opened
+        elif found[0] in ("]", "}") and opened:
+            opened.pop()
+            yield found.start(), opened
+
+
+def _at(text: str, name: str, start: int, width: int = 1) -> Location:
+    """The place of an offset in the text."""
+    line_start = text.rfind("\n", 0, start) + 1
+    line_end = text.find("\n", start)
+    line = text[line_start : line_end if line_end >= 0 else None].removesuffix("\r")
+    row = text.count("\n", 0, start) + 1
+    return Location(path=name, line=row, column=start - line_start + 1, width=width, text=line)
+
+
+def _walk(values: Any) -> Iterator[tuple[TextPath, Any]]:
+    """Every value with its path; with a list of its own instead of recursion, so that no depth can overflow it."""
+    waiting: list[tuple[TextPath, Any]] = [((), values)]
     while waiting:
-        value, depth = waiting.pop()
-        yield value, depth
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        waiting.extend((item, depth + 1) for item in inner)
+        path, value = waiting.pop()
+        yield path, value
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        if len(path) <= DEEPEST:
+            waiting.extend(((*path, name), item) for name, item in inner)
 
 
 def _faults(text: str, name: str, message: str) -> list[Diagnostic]:
@@ -93,11 +167,19 @@ def _alone(line: str) -> str | None:
 
 def _place(lines: Sequence[str], name: str, message: str) -> Location | None:
     found = _POSITION.search(message)
-    if found is None:
-        return None
+    text = "\n".join(lines)
+    if found is None:  # tomllib tells no place of a number that has too many digits
+        giant = _LONG_NUMBER.search(text)
+        return _at(text, name, giant.start(), len(giant[0])) if giant else None
+    if _OPEN.search(message):
+        opener = _opener(text)
+        if opener is not None:
+            return _at(text, name, opener)
     row = int(found[1]) if found[1] else len(lines) - (len(lines) > 1 and not lines[-1])
     column = int(found[2]) if found[2] else len(lines[row - 1]) + 1
     said = _POSITION.sub("", message)
+    if _ESCAPE.search(said):  # tomllib stops behind it
+        column = lines[row - 1].rfind("\\", 0, column) + 1 or column
     if said.startswith("Expected") and len(lines) <= MOST_LINES:
         # A string that its line does not close is noticed only where the text ends.
         for number, line in enumerate(lines[:row], start=1):
@@ -109,13 +191,37 @@ def _place(lines: Sequence[str], name: str, message: str) -> Location | None:
     return Location(path=name, line=row, column=column, text=lines[row - 1])
 
 
+def _opener(text: str) -> int | None:
+    """The bracket or the three quotes that open what is not closed; None where it is no such thing."""
+    opened: list[int] = []
+    for found in _TOKEN.finditer(text):
+        if found[0] in ('"""', "'''"):
+            return found.start()
+        if found[0] in ("[", "{"):
+            line = text[text.rfind("\n", 0, found.start()) + 1 : found.start()]
+            if opened and found[0] == "[" and not line.strip():  # a header: what is open was meant to end before
+                follows = text[found.end() : found.end() + 1]
+                if follows.isalpha():
+                    return opened[-1]
+            opened.append(found.start())
+        elif found[0] in ("]", "}") and opened:
+            opened.pop()
+    return opened[-1] if opened else None
+
+
 def _diagnostic(lines: Sequence[str], name: str, message: str, place: Location | None) -> Diagnostic:
     said = _POSITION.sub("", message)
     if place is not None and _TWICE.search(said):
         twice = _said_twice(lines, name, said, place)
         if twice is not None:
             return twice
-    return Diagnostic(code="E106", message=f"{name} is not TOML: {said[:1].lower()}{said[1:]}", location=place)
+    if _OPEN.search(message) and _opener("\n".join(lines)) is not None:
+        return Diagnostic(code="E106", message=f"{name} is not TOML: what opens here is not closed", location=place)
+    if said.startswith("Exceeds the limit"):
+        return Diagnostic(code="E106", message=f"{name} holds an integer beyond 64 bits", location=place)
+    message = f"{name} is not TOML: {_IN_WORDS.get(said, said[:1].lower() + said[1:])}"
+    remedy = hint(place.text, place.column, said) if place is not None else ""
+    return Diagnostic(code="E106", message=message, location=place, help=remedy)
 
 
 def _said_twice(lines: Sequence[str], name: str, said: str, place: Location) -> Diagnostic | None:

@@ -4,17 +4,19 @@ In: a path. Out: text, values and a place for every mark. Refused: what is missi
 MiB, not UTF-8, not TOML, nested too deep, integers beyond 64 bits.
 """
 
+import codecs
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from nanochat.errors import Diagnostic, InputError, Location, wrong_input
+from nanochat.errors import Diagnostic, InputError, Location, close_names, suggestion_of, wrong_input
 from nanochat.recipe.locator import Mark
 from nanochat.recipe.syntax import parse
 
 LARGEST_BYTES = 2**20
+_SHOWN_BYTES = 400
 
 
 @attrs.frozen(kw_only=True)
@@ -47,14 +49,24 @@ def read_text(path: Path, *, asked: Location | None = None) -> Text:
         # tomllib knows no byte order mark; editors write it.
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        raise wrong_input(
-            "E101", f"{name} is not UTF-8: line {line} holds the byte 0x{content[fault.start]:02x}"
-        ) from None
+        message = f"{name} is not UTF-8: line {{line}} holds the byte 0x{content[fault.start]:02x}"
+        raise _no_text(name, content, fault.start, message) from None
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise wrong_input("E101", f"{name} is no text: line {line} holds a NUL byte")
+        message = f"{name} is no text: line {{line}} holds a NUL byte"
+        raise _no_text(name, content, content.index(b"\0"), message)
     return Text(name=name, text=text, values=parse(text, name), content=content)
+
+
+def _no_text(name: str, content: bytes, start: int, message: str) -> InputError:
+    """E101 at the byte that is no text. `message` says `{line}` where the line's number goes."""
+    line_start = content.rfind(b"\n", 0, start) + 1
+    line = content.count(b"\n", 0, start) + 1
+    before = content[line_start:start].decode("utf-8", "replace").removeprefix("\ufeff" if line == 1 else "")
+    shown = content[start:].split(b"\n", 1)[0][:_SHOWN_BYTES].decode("utf-8", "replace").removesuffix("\r")
+    wide = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in content[:4]
+    place = Location(path=name, line=line, column=len(before) + 1, text=before + shown)
+    remedy = "save it as UTF-8" + (": it looks like UTF-16" if wide else "")
+    return InputError(Diagnostic(code="E101", message=message.format(line=line), location=place, help=remedy))
 
 
 def check_readable(place: Path) -> None:
@@ -75,7 +87,7 @@ def _read(path: Path, name: str, asked: Location | None) -> bytes:
 
     try:
         if not path.exists():
-            raise refused(f"there is no file {name}", _nearby(path))
+            raise refused(f"there is no file {name}", near_recipes(path) or _nearby(path))
         if not path.is_file():
             raise refused(f"{name} is {'a folder' if path.is_dir() else 'no regular file'}, not a recipe")
         with path.open("rb") as file:
@@ -88,11 +100,28 @@ def _read(path: Path, name: str, asked: Location | None) -> bytes:
     return content
 
 
-def _nearby(path: Path) -> str:
+def near_recipes(path: Path) -> str:
+    """«did you mean `recipes/quickstart.toml`?» of the recipes here, in recipes/ and beside the path; or nothing."""
+    names: dict[str, str] = {}
+    for folder in (path.parent, Path(), Path("recipes")):
+        for name in _recipes_in(folder):
+            shown = display(folder / name)
+            names |= dict.fromkeys((shown, name, name.removesuffix(".toml")), shown)
+    asked = _escaped(str(path))
+    close = [*close_names(asked, names), *close_names(_escaped(path.name), names)]
+    found = list(dict.fromkeys(names[name] for name in close))[:3]
+    return suggestion_of(found)
+
+
+def _recipes_in(folder: Path) -> list[str]:
     try:
-        found = sorted(_escaped(p.name) for p in path.parent.glob("*.toml"))[:8]
-    except OSError:
-        found = []
+        return sorted(_escaped(p.name) for p in folder.glob("*.toml"))
+    except (OSError, ValueError):
+        return []
+
+
+def _nearby(path: Path) -> str:
+    found = _recipes_in(path.parent)[:8]
     return f"in {display(path.parent)}: {', '.join(found)}" if found else ""
 
 

@@ -4,7 +4,8 @@ In: plain values beside the locator's spans. Out: tables, merged as the recipe l
 arrays replaced, a changed `use` replacing its whole table. No type is checked here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from nanochat.errors import Location
 from nanochat.recipe.locator import Mark, TextPath, locate
 from nanochat.recipe.notation import plain
 
+MOST_PLACES = 1_000
+"""Of what a longer value holds only the first have places of their own; an error further on stands at the value."""
 DEEPEST = 32
 """Tables nested deeper than this are refused."""
 
@@ -40,11 +43,17 @@ class Leaf:
     written: Literal["file", "set"] = "file"
     asked: Location | None = None
     """The `from` that copied it here."""
+    inner: Mapping[TextPath, Location] = attrs.field(factory=dict, eq=False, repr=False)
+    """Where what the value holds is written: items of arrays, values of tables, by their path in it."""
 
     @property
     def place(self) -> Location:
         """Where an error about it is shown."""
         return self.asked or self.location
+
+    def place_of(self, path: TextPath) -> Location:
+        """Where an error about something in the value is shown."""
+        return self.place if self.asked is not None else self.inner.get(path, self.location)
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +63,13 @@ class Table:
     items: Mapping[str, "Node"]
     location: Location | None
     base: Path
+    value: Location | None = None
+    """The braces of one that is written inline."""
+
+    @property
+    def place(self) -> Location | None:
+        """Where an error is shown about a table where none can stand."""
+        return self.value or self.location
 
 
 Node = Leaf | Table
@@ -73,11 +89,21 @@ def build_tree(
     def node(path: TextPath, value: Any) -> Node:
         span = spans[path]
         assert span.key is not None
-        key = place(span.key)
+        key, written_at = place(span.key), place(span.value) if span.value is not None else None
         if isinstance(value, dict):
-            return Table(items={k: node((*path, k), v) for k, v in value.items()}, location=key, base=base)
-        location = place(span.value or span.key)
-        return Leaf(value=value, location=location, key=key, base=base, written=written)
+            items = {k: node((*path, k), v) for k, v in value.items()}
+            return Table(items=items, location=key, base=base, value=written_at)
+        inner = dict(islice(within(path, path, value), MOST_PLACES))
+        return Leaf(value=value, location=written_at or key, key=key, base=base, written=written, inner=inner)
+
+    def within(leaf: TextPath, path: TextPath, value: Any) -> Iterator[tuple[TextPath, Location]]:
+        items = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+        for name, item in items:
+            found = (*path, name)
+            mark = spans[found].value
+            if mark is not None:
+                yield found[len(leaf) :], place(mark)
+            yield from within(leaf, found, item)
 
     return Table(items={k: node((k,), v) for k, v in values.items()}, location=None, base=base)
 
@@ -92,7 +118,8 @@ def merge(under: Table, over: Table) -> Table:
         if isinstance(below, Table) and isinstance(node, Table):
             node = merge(below, node)
         items[name] = node
-    return Table(items=items, location=over.location or under.location, base=over.base)
+    placed = over if over.location is not None else under
+    return Table(items=items, location=placed.location, base=over.base, value=placed.value)
 
 
 def _use(table: Table) -> Any:
@@ -119,6 +146,16 @@ def without(table: Table, path: tuple[str, ...]) -> Table:
     else:
         del items[first]
     return attrs.evolve(table, items=items)
+
+
+def places_in(node: Node) -> Iterator[tuple[TextPath, Location]]:
+    """Where each value below a node is written, by its path in it."""
+    for name, item in node.items.items() if isinstance(node, Table) else ():
+        place = item.place
+        if place is not None:
+            yield (name,), place
+        inner = item.inner.items() if isinstance(item, Leaf) else places_in(item)
+        yield from (((name, *path), found) for path, found in inner)
 
 
 def as_plain(node: Node) -> Any:

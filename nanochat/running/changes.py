@@ -26,7 +26,7 @@ class Change:
     old: str
     new: str
     origin: str = ""
-    """Where the new value stands."""
+    """Where the new value stands; of what is gone, the stage that no longer has it."""
 
     @property
     def text(self) -> str:
@@ -114,18 +114,20 @@ def _changes(
     else:
         leaf = stage.values.get(("stages", stage.name, *field.split(".")))
         # A value equal to its default is left out of an identity.
-        default = f"the default {_text(leaf.value)}" if leaf is not None and leaf.default else "the default"
+        usual = "the default" if leaf is None or leaf.usual is None else f"the default {_text(leaf.usual)}"
         yield Change(
             field=field,
-            old=_text(before[field]) if field in before else "the default",
-            new=_text(after[field]) if field in after else default if leaf is not None else "nothing",
+            old=_text(before[field]) if field in before else usual,
+            new=_text(after[field]) if field in after else usual if leaf is not None else "nothing",
             origin=_origin(stage, field),
         )
 
 
 def _origin(stage: Stage, field: str) -> str:
     leaf = stage.values.get(("stages", stage.name, *field.split(".")))
-    return str(leaf.origin) if leaf is not None else ""
+    if leaf is None:  # what is gone is nowhere; the stage that it is gone from is somewhere
+        return f"no longer in {stage.location}" if stage.location is not None else ""
+    return str(leaf.origin)
 
 
 def _input_name(stage: Stage, field: str) -> str:

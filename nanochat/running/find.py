@@ -164,7 +164,8 @@ def _of_stage(runs: Sequence[RunFolder], stage: str) -> list[StageFolder]:
     names = dict.fromkeys(planned.name for run in runs for planned in run.stages)
     if stage not in names:
         message = f"run `{runs[0].path.name}` has no stage `{stage}`"
-        raise wrong_input("E405", message, help=f"its stages are {', '.join(names)}")
+        near = did_you_mean(stage, names)
+        raise wrong_input("E405", message, help=near or f"its stages are {', '.join(names)}")
     return [folder for run in reversed(runs) for folder in _checkpoints_of(run, stage)]
 
 

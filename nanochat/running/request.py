@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from nanochat.errors import wrong_input
+from nanochat.errors import Diagnostic, InputError, did_you_mean, wrong_input
 from nanochat.recipe.resolved import Recipe
 from nanochat.running.find import no_such_step
 from nanochat.running.plan import Plan, PlannedStage, Return
@@ -37,10 +37,11 @@ class Request:
         stage, at, step = (self.resume or "").rpartition("@")
         if self.resume is not None and not (at and is_step(step)):
             raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help="for example --resume base@400")
-        for name in (*self.fresh, self.until, self.start, stage or None):
-            if name is not None and name not in recipe.stages:
-                known = ", ".join(recipe.stages)
-                raise wrong_input("E407", f"the recipe has no stage `{name}`", help=f"its stages are {known}")
+        asked: list[tuple[str, str | None]] = [("--fresh", name) for name in self.fresh]
+        asked += [("--until", self.until), ("--from", self.start), ("--resume", stage or None)]
+        wrong = [(option, name) for option, name in asked if name is not None and name not in recipe.stages]
+        if wrong:
+            raise InputError([_no_stage(option, str(name), recipe) for option, name in wrong])
         return Return(stage=stage, step=int(step)) if self.resume is not None else None
 
     def selected(self, plan: Plan) -> list[PlannedStage]:
@@ -76,3 +77,10 @@ class Request:
             raise wrong_input("E407", f"--resume {self.resume}: {planned.why}", help="leave out --fresh or --resume")
         if plan.back.step not in checkpoint_steps(planned.folder.path):
             raise no_such_step(planned.name, [planned.folder], plan.back.step)
+
+
+def _no_stage(option: str, name: str, recipe: Recipe) -> Diagnostic:
+    near = did_you_mean(name, recipe.stages)
+    known = f"its stages are {', '.join(recipe.stages)}"
+    message = f"{option} {name}: the recipe has no stage `{name}`"
+    return Diagnostic(code="E407", message=message, label=near, help=known)
