@@ -111,7 +111,7 @@ def test_a_kind_shows_its_components_and_the_keys_that_all_of_them_have(capsys: 
 
 def test_a_miss_suggests_what_is_near(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean `muon`" in explained(capsys, "muom", code=2)
-    assert "`stage:tokenizer`" in explained(capsys, "eval:tokenizer", code=2)
+    assert "`stage:finetune`" in explained(capsys, "eval:finetune", code=2)
     assert "E407" in explained(capsys, "E999", code=2)
 
 
