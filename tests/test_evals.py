@@ -16,7 +16,6 @@ from nanochat.data.source import Shard, Split
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import StageError, Stopped
 from nanochat.runtime import Runtime, local_runtime
-from nanochat.stages import evaluation
 from nanochat.stages.subject import Subject
 from nanochat.testing import tiny_model, tiny_subject, tiny_tokenizer
 from nanochat.testing.tiny import SENTENCES
@@ -112,12 +111,6 @@ def test_a_source_too_short_for_a_row_is_left_out_in_words_and_only_if_all_are_i
     assert "leaves `short` out" in notes[0]
     with pytest.raises(StageError, match="E302"):
         bpb.evaluate(BpbConfig(tokens=640), subject(sources={"short": Texts(["a"])}))
-
-
-def test_an_evaluation_that_needs_sources_is_refused_before_any_work() -> None:
-    component = Component(kind="eval", name="bpb", use="bpb", revision=1, config=BpbConfig())
-    with pytest.raises(StageError, match="measures on sources, and this stage has none"):
-        evaluation.check({"bpb": component}, model=True, sources=False)
 
 
 def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(tokenizer: Tokenizer) -> None:

@@ -11,9 +11,8 @@ import tiktoken
 from tiktoken_ext import openai_public
 
 import nanochat_plugins.evals
-from nanochat.config import Component
-from nanochat.errors import StageError
-from nanochat.stages import evaluation
+from nanochat.errors import InputError
+from nanochat.recipe.load import load_recipe
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
 from nanochat.testing.tiny import SENTENCES, TinySource, tiny_subject, tiny_tokenizer
@@ -133,9 +132,33 @@ def _pieces(pattern: str, text: str) -> list[bytes]:
     return [match.encode() for match in regex.findall(pattern, text)]
 
 
-def test_a_tokenizer_stage_refuses_an_evaluation_that_needs_a_model() -> None:
-    quality = Component(kind="eval", name="q", use="tokenizer", revision=1, config=TokenizerEvalConfig())
-    evaluation.check({"q": quality}, model=False, sources=True)
-    other = Component(kind="eval", name="p", use="perplexity", revision=1, config=None)
-    with pytest.raises(StageError, match=r"`p` .*measures a model, and a tokenizer stage has none"):
-        evaluation.check({"q": quality, "p": other}, model=False, sources=True)
+MISPLACED = """
+format = 1
+name = "misplaced"
+[stages.tok]
+use = "tokenizer"
+[stages.tok.data.web]
+use = "stories"
+[stages.tok.evals.quality]
+use = "tokenizer"
+[stages.tok.evals.bits]
+use = "bpb"
+[stages.eval]
+use = "evaluate"
+checkpoint = "path:."
+[stages.eval.evals.again]
+use = "tokenizer"
+[stages.eval.evals.bits]
+use = "bpb"
+"""
+
+
+def test_an_evaluation_of_what_its_stage_does_not_have_is_refused_when_the_recipe_is_read(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(MISPLACED)
+    with pytest.raises(InputError) as refused:
+        load_recipe(recipe)
+    assert [(d.code, d.location.line, d.message) for d in refused.value.diagnostics if d.code == "E115"] == [
+        ("E115", 11, "the evaluation `bits` (bpb) measures a model, and the tokenizer stage `tok` has none"),
+        ("E115", 18, "the evaluation `bits` (bpb) measures on sources, and the evaluate stage `eval` has none"),
+    ]

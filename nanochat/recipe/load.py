@@ -1,7 +1,7 @@
 """A recipe file to a resolved recipe: every pass in its order, every problem in one error.
 
     files read and merged (source) → --set (override) → from (reference) → tables against config classes (schema)
-    → stages connected (graph) → values filled (derive) → groups, batches, fingerprints → Recipe (assemble)
+    → stages connected (graph) → values filled (derive) → groups, batches, evaluations, fingerprints → Recipe (assemble)
 
 In: a path and overrides. Out: a Recipe, or an InputError with all that is wrong. No torch, no network.
 """
@@ -19,6 +19,7 @@ from nanochat.recipe.assemble import fingerprints, resolved_recipe
 from nanochat.recipe.batches import check_batches
 from nanochat.recipe.certain import check_certain
 from nanochat.recipe.derive import Resolver
+from nanochat.recipe.evaluations import check_evaluations
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
@@ -84,6 +85,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     resolver.fill()
     check_groups(draft, resolver, problems)
     check_batches(draft, resolver, problems)
+    check_evaluations(draft, problems)
     prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built
     if isinstance(header, Header):

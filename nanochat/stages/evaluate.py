@@ -21,7 +21,6 @@ def run(config: EvaluateConfig, context: StageContext) -> Record:
         note=context.reporter.note,
         should_stop=context.should_stop,
     )
-    evaluation.check(config.evals, model=True, sources=bool(config.data))
     figures = evaluation.run_evals(config.evals, subject, context)
     context.reporter.metrics(0, evaluation.values(figures))
     return Record(figures=figures)

@@ -18,23 +18,6 @@ def due(evals: Mapping[str, Component], step: int) -> dict[str, Component]:
     return {name: e for name, e in evals.items() if e.slot.every is not None and step % e.slot.every == 0}
 
 
-def check(evals: Mapping[str, Component], *, model: bool, sources: bool) -> None:
-    """Refuse, before any work, what an evaluation could not do without a model or sources. StageError E115."""
-    for name, component in evals.items():
-        if not model and getattr(component.config, "needs_model", True):
-            raise stage_failure(
-                "E115",
-                f"the evaluation `{name}` ({component.use}) measures a model, and a tokenizer stage has none",
-                help="move it to a stage that trains or evaluates a model",
-            )
-        if getattr(component.config, "needs_sources", False) and not sources:
-            raise stage_failure(
-                "E115",
-                f"the evaluation `{name}` ({component.use}) measures on sources, and this stage has none",
-                help="move it to the pretraining stage, or to an evaluate stage with a `data` table",
-            )
-
-
 def run_evals(evals: Mapping[str, Component], subject: Subject, context: StageContext) -> dict[str, Figure]:
     """Figures by "EVAL.FIGURE"; each example's result in examples/EVAL-RANK.jsonl. The model is left in eval mode."""
     figures: dict[str, Figure] = {}

@@ -34,7 +34,6 @@ ASK_EVERY = 64
 
 def run(config: TokenizerConfig, context: StageContext) -> Record:
     """Train the tokenizer. InputError: E302 no text, E305 too little of it, E104 a bad pattern, E115 no weights."""
-    evaluation.check(config.evals, model=False, sources=True)
     sources: dict[str, Source] = {name: context.build(entry) for name, entry in config.data.items()}
     # Every rank asks: what a source has to fetch it fetches now, and nobody waits for that in a collective.
     read = digests(sources)

@@ -63,7 +63,6 @@ class TrainingStage:
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
         context, config = self.context, self.config
-        evaluation.check(config.evals, model=True, sources=bool(self.subject.sources))
         refuse_float16(context)
         if config.document_mask:
             refuse_without_documents(self.model, context)
