@@ -5,6 +5,7 @@ so that packing meets what it meets in pretraining. Each row is one batch of 32 
 """
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from nanochat.data.packing import Document, FitBuffer, best_fit_row
 from nanochat.data.prefetch import Prefetch
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.data.token_cache import TokenCache
+from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.loop import losses
 from nanochat_plugins.sources.files import Files
 from nanochat_plugins.sources.files_config import FilesConfig
 
@@ -133,3 +138,27 @@ def test_from_the_cache_made_ahead(benchmark, capsys, corpus):
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
 def test_restored_from_the_cache(benchmark, capsys, corpus, share):
     restored(benchmark, capsys, corpus, share, "from the cache")
+
+
+def test_the_share_of_a_d4s_step_that_waits(benchmark, capsys, corpus):
+    """dim 256, T 512, 16,384 tokens a step, float32: read from parquet and tokenised while the model computes."""
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(depth=4, dim=256, head_dim=64, n_head=4, n_kv_head=4, sequence_len=512, vocab_size=32_768))
+    made = Prefetch(loader(corpus, rows=32, sequence_len=512))
+    waited = 0.0
+
+    def step() -> None:
+        nonlocal waited
+        asked = time.perf_counter()
+        batch = made.next_batch()
+        waited += time.perf_counter() - asked
+        for part in batch.split(8):
+            losses(model, part, torch.device("cpu")).backward()
+
+    step()  # fills the packing buffer
+    waited = 0.0
+    benchmark.pedantic(step, rounds=4)
+    made.close()
+    total = benchmark.stats.stats.total
+    with capsys.disabled():
+        print(f"\na d4's steps waited {waited / total:.4%} of {total:.1f} s ({4 * 16_384 / total:,.0f} tokens/s)")
