@@ -12,6 +12,7 @@ from nanochat.config import Component
 from nanochat.data.source import Shard
 from nanochat.errors import InputError, Stopped
 from nanochat.runtime import local_runtime
+from nanochat.stages import word_list
 from nanochat.stages.context import StageContext
 from nanochat.stages.corpus import Corpus
 from nanochat.stages.slots import SourceSlot
@@ -239,3 +240,11 @@ def test_words_are_lower_case_ascii_of_3_to_12_letters_that_stand_alone_and_occu
     words.add("cat, cat. Dog dog the_cat cat2 don't don’t naïve aaaaaaaaaaaaa aaaaaaaaaaaa")
     words.add("aaaaaaaaaaaa (bee) bee-hive 'cat' os.path of of os.path")
     assert words.words() == [("aaaaaaaaaaaa", 2), ("bee", 2), ("cat", 2), ("path", 2)]
+
+
+def test_words_are_counted_until_enough_text_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word_list, "MOST_CHARACTERS", 20)
+    words = WordList()
+    for text in ("cat dog cat", "dog cat dog", "cow cow"):  # 11 characters, 22: then it is enough
+        words.add(text)
+    assert words.words() == [("cat", 3), ("dog", 3)]
