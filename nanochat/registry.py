@@ -207,6 +207,21 @@ class Registry:
             if len(entries) > 1
         ]
 
+    def describe(self, plugins: Iterable[PluginStatus]) -> list[Mapping[str, Any]]:
+        """Plugins as plain data, for `nanochat plugins --json` and for a run's provenance."""
+        owners = {(kind, name): distributions for kind, name, distributions in self.collisions()}
+        return [
+            attrs.asdict(plugin, filter=lambda field, _: field.name not in ("components", "registered_as"))
+            | {
+                "components": [
+                    {"kind": entry.kind, "name": entry.name, "build": entry.build, "revision": entry.revision}
+                    | {"claimed_by": owners.get((entry.kind, entry.name), [entry.distribution])}
+                    for entry in plugin.components
+                ]
+            }
+            for plugin in plugins
+        ]
+
     def names(self, kind: str) -> list[str]:
         """All names of a kind, sorted."""
         return sorted(name for claimed, name in self._claims if claimed == kind)
@@ -332,22 +347,3 @@ def _config_from_keywords(build: Callable[..., Any], name: str) -> type:
             hint = Any if default in (attrs.NOTHING, None) else type(default)
         fields[parameter.name] = attrs.field(default=default, type=hint, metadata={METADATA: Rules()})
     return attrs.make_class(f"{name}_config", fields, frozen=True, kw_only=True)
-
-
-def describe(plugins: Iterable[PluginStatus]) -> list[Mapping[str, Any]]:
-    """The plugins as plain data, for `nanochat plugins --json` and for a run's provenance."""
-    return [
-        {
-            "name": plugin.name,
-            "distribution": plugin.distribution,
-            "version": plugin.version,
-            "status": plugin.status,
-            "reason": plugin.reason,
-            "observers": plugin.observers,
-            "components": [
-                {"kind": entry.kind, "name": entry.name, "build": entry.build, "revision": entry.revision}
-                for entry in plugin.components
-            ],
-        }
-        for plugin in plugins
-    ]

@@ -1,6 +1,7 @@
 """The registry: each plugin stands alone, names are owned by one, strings are imported when they are asked for."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from tiny_plugin import Sums, tiny_registry
 from nanochat import builtin
 from nanochat.errors import InputError
 from nanochat.hooks import KINDS, hookimpl
-from nanochat.registry import Registry, describe, load_registry
+from nanochat.registry import Registry, load_registry
 
 
 def plugin(**hooks: Any) -> SimpleNamespace:
@@ -210,8 +211,10 @@ def test_loose_files_are_plugins_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_description_of_plugins_is_plain_data() -> None:
-    (_, tiny) = describe(tiny_registry().plugins)
+    registry = tiny_registry()
+    registry.register(offers("task", "sums"), name="other", distribution="acme-other")
+    (_, tiny, other) = json.loads(json.dumps(registry.describe(registry.plugins)))
     assert (tiny["name"], tiny["distribution"], tiny["version"], tiny["status"]) == ("tiny", "acme-tiny", "1.2", "ok")
-    assert {"kind": "source", "name": "everything", "build": "tiny_plugin:EverythingConfig", "revision": 3} in tiny[
-        "components"
-    ]
+    everything = {"kind": "source", "name": "everything", "build": "tiny_plugin:EverythingConfig", "revision": 3}
+    assert everything | {"claimed_by": ["acme-tiny"]} in tiny["components"]
+    assert [component["claimed_by"] for component in other["components"]] == [["acme-tiny", "acme-other"]]

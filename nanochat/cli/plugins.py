@@ -7,7 +7,7 @@ import click
 
 from nanochat.cli.new_plugin import command as new
 from nanochat.errors import did_you_mean, wrong_input
-from nanochat.registry import PluginStatus, describe, load_registry, normal_name
+from nanochat.registry import PluginStatus, load_registry, normal_name
 
 
 @click.group("plugins", invoke_without_command=True)
@@ -21,7 +21,7 @@ def command(context: click.Context, as_json: bool) -> None:
         return
     registry = load_registry()
     if as_json:
-        click.echo(json.dumps(describe(registry.plugins), indent=2))
+        click.echo(json.dumps(registry.describe(registry.plugins), indent=2))
         return
     for plugin in registry.plugins:
         _print(plugin, ((kind, ", ".join(names)) for kind, names in _by_kind(plugin)))
@@ -34,13 +34,14 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(name: str, as_json: bool) -> None:
     """Print where the components of one plugin come from, by its name or its distribution's."""
-    plugins = load_registry().plugins
+    registry = load_registry()
+    plugins = registry.plugins
     found = [p for p in plugins if normal_name(name) in (normal_name(p.name), normal_name(p.distribution))]
     if not found:
         near = did_you_mean(name, {known for p in plugins for known in (p.name, p.distribution)})
         raise wrong_input("E201", f"no plugin `{name}` is installed", help=near or "`nanochat plugins` lists them")
     if as_json:
-        click.echo(json.dumps(describe(found), indent=2))
+        click.echo(json.dumps(registry.describe(found), indent=2))
         return
     for plugin in found:
         _print(plugin, ((e.kind, f"{e.name}  {e.build}  revision {e.revision}") for e in plugin.components))

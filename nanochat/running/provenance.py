@@ -18,7 +18,7 @@ import attrs
 
 import nanochat
 from nanochat.hardware import Machine
-from nanochat.registry import Registry, describe
+from nanochat.registry import Registry
 from nanochat.running.source_tree import source_trees
 
 PATCHES = {"nanochat": "dirty.patch", "recipe": "recipe.patch"}
@@ -47,7 +47,7 @@ def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[di
         "source_trees": [tree.facts() | {"patch": PATCHES[tree.holds[0]] if tree.patch else None} for tree in trees],
         "machine": attrs.asdict(machine),
         "packages": packages(),
-        "plugins": [dict(plugin) for plugin in describe(registry.plugins)],
+        "plugins": registry.describe(registry.plugins),
         "observed": observed,
     }, patches
 
