@@ -54,7 +54,8 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_stops_no_other() -> None:
     registry.register(plugin(register_tasks=fails), name="bad", distribution="acme-bad")
     status = registry.plugins[-1]
     assert status.status == "broken"
-    assert status.reason == f"RuntimeError: no such luck ({__file__}:50)"
+    line = fails.__code__.co_firstlineno + 2
+    assert status.reason == f"RuntimeError: no such luck ({__file__}:{line})"
     assert registry.entry("task", "sums").distribution == "acme-tiny"
     assert "; broken, and may offer it: bad" in refused(registry, "task", "early")
 
