@@ -12,13 +12,13 @@ import attrs
 
 from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
-from nanochat.recipe.artifacts import KEY_CHARACTERS
+from nanochat.recipe.artifacts import KEY_CHARACTERS, artifact_in
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
 from nanochat.running.changes import Change, nearest_other
 from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
-from nanochat.running.keys import run_digest, stage_keys
+from nanochat.running.keys import artifacts, run_digest, stage_keys
 from nanochat.running.store import CONFIG, StageFolder, Store, checkpoint_steps
 
 CODE = "code"
@@ -115,6 +115,20 @@ class Plan:
     def blocked(self) -> list[PlannedStage]:
         """The stages that cannot run on this machine."""
         return [stage for stage in self.stages if stage.action == "blocked"]
+
+    def inputs(self, stage: Stage, store: Store) -> dict[str, Path]:
+        """Where the artifacts that a stage uses lie: reference → folder. Those of stages to do are not there yet."""
+        folders = {planned.name: planned.folder for planned in self.stages}
+        found: dict[str, Path] = {}
+        for _, artifact in artifacts(stage.config):
+            kind, _, rest = artifact.reference.partition(":")
+            if kind == "stage":
+                found[artifact.reference] = folders[stage.inputs[artifact.reference]].artifact
+            elif kind == "store":
+                found[artifact.reference] = store.by_key(rest).artifact
+            else:
+                found[artifact.reference] = artifact_in(artifact.path or Path(rest).expanduser().absolute())
+        return found
 
     def description(self) -> dict[str, Any]:
         """As plain data, for plan.json and `nanochat plan --json`."""

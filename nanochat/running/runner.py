@@ -24,7 +24,6 @@ from nanochat.errors import (
 )
 from nanochat.hardware import probe_machine
 from nanochat.quantity import duration
-from nanochat.recipe.artifacts import artifact_in
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry, load_registry
@@ -35,7 +34,6 @@ from nanochat.running.code import code_digests
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
 from nanochat.running.json_file import read_json, read_lines
-from nanochat.running.keys import artifacts
 from nanochat.running.launcher import Launcher
 from nanochat.running.lease import Lease, lease
 from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
@@ -154,7 +152,7 @@ class Walk:
         folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: self._code(planned)})
         handover = Handover(folder.path)
         handover.clear()
-        handover.write_inputs(self._inputs(planned.stage))
+        handover.write_inputs(self.plan.inputs(planned.stage, self.store))
         self._observe("before_stage", stage=planned.name, folder=str(folder.path))
         self.display.say(f"{planned.name}: {planned.action} ({planned.why})")
         self.run.event("stage_started", stage=planned.name, folder=str(folder.path), action=planned.action)
@@ -198,19 +196,6 @@ class Walk:
         self.store.drop_set_aside(planned.folder)
         self._observe("after_stage", stage=planned.name, record=record)
         self.display.say(f"{planned.name}: done in {duration(seconds)}{_headline(record)}")
-
-    def _inputs(self, stage: Stage) -> dict[str, Path]:
-        folders = {planned.name: planned.folder for planned in self.plan.stages}
-        found: dict[str, Path] = {}
-        for _, artifact in artifacts(stage.config):
-            kind, _, rest = artifact.reference.partition(":")
-            if kind == "stage":
-                found[artifact.reference] = folders[stage.inputs[artifact.reference]].artifact
-            elif kind == "store":
-                found[artifact.reference] = self.store.by_key(rest).artifact
-            else:
-                found[artifact.reference] = artifact_in(artifact.path or Path(rest).expanduser().absolute())
-        return found
 
     def _observe(self, hook: str, **arguments: Any) -> None:
         for plugin, outcome in self.registry.observe(hook, **arguments):
