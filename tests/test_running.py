@@ -479,7 +479,8 @@ def test_a_checkpoint_is_found_by_nothing_run_stage_folder_and_step(finished: Ho
     [
         ("nothing-like-it", "there is no run, stage, tag or checkpoint `nothing-like-it`"),
         ("countin", "did you mean `counting`"),
-        ("counting/tow", "its stages are one, two, grade"),
+        ("counting/tow", "did you mean `two`"),
+        ("counting/xyz", "its stages are one, two, grade"),
         ("counting/three", "has no stage `three`"),
         ("counting/grade", "has no finished model"),
         ("counting/one@7", "`counting/one` has no checkpoint of step 7\n  = help: steps in checkpoints/: one-"),
