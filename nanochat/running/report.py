@@ -127,6 +127,7 @@ def _training_section(stages: Iterable[FinishedStage]) -> str:
         if not lines:
             continue
         rates = [line["tokens_per_second"] for line in lines if line.get("tokens_per_second")]
+        waits = [line["data_wait"] for line in lines if "data_wait" in line]
         counts = {name: stage.figures.get(name, {}).get("value") for name in _COUNTS}
         rows.append(
             [
@@ -136,10 +137,20 @@ def _training_section(stages: Iterable[FinishedStage]) -> str:
                 _whole(counts["tokens"]),
                 f"{lines[0]['loss']:.3f} → {lines[-1]['loss']:.3f}",
                 _whole(statistics.median(rates)) if rates else "",
+                f"{statistics.mean(waits):.1%}" if waits else "",
                 f"{counts['peak_memory_bytes'] / 2**20:,.0f} MiB" if counts["peak_memory_bytes"] else "",
             ]
         )
-    titles = ["stage", "parameters", "steps", "tokens", "loss first → last", "tokens/s (median)", "peak memory"]
+    titles = [
+        "stage",
+        "parameters",
+        "steps",
+        "tokens",
+        "loss first → last",
+        "tokens/s (median)",
+        "waiting for data",
+        "peak memory",
+    ]
     return "## Training\n\n" + table(titles, rows) if rows else ""
 
 

@@ -92,12 +92,12 @@ class TrainingStage:
         finally:
             self.loader.close()
         figures = evaluation.run_evals(config.evals, self.subject, context)
+        figures |= {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
         context.reporter.metrics(self.run.step, evaluation.values(figures))
         return Record(
             data=digests(self.subject.sources),
             artifact=f"checkpoints/step_{self.run.step:06d}",
             figures=figures
-            | {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
             | {
                 "steps": Figure(value=float(self.run.step)),
                 "tokens": Figure(value=float(self.run.tokens)),
