@@ -20,7 +20,7 @@ from nanochat.data.source import Source, split_digest
 from nanochat.errors import NanochatError
 from nanochat.registry import load_registry
 from nanochat.testing import check_source
-from nanochat_plugins.sources import arrivals, hub_fault
+from nanochat_plugins.sources import arrivals, hub_checkout, hub_fault
 from nanochat_plugins.sources.hub import HubSource
 from nanochat_plugins.sources.hub_config import HubConfig
 from nanochat_plugins.sources.hub_manifest import pinned
@@ -46,7 +46,7 @@ def numbered(*numbers: int) -> dict[str, bytes]:
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOCHAT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(hub_fault, "PAUSES_SECONDS", (0, 0))
-    monkeypatch.setattr(arrivals, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(hub_checkout, "POLL_SECONDS", 0.01)
     return tmp_path / "data"
 
 
@@ -138,7 +138,7 @@ def test_the_source_keeps_its_contract(hub: FakeHub, options: dict[str, Any]) ->
         ({"pattern": "*.csv"}, "begins with `README.md`, `a.parquet`"),
         ({"pattern": "a.parquet"}, "has 0 files `a.parquet` for training"),
         ({"validation": "held/*"}, "no file `held/*` for validation"),
-        ({"repo": "someone/nothing"}, "someone/nothing (main) was not found"),
+        ({"repo": "someone/nothing"}, "does not tell what the data set someone/nothing (main) holds"),
     ],
 )
 def test_too_few_files_are_e301_before_anything_is_downloaded(hub: FakeHub, options: dict[str, Any], said: str) -> None:

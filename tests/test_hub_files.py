@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, serving
 
-from nanochat.errors import NanochatError, StageError
-from nanochat_plugins.sources import hub_fault, hub_file
+from nanochat.errors import NanochatError, StageError, Stopped
+from nanochat_plugins.sources import hub_checkout, hub_fault, hub_file
 from nanochat_plugins.sources.hub_checkout import Checkout
 from nanochat_plugins.sources.hub_manifest import HubFile, known, manifest_path, pinned
 
@@ -29,6 +29,7 @@ LAST = NAME.rpartition("/")[2]
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NANOCHAT_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setattr(hub_fault, "PAUSES_SECONDS", (0, 0, 0))
+    monkeypatch.setattr(hub_checkout, "POLL_SECONDS", 0.01)
     return tmp_path / "data"
 
 
@@ -49,7 +50,7 @@ def fetch() -> tuple[Path, int]:
     """Where the file lies now, and how many bytes were reported on the way."""
     copy, file = checkout()
     told: list[int] = []
-    assert copy.fetch(file, told.append)
+    copy.fetch(file, told.append)
     return copy.place(file), sum(told)
 
 
@@ -244,7 +245,7 @@ def test_many_that_want_one_file_fetch_it_once(hub: FakeHub) -> None:
     threads = [threading.Thread(target=copy.fetch, args=(file, lambda _: None)) for _ in range(6)]
     for thread in threads:
         thread.start()
-    assert copy.fetch(file, lambda _: None, wait=False) is False
+    assert not copy.try_fetch(file, lambda _: None)
     for thread in threads:
         thread.join()
     assert ranges(hub) == [None]
@@ -284,9 +285,9 @@ def test_what_the_receiver_of_bytes_raises_ends_the_transfer(hub: FakeHub) -> No
 
     def stop(n_bytes: int) -> None:
         if n_bytes:
-            raise StageError([])
+            raise Stopped
 
-    with pytest.raises(StageError):
+    with pytest.raises(Stopped):
         copy.fetch(file, stop)
     assert len(ranges(hub)) == 1
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from nanochat.errors import NanochatError, stage_failure
+from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.quantity import size
 from nanochat_plugins.sources.hub_checkout import Checkout
 from nanochat_plugins.sources.hub_manifest import HubFile
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 WORKERS = 4
 """Files that are downloaded at once."""
-POLL_SECONDS = 0.2
 SAY_SECONDS = 15.0
 """Between two lines about a file that is waited for."""
 LONGEST_WAIT_SECONDS = 540.0
@@ -44,14 +43,10 @@ class Arrivals:
         """The file's place, once it is here. The first wait takes as long as it takes, later ones have a limit."""
         self._download_ahead(file)
         if not self._checkout.is_here(file):
-            self._wait(_Patience(self._checkout, file, LONGEST_WAIT_SECONDS if self._begun else None))
+            patience = _Patience(self._checkout, file, LONGEST_WAIT_SECONDS if self._begun else None)
+            self._checkout.fetch(file, patience.on_bytes)
         self._begun = True
         return self._checkout.place(file)
-
-    def _wait(self, patience: "_Patience") -> None:
-        while not self._checkout.fetch(patience.file, patience.on_bytes, wait=False):
-            time.sleep(POLL_SECONDS)  # another thread or process is at it
-            patience.on_bytes(0)
 
     def _download_ahead(self, wanted: HubFile) -> None:
         """Fetch the validation files and, for a training file, those behind it, unless that goes on already."""
@@ -63,10 +58,6 @@ class Arrivals:
             self._ahead = _Ahead(self._checkout, missing)
             weakref.finalize(self, self._ahead.stop.set)
             self._ahead.start()
-
-
-class _NotWanted(BaseException):
-    """Whoever reads the files is gone."""
 
 
 class _Ahead(threading.Thread):
@@ -94,9 +85,9 @@ class _Ahead(threading.Thread):
         """Whoever needs a file that failed tries it again and has the error; here it is only told."""
         while (file := self._next()) is not None:
             try:
-                if not self._checkout.is_here(file) and self._checkout.fetch(file, self._on_bytes, wait=False):
+                if not self._checkout.is_here(file) and self._checkout.try_fetch(file, self._on_bytes):
                     log.info("%s is here, %s", file.name, size(file.size))
-            except _NotWanted:
+            except Stopped:
                 return
             except (NanochatError, OSError) as fault:
                 log.warning("ahead of its use: %s", str(fault).splitlines()[0])
@@ -106,8 +97,9 @@ class _Ahead(threading.Thread):
             return next(self._queue, None)
 
     def _on_bytes(self, _: int) -> None:
+        """Whoever reads the files may be gone."""
         if self.stop.is_set():
-            raise _NotWanted
+            raise Stopped
 
 
 class _Patience:

@@ -5,6 +5,7 @@ fetches a file, and others that want it wait for its lock. Beside the commits li
 locks/. Not here: in which order they come (`arrivals.py`).
 """
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from nanochat.running.json_file import sync_folder
 from nanochat_plugins.sources.hub_fault import insist
 from nanochat_plugins.sources.hub_file import OnBytes, file_digest, receive, received, set_aside
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
+
+POLL_SECONDS = 0.2
 
 
 class Checkout:
@@ -38,9 +41,15 @@ class Checkout:
         """How much of it has come, finished or not."""
         return file.size if self.is_here(file) else received(self._part(file))
 
-    def fetch(self, file: HubFile, on_bytes: OnBytes, *, wait: bool = True) -> bool:
-        """Have the file here; StageError where it cannot be had. False: another is at it, and we do not wait."""
-        with suppress(Timeout), self._lock(file).acquire(timeout=-1 if wait else 0):
+    def fetch(self, file: HubFile, on_bytes: OnBytes) -> None:
+        """Have the file here. StageError where it cannot be had."""
+        while not self.try_fetch(file, on_bytes):
+            time.sleep(POLL_SECONDS)
+            on_bytes(0)
+
+    def try_fetch(self, file: HubFile, on_bytes: OnBytes) -> bool:
+        """As `fetch`, but False where another process or thread is at it."""
+        with suppress(Timeout), self._lock(file).acquire(timeout=0):
             if not self.is_here(file):
                 self._fetch(file, on_bytes)
             return True

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from nanochat.errors import NanochatError, stage_failure
+from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.running.home import disk_failure, is_disk_fault
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def insist(what: str, folder: Path, attempt: Callable[[], T], *, received: Calla
     while True:
         try:
             return attempt()
-        except NanochatError:
+        except (NanochatError, Stopped):
             raise
         except Exception as fault:  # the client raises its own, its HTTP library's and the system's errors
             if isinstance(fault, OSError) and is_disk_fault(fault):

@@ -73,7 +73,7 @@ def pinned(repo: str, revision: str) -> Manifest:
         with FileLock(path.with_suffix(".lock")):
             found = known(repo, revision)
             if found is None:
-                what = f"the data set {repo} ({revision}) was not found"
+                what = f"the hub does not tell what the data set {repo} ({revision}) holds"
                 found = insist(what, path.parent, lambda: _ask(repo, revision))
                 write_json(path, {"format": FORMAT, **attrs.asdict(found)})
                 log.info("%s: %s is commit %s from now on, as %s says", repo, revision, found.commit, path)

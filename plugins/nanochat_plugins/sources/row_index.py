@@ -30,10 +30,13 @@ class RowIndex:
         self._saved, self._known = time.monotonic(), len(self._counts)
 
     def place(self, start: int) -> tuple[int, int]:
-        """The row group in which document number `start` is, or the last that is known, and the documents before it."""
+        """The row group to begin with, and the documents before it.
+
+        What is passed over just before a document belongs to its reader, so the group may end with document start − 1.
+        """
         before = 0
         for group, count in enumerate(self._counts):
-            if before + count > start:
+            if before + count >= start:
                 return group, before
             before += count
         return len(self._counts), before
