@@ -97,6 +97,10 @@ class FakeHub:
     def next(self, name: str, *answers: Answer) -> None:
         self._answers[name].extend(answers)
 
+    def behave(self) -> None:
+        """Forget what was to go wrong."""
+        self._answers.clear()
+
     def answer(self, name: str) -> Answer:
         waiting = self._answers[name]
         return waiting.popleft() if waiting else Answer()

@@ -124,4 +124,4 @@ class _Patience:
             )
         if now - self._said > SAY_SECONDS:
             self._said = now
-            log.info("still waiting for %s: %s after %d s", self.file.name, here, now - self._began)
+            log.warning("still waiting for %s: %s after %d s", self.file.name, here, now - self._began)
