@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, parquet, serving
 
+from nanochat.config import Component
 from nanochat.data.remote import RemoteSource
 from nanochat.data.source import Source, split_digest
 from nanochat.errors import NanochatError
+from nanochat.estimating.answer import answer, whole
+from nanochat.estimating.data_need import available_characters
 from nanochat.registry import load_registry
 from nanochat.testing import check_source
 from nanochat_plugins.sources import arrivals, hub_checkout, hub_fault
@@ -136,6 +139,7 @@ def test_the_source_keeps_its_contract(hub: FakeHub, options: dict[str, Any]) ->
     [
         ({"shards": 5}, "has 4 files `*.parquet` for training, and 5 are wanted"),
         ({"pattern": "*.csv"}, "begins with `README.md`, `a.parquet`"),
+        ({"pattern": "*.md"}, "README.md of someone/texts is of no kind that can be read"),
         ({"pattern": "a.parquet"}, "has 0 files `a.parquet` for training"),
         ({"validation": "held/*"}, "no file `held/*` for validation"),
         ({"repo": "someone/nothing"}, "does not tell what the data set someone/nothing (main) holds"),
@@ -171,6 +175,13 @@ def test_planning_needs_neither_client_nor_reader_nor_network(name: str) -> None
         "assert not {'torch', 'pyarrow', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_not_known_yet_is_not_estimated(hub: FakeHub) -> None:
+    part = Component(kind="source", name="web", use="hub", revision=1, config=HubConfig(repo=REPO))
+    assert (answer(part, "characters", whole), available_characters(part)) == (None, None)
+    pinned(REPO, "main")
+    assert answer(part, "characters", whole) == available_characters(part) == part.config.characters()
 
 
 def test_how_much_there_is_is_known_after_first_contact(hub: FakeHub) -> None:

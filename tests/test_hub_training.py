@@ -1,6 +1,7 @@
 """Real runs that read a hub of this machine: training begins before all is here, and a download that fails ends it."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from fake_hub import Answer, FakeHub, parquet, serving
+
+from nanochat.registry import Registry
+from nanochat.running.reporter import FileReporter, NotedWarnings
+from nanochat.running.tracker import Audience
 
 REPO = "someone/texts"
 COMMAND = [sys.executable, "-c", "from nanochat.cli.main import run_main; run_main()"]
@@ -84,6 +89,19 @@ def test_training_begins_while_later_files_are_on_their_way(hub: FakeHub, tmp_pa
     (last,) = (tmp_path / "home" / "data").rglob("*/d.parquet")
     assert metrics(tmp_path)[0]["time"] < last.stat().st_mtime
     assert metrics(tmp_path)[-1]["step"] == 24
+
+
+def test_what_a_plugin_warns_of_is_a_note_of_the_run_and_what_the_core_logs_is_not(tmp_path: Path) -> None:
+    reporter = FileReporter("base", tmp_path, tmp_path / "events.jsonl", Audience("base", {}, Registry()))
+    with NotedWarnings(reporter):
+        for name in ("nanochat_acme.source", "nanochat.running", "urllib3"):
+            logging.getLogger(name).warning("%s waits", name)
+        logging.getLogger("nanochat_acme.source").info("and nothing else")
+    logging.getLogger("nanochat_acme.source").warning("afterwards")
+    notes = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(note["event"], note["stage"], note["text"]) for note in notes] == [
+        ("note", "base", "nanochat_acme.source waits")
+    ]
 
 
 @pytest.mark.slow

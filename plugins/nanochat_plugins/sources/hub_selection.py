@@ -10,6 +10,7 @@ import attrs
 
 from nanochat.data.source import Split
 from nanochat.errors import InputError, wrong_input
+from nanochat_plugins.sources.files_config import ENDINGS, FORMATS
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
 
 
@@ -36,7 +37,7 @@ class HubSelection:
 
     def files(self, manifest: Manifest, split: Split) -> Sequence[HubFile]:
         """The files of a split, by name."""
-        found = [file for file in manifest.files if fnmatchcase(file.name, self.pattern)]
+        found = self._matching(manifest, self.pattern)
         held = [] if self.validation_share else self._held(manifest, found)
         if split == "validation" and not self.validation_share:
             return held
@@ -45,10 +46,21 @@ class HubSelection:
             raise self._too_few(manifest, len(rest))
         return rest[: self.shards]
 
+    def _matching(self, manifest: Manifest, pattern: str) -> list[HubFile]:
+        found = [file for file in manifest.files if fnmatchcase(file.name, pattern)]
+        for file in found:
+            if not file.name.endswith(ENDINGS):
+                raise wrong_input(
+                    "E301",
+                    f"{file.name} of {self.repo} is of no kind that can be read",
+                    help=f"choose files that end in {', '.join(FORMATS)}, each also .zst or .gz",
+                )
+        return found
+
     def _held(self, manifest: Manifest, found: Sequence[HubFile]) -> list[HubFile]:
         if not self.validation:
             return [*found[-1:]]
-        held = [file for file in manifest.files if fnmatchcase(file.name, self.validation)]
+        held = self._matching(manifest, self.validation)
         if not held:
             raise wrong_input(
                 "E301",
