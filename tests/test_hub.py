@@ -282,7 +282,7 @@ def test_a_damaged_file_stops_the_reader_and_comes_anew(hub: FakeHub) -> None:
     content[40] ^= 1
     place.write_bytes(content)
     exit_code, code, message = refusal(lambda: read(source))
-    assert (exit_code, code) == (2, "E304")
+    assert (exit_code, code) == (1, "E304")
     assert str(place) in message
     assert read(HubSource(HubConfig(repo=REPO)))[20:40] == texts("b")
 

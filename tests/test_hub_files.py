@@ -292,12 +292,36 @@ def test_what_the_receiver_of_bytes_raises_ends_the_transfer(hub: FakeHub) -> No
     assert len(ranges(hub)) == 1
 
 
-def test_the_log_says_what_failed_and_when_it_is_tried_again(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("pause, level", [(1, logging.INFO), (16, logging.WARNING)])
+def test_the_log_says_what_failed_and_a_long_pause_is_a_warning(
+    hub: FakeHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pause: int, level: int
+) -> None:
+    monkeypatch.setattr(hub_fault, "PAUSES_SECONDS", (pause,))
+    monkeypatch.setattr(hub_fault.time, "sleep", lambda seconds: None)
     hub.next(LAST, Answer(status=502))
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         fetch()
-    (line,) = [record.message for record in caplog.records if record.name == hub_fault.__name__]
-    assert line.startswith(NAME) and "502" in line and "again in 0 s" in line
+    (line,) = [record for record in caplog.records if record.name == hub_fault.__name__]
+    assert line.levelno == level
+    assert line.message.startswith(NAME) and "502" in line.message and f"again in {pause} s" in line.message
+
+
+def test_two_processes_that_find_the_same_damage_say_the_same(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, file = checkout()
+    place, _ = fetch()
+    place.write_bytes(CONTENT[::-1])
+    sound = copy.is_sound
+
+    def slower(file: HubFile) -> bool:
+        found = sound(file)
+        place.unlink()  # the other was faster
+        return found
+
+    monkeypatch.setattr(copy, "is_sound", slower)
+    for _ in range(2):
+        with pytest.raises(StageError) as raised:
+            copy.check(file)
+        assert raised.value.diagnostics[0].code == "E304"
 
 
 def test_a_file_that_cannot_be_written_is_no_matter_of_the_network(

@@ -97,6 +97,12 @@ def test_the_manifest_says_what_was_packed_and_has_each_files_digest(home: Path)
         assert file["size"] == (folder / "train" / file["name"]).stat().st_size
 
 
+def test_what_has_no_bytes_is_left_out_and_counted(home: Path) -> None:
+    folder = packed(home / "out", source=Texts(["one", "", "\ud800", "two"]))
+    assert sorted(texts_in(folder)) == ["one", "two"]
+    assert json.loads((folder / "manifest.json").read_text())["passed_over"] == {"empty": 1, "not UTF-8": 1}
+
+
 def test_each_split_stays_on_its_side(home: Path) -> None:
     source = TinySource()
     folder = packed(home / "out", source=source)

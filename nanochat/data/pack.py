@@ -7,6 +7,7 @@ The same source, seed and sizes give the same bytes.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pyarrow as pa
 from nanochat.data.shard_writer import ShardWriter, WrittenShard
 from nanochat.data.shuffle import Shuffle
 from nanochat.data.source import Source, Split, digests
+from nanochat.data.stream import unusable
 from nanochat.errors import wrong_input
 
 MANIFEST = "manifest.json"
@@ -42,46 +44,57 @@ def pack(
         raise wrong_input("E407", f"{folder} is there already", help="name a folder that is not, or remove it")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was cut off
+    sizes = {"shard_characters": shard_characters, "group_rows": group_rows}
     try:
-        written = {}
+        written: dict[Split, Sequence[WrittenShard]] = {}
+        passed_over: Counter[str] = Counter()
         for split in SPLITS:
-            writer = ShardWriter(partial / split, shard_characters=shard_characters, group_rows=group_rows)
-            _pack_split(source, split, writer, partial / "shuffle", seed, progress)
-            written[split] = writer.written
+            shuffle = Shuffle(partial / "shuffle", seed=seed)
+            passed_over += _spread(source, split, shuffle, progress)
+            written[split] = _write(shuffle, split, ShardWriter(partial / split, **sizes), progress)
         if not written["train"]:
-            raise wrong_input(
-                "E302", "the source has no document to pack", help="look at it: nanochat data stats RECIPE"
-            )
+            raise wrong_input("E302", "the source has no document to pack", help="see nanochat data stats RECIPE")
         facts = {
-            "format": 1,
             "source": dict(description),
             "digests": digests({"source": source}),
-            "passed_over": dict(source.skipped()),
+            "passed_over": dict(passed_over + Counter(source.skipped())),
             "seed": seed,
-            "shard_characters": shard_characters,
-            "group_rows": group_rows,
-            "pyarrow": pa.__version__,
-            "files": {split: [attrs.asdict(shard) for shard in shards] for split, shards in written.items()},
+            **sizes,
         }
-        (partial / MANIFEST).write_text(json.dumps(facts, indent=2, ensure_ascii=False, default=str) + "\n")
+        _write_manifest(partial / MANIFEST, facts, written)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
-def _pack_split(
-    source: Source, split: Split, writer: ShardWriter, scratch: Path, seed: int, progress: Callable[[str], None]
-) -> None:
-    shuffle = Shuffle(scratch, seed=seed)
+def _write_manifest(path: Path, facts: Mapping[str, Any], written: Packed) -> None:
+    files = {split: [attrs.asdict(shard) for shard in shards] for split, shards in written.items()}
+    whole = {"format": 1, **facts, "pyarrow": pa.__version__, "files": files}
+    path.write_text(json.dumps(whole, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def _spread(source: Source, split: Split, shuffle: Shuffle, progress: Callable[[str], None]) -> Counter[str]:
+    """Put the documents of a split into the shuffle; what has no bytes is counted and left out."""
+    passed_over: Counter[str] = Counter()
     shards = source.shards(split)
     for number, shard in enumerate(shards, 1):
         for text in source.documents(shard):
-            shuffle.add(text)
+            if reason := unusable(text):
+                passed_over[reason] += 1
+            else:
+                shuffle.add(text)
         progress(f"{split}: {number} of {len(shards)} shards read")
+    return passed_over
+
+
+def _write(
+    shuffle: Shuffle, split: Split, writer: ShardWriter, progress: Callable[[str], None]
+) -> Sequence[WrittenShard]:
     for text in shuffle:
         before = len(writer.written)
         writer.add(text)
         if len(writer.written) > before:
             progress(f"{split}: {writer.written[-1].name} written")
     writer.close()
+    return writer.written

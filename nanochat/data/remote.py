@@ -43,4 +43,4 @@ class RemoteSource(Source, Protocol):
         """Have the file here, whole and checked, and go on with what came before. StageError where it cannot be had."""
 
     def check(self, shard: Shard) -> None:
-        """Read the file that is here. InputError E304 where its content is not what was pinned; it is set aside."""
+        """Read the file that is here. StageError E304 where its content is not what was pinned; it is set aside."""

@@ -22,8 +22,6 @@ from nanochat_plugins.sources.hub_manifest import HubFile
 
 log = logging.getLogger(__name__)
 
-WORKERS = 4
-"""Files that are downloaded at once."""
 SAY_SECONDS = 15.0
 """Between two lines about a file that is waited for."""
 LONGEST_WAIT_SECONDS = 540.0
@@ -33,8 +31,11 @@ LONGEST_WAIT_SECONDS = 540.0
 class Arrivals:
     """The files of one reader."""
 
-    def __init__(self, checkout: Checkout, *, train: Sequence[HubFile], validation: Sequence[HubFile]) -> None:
-        self._checkout = checkout
+    def __init__(
+        self, checkout: Checkout, *, train: Sequence[HubFile], validation: Sequence[HubFile], workers: int
+    ) -> None:
+        """`workers`: files that are downloaded ahead at a time."""
+        self._checkout, self._workers = checkout, workers
         self._train, self._validation = list(train), list(validation)
         self._ahead: _Ahead | None = None
         self._begun = False
@@ -55,7 +56,7 @@ class Arrivals:
         rest = self._train[self._train.index(wanted) + 1 :] if wanted in self._train else []
         missing = [file for file in (*self._validation, *rest) if not self._checkout.is_here(file)]
         if missing:
-            self._ahead = _Ahead(self._checkout, missing)
+            self._ahead = _Ahead(self._checkout, missing, self._workers)
             weakref.finalize(self, self._ahead.stop.set)
             self._ahead.start()
 
@@ -63,11 +64,11 @@ class Arrivals:
 class _Ahead(threading.Thread):
     """Downloads files in order, several at a time, until it has tried each."""
 
-    def __init__(self, checkout: Checkout, missing: Sequence[HubFile]) -> None:
+    def __init__(self, checkout: Checkout, missing: Sequence[HubFile], workers: int) -> None:
         super().__init__(daemon=True)
         self.stop = threading.Event()
         self._checkout = checkout
-        self._queue = iter(missing)
+        self._queue, self._workers = iter(missing), workers
         self._taking = threading.Lock()
 
     def run(self) -> None:
@@ -75,7 +76,7 @@ class _Ahead(threading.Thread):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "ahead.lock", poll_interval=1.0):
             # No pool: Python would wait for its threads, and so for all files, when a process ends.
-            workers = [threading.Thread(target=self._work, daemon=True) for _ in range(WORKERS)]
+            workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._workers)]
             for worker in workers:
                 worker.start()
             for worker in workers:
@@ -90,7 +91,7 @@ class _Ahead(threading.Thread):
             except Stopped:
                 return
             except (NanochatError, OSError) as fault:
-                log.warning("ahead of its use: %s", str(fault).splitlines()[0])
+                log.info("ahead of its use: %s", str(fault).splitlines()[0])
 
     def _next(self) -> HubFile | None:
         with self._taking:

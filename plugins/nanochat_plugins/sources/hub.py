@@ -3,7 +3,7 @@
 In: a config that has a `selection()`. Out: documents file by file. What the files are is known from the manifest
 (`hub_manifest.py`), so `shards` downloads nothing; `documents` waits for its file, while later ones arrive in the
 background, those for validation first. A file's content is compared with the manifest when a process opens it first.
-StageError E301 where a file cannot be had, InputError E304 where one is damaged.
+StageError E301 where a file cannot be had, E304 where one is damaged.
 """
 
 from collections import Counter
@@ -90,7 +90,8 @@ class HubSource:
     @cached_property
     def _arrivals(self) -> Arrivals:
         files = {split: [self._files[shard.name] for shard in self._shards[split]] for split in self._shards}
-        return Arrivals(self._checkout, train=files["train"], validation=files["validation"])
+        workers = self._selection.workers
+        return Arrivals(self._checkout, train=files["train"], validation=files["validation"], workers=workers)
 
     @cached_property
     def _files(self) -> Mapping[str, HubFile]:

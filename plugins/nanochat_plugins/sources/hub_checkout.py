@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from nanochat.errors import wrong_input
+from nanochat.errors import stage_failure
 from nanochat.running.json_file import sync_folder
 from nanochat_plugins.sources.hub_fault import insist
 from nanochat_plugins.sources.hub_file import OnBytes, file_digest, receive, received, set_aside
@@ -60,15 +60,17 @@ class Checkout:
         return file_digest(self.place(file), file.digest) == file.digest
 
     def check(self, file: HubFile) -> None:
-        """InputError E304 where a file that is here is damaged: it is set aside, so that it is fetched anew."""
-        if not self.is_sound(file):
-            aside = set_aside(self.place(file))
-            raise wrong_input(
-                "E304",
-                f"{self.place(file)} is damaged: its content is not what the manifest of {self.manifest.repo} says",
-                help=f"it was set aside as {aside.name}; run the same command again, or `nanochat data get RECIPE`: "
-                "it is downloaded anew",
-            )
+        """StageError E304 where a file that is here is damaged: it is set aside, so that it is fetched anew."""
+        with suppress(FileNotFoundError):  # another process has found the same, and set it aside
+            if self.is_sound(file):
+                return
+            set_aside(self.place(file))
+        raise stage_failure(
+            "E304",
+            f"{self.place(file)} is damaged: its content is not what the manifest of {self.manifest.repo} says",
+            help="it was set aside, beside its place; run the same command again, or `nanochat data get RECIPE`: it is "
+            "downloaded anew",
+        )
 
     def _fetch(self, file: HubFile, on_bytes: OnBytes) -> None:
         from huggingface_hub import hf_hub_url

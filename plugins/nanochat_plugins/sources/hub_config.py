@@ -30,6 +30,7 @@ class HubConfig:
     longest_document: int = option(
         LONGEST_DOCUMENT, minimum=1, doc="characters; a longer document is passed over, and counted"
     )
+    workers: int = option(4, minimum=1, maximum=64, execution=True, doc="files downloaded ahead of their use at a time")
 
     def problems(self) -> list[str]:
         """Two ways of holding out are one too many."""
@@ -49,6 +50,7 @@ class HubConfig:
             column=self.column,
             separator=self.separator,
             longest_document=self.longest_document,
+            workers=self.workers,
         )
 
     def characters(self) -> int | None:

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 PAUSES_SECONDS: tuple[float, ...] = (1, 4, 16, 60)
 """Before each attempt but the first."""
+SAID_FROM_SECONDS = 10
+"""A longer pause is a warning; a shorter one passes unnoticed."""
 ENOUGH_BYTES = 1 << 20
 """An attempt that brought so much more than those before it was no failure: the pauses begin anew."""
 ASK_AGAIN = (408, 416, 425, 429)
@@ -50,7 +52,8 @@ def insist(what: str, folder: Path, attempt: Callable[[], T], *, received: Calla
                     help="check the network, the names of repository and revision, and (HF_TOKEN) that you may read "
                     "it; then the same command goes on with what is here",
                 ) from fault
-            log.warning("%s: %s; trying again in %g s", what, reason, pause)
+            level = logging.WARNING if pause >= SAID_FROM_SECONDS else logging.INFO
+            log.log(level, "%s: %s; trying again in %g s", what, reason, pause)
             time.sleep(pause)
 
 

@@ -34,6 +34,8 @@ class HubSelection:
     separator: str = "\n\n"
     longest_document: int
     """Characters."""
+    workers: int
+    """Files that are downloaded ahead at a time."""
 
     def files(self, manifest: Manifest, split: Split) -> Sequence[HubFile]:
         """The files of a split, by name."""

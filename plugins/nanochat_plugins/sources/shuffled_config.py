@@ -13,6 +13,7 @@ CLIMBMIX_LAST, FINEWEB_EDU_LAST = 6_542, 1_822
 SHARD_CHARACTERS, SHARD_BYTES = 250_000_000, 100_000_000
 """About, of each."""
 REVISION = "a branch, a tag or, to pin the data, a commit"
+WORKERS = "files downloaded ahead of their use at a time"
 DIGEST = "refuse another validation split than this: the digest that `nanochat data list` shows"
 
 
@@ -24,6 +25,7 @@ class ClimbMixConfig(Fingerprinted):
     revision: str = option("main", doc=REVISION)
     shards: int = option(170, minimum=1, maximum=CLIMBMIX_LAST, doc="training shards, from the first on")
     validation_digest: str = option("", doc=DIGEST)
+    workers: int = option(4, minimum=1, maximum=64, execution=True, doc=WORKERS)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Repository, revision and shards; nothing is asked of the network."""
@@ -50,6 +52,7 @@ class FineWebEduConfig(Fingerprinted):
     revision: str = option("main", doc=REVISION)
     shards: int = option(240, minimum=1, maximum=FINEWEB_EDU_LAST, doc="training shards, from the first on")
     validation_digest: str = option("", doc=DIGEST)
+    workers: int = option(4, minimum=1, maximum=64, execution=True, doc=WORKERS)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Repository, revision and shards; nothing is asked of the network."""
@@ -84,4 +87,5 @@ def _selection(config: Shuffled, last: int) -> HubSelection:
         validation=f"shard_{last:05d}.parquet",
         validation_digest=config.validation_digest,
         longest_document=LONGEST_DOCUMENT,
+        workers=config.workers,
     )
