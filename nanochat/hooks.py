@@ -102,8 +102,8 @@ def register_sources(registry: Registrar) -> None:
     """Sources of documents for pretraining: `build(config) -> Source`.
 
     For `nanochat estimate` the config class may offer `characters()`, how many it reads in one pass, as a count or as
-    good a guess as is to be had without reading, and `disk_bytes()`, what a download would leave on disk. Where it has
-    an option `shards`, how many of these would do is told.
+    good a guess as is to be had without reading, and `disk_bytes()`, what a download would leave on disk; None where
+    that is not known. Where it has an option `shards`, how many of these would do is told.
     """
 
 

@@ -3,7 +3,6 @@
 import functools
 import gzip
 import hashlib
-import http.server
 import io
 import json
 import os
@@ -11,8 +10,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +24,6 @@ from nanochat.data.source import Source
 from nanochat.errors import NanochatError
 from nanochat_plugins.sources import pydocs
 from nanochat_plugins.sources import records as reading
-from nanochat_plugins.sources.climbmix import ClimbMix
-from nanochat_plugins.sources.climbmix_config import LAST_SHARD, ClimbMixConfig
 from nanochat_plugins.sources.digest_cache import file_digest
 from nanochat_plugins.sources.files import Files
 from nanochat_plugins.sources.files_config import FilesConfig
@@ -419,143 +414,3 @@ def test_stories_are_tidy_sentences_with_many_words_and_without_numerals() -> No
         assert "  " not in text
         assert text[0].isupper() or text[0] == '"'
         assert all(f" {article} {vowel}" not in text for article in ("a",) for vowel in "aeio")
-
-
-# climbmix
-
-
-def climbmix_folder(home: Path) -> Path:
-    folder = home / "data" / "karpathy--climbmix-400b-shuffle" / "main"
-    folder.mkdir(parents=True)
-    return folder
-
-
-def test_climbmix_reads_the_shards_that_are_here(home: Path) -> None:
-    folder = climbmix_folder(home)
-    for number in (0, 1, LAST_SHARD):
-        write(folder / f"shard_{number:05d}.parquet", [f"shard {number} text {n}" for n in range(20)])
-    source = ClimbMix(ClimbMixConfig(shards=2))
-    assert read(source) == [f"shard {number} text {n}" for number in (0, 1) for n in range(20)]
-    assert read(source, "validation") == [f"shard {LAST_SHARD} text {n}" for n in range(20)]
-    second = source.shards("train")[1]
-    assert list(source.documents(second, 15)) == [f"shard 1 text {n}" for n in range(15, 20)]
-
-
-def test_climbmix_is_planned_without_client_reader_or_network() -> None:
-    code = (
-        "import sys; from nanochat_plugins.sources.climbmix_config import *; print(ClimbMixConfig().fingerprint());"
-        "assert not {'torch', 'pyarrow', 'huggingface_hub'} & set(sys.modules)"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert str(LAST_SHARD) in shown
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does, for a folder of files."""
-
-    folder: Path
-    asked: list[str]
-    """Names of the files that were sent."""
-    failures: list[int]
-    """Statuses of the next answers, before all goes well."""
-    damaged: int
-    """How many of the next files are sent with another content of the same size."""
-
-    def do_HEAD(self) -> None:
-        self._answer(send=False)
-
-    def do_GET(self) -> None:
-        self._answer(send=True)
-
-    def _answer(self, *, send: bool) -> None:
-        kind = type(self)
-        file = kind.folder / self.path.rpartition("/resolve/main/")[2]
-        if kind.failures or not file.exists():
-            self.send_error(kind.failures.pop(0) if kind.failures else 404)
-            return
-        content = file.read_bytes()
-        self.send_response(200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if send:
-            kind.asked.append(file.name)
-            self.wfile.write(content[::-1] if kind.damaged else content)
-            kind.damaged = max(0, kind.damaged - 1)
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(home: Path) -> Iterator[Any]:
-    """A hub with the first two shards and the last; `hub.port` is where."""
-    (home / "hub").mkdir()
-    for number in (0, 1, LAST_SHARD):
-        write(home / "hub" / f"shard_{number:05d}.parquet", [f"shard {number} text {n}" for n in range(2)])
-    kind: Any = type("Here", (Hub,), {"folder": home / "hub", "asked": [], "failures": [], "damaged": 0})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind)
-    kind.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield kind
-    server.shutdown()
-    server.server_close()
-
-
-def in_own_process(home: Path, hub: Any, *, split: str = "train", shards: int = 2) -> str:
-    """What a process says that lists the shards where the hub's address is ours: the client reads it when imported."""
-    code = (
-        "from nanochat_plugins.sources import hub_file; hub_file.PAUSES_SECONDS = (0, 0)\n"
-        "from nanochat_plugins.sources.climbmix import ClimbMix; from nanochat.errors import NanochatError\n"
-        "from nanochat_plugins.sources.climbmix_config import ClimbMixConfig\n"
-        f"try: shards = ClimbMix(ClimbMixConfig(shards={shards})).shards({split!r})\n"
-        "except NanochatError as fault: print(fault.exit_code, fault)\n"
-        "else: print(*[(shard.name, shard.size_bytes) for shard in shards])\n"
-    )
-    environment = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{hub.port}", "HF_HOME": str(home / "hf")}
-    environment |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "*"}
-    environment.pop("HF_HUB_OFFLINE", None)
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-ALL = ["shard_00000.parquet", "shard_00001.parquet", f"shard_{LAST_SHARD:05d}.parquet"]
-
-
-def test_climbmix_has_all_shards_before_the_first_document_is_read_each_downloaded_once(home: Path, hub: Any) -> None:
-    sizes = [(name, (home / "hub" / name).stat().st_size) for name in ALL]
-    for _ in range(2):
-        assert in_own_process(home, hub) == f"{sizes[0]} {sizes[1]}\n"
-    assert hub.asked == ALL
-    folder = home / "data" / "karpathy--climbmix-400b-shuffle" / "main"
-    for name in ALL:
-        assert (folder / name).read_bytes() == (home / "hub" / name).read_bytes()
-
-
-def test_climbmix_fetches_only_its_last_shard_for_validation(home: Path, hub: Any) -> None:
-    in_own_process(home, hub, split="validation")
-    assert hub.asked == ALL[-1:]
-
-
-def test_a_shard_that_the_hub_does_not_have_is_e301_before_any_training(home: Path, hub: Any) -> None:
-    said = in_own_process(home, hub, shards=4)
-    assert said.startswith("1 error[E301]: shard_00002.parquet")
-    assert hub.asked == ALL[:2]
-
-
-def test_a_download_that_fails_is_tried_again(home: Path, hub: Any) -> None:
-    hub.failures += [503, 502]
-    assert "shard_00000" in in_own_process(home, hub)
-    assert sorted(hub.asked) == ALL
-
-
-def test_a_shard_whose_content_is_not_what_the_hub_says_is_fetched_again_and_else_e304(home: Path, hub: Any) -> None:
-    hub.damaged = 1
-    assert "shard_00000" in in_own_process(home, hub, shards=1)
-    hub.damaged = 100
-    said = in_own_process(home, hub)
-    assert said.startswith("1 error[E304]: shard_00001.parquet") and "sha256" in said
-    assert not (home / "data" / "karpathy--climbmix-400b-shuffle" / "main" / ALL[1]).exists()

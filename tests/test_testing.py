@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_hub import lay_down, parquet
 from torch import nn
 
 from nanochat.config import Component
@@ -91,13 +90,12 @@ def test_every_first_party_task_passes(name: str, tmp_path: Path) -> None:
 def test_every_first_party_source_passes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [f"document {n}" for n in range(90)]
     (tmp_path / "mine.txt").write_text("\n\n".join(texts))
-    if name == "climbmix":  # its shards lie where they would be downloaded to
+    options: dict[str, dict[str, Any]] = {"files": {"path": tmp_path / "mine.txt"}, "stories": {"size": 300}}
+    if name in ("climbmix", "fineweb_edu", "hub"):
         monkeypatch.setenv("NANOCHAT_DATA_DIR", str(tmp_path))
-        folder = tmp_path / "karpathy--climbmix-400b-shuffle" / "main"
-        folder.mkdir(parents=True)
-        for number, part in ((0, texts[:60]), (6_542, texts[60:])):
-            pq.write_table(pa.table({"text": part}), folder / f"shard_{number:05d}.parquet")
-    options = {"files": {"path": tmp_path / "mine.txt"}, "stories": {"size": 300}, "climbmix": {"shards": 1}}
+        options[name] = {"shards": 1, "repo": "someone/texts"}
+        last = f"shard_{1_822 if name == 'fineweb_edu' else 6_542:05d}.parquet"
+        lay_down("someone/texts", {"shard_00000.parquet": parquet(texts[:60]), last: parquet(texts[60:])})
     check_source(*configured("source", name, **options.get(name, {})))
 
 

@@ -123,6 +123,7 @@ def test_another_tokenizer_or_another_content_of_the_same_name_is_not_found():
     assert cache().find(shard) is not None
     assert cache(Other()).find(shard) is None
     assert cache().find(Shard(name=shard.name, size_bytes=0, digest="changed")) is None
+    assert cache().find(Shard(name=shard.name, size_bytes=0, digest=shard.digest, reading="another column")) is None
 
 
 @pytest.mark.parametrize("name", ["ids.bin", "offsets.npy"])
@@ -182,5 +183,5 @@ def test_the_manifest_says_what_the_folder_holds():
     cache().write(source, shard)
     manifest = json.loads((cache().place(shard) / "manifest.json").read_text())
     assert (manifest["documents"], manifest["ids"], manifest["faults"]) == (3, 8, {"1": "empty"})
-    assert manifest["shard"] == {"name": "0", "size_bytes": 0, "digest": "0"}
+    assert manifest["shard"] == {"name": "0", "size_bytes": 0, "digest": "0", "reading": ""}
     assert manifest["tokenizer"] == "bytes"

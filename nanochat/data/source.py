@@ -19,20 +19,24 @@ class Shard:
     name: str
     size_bytes: int
     digest: str
-    """sha256 of all that its documents follow from: content, and the options that decide how it is read. Tokens that
-    are kept on disk are found by it."""
+    """sha256 of its content, or of what determines it."""
+    reading: str = ""
+    """The options that decide which documents the content gives, where there are such: a column's name, say. Tokens
+    that are kept on disk are found by the digest and this."""
 
 
-def split_digest(source: "Source", split: Split) -> str:
+def split_digest(shards: Sequence[Shard]) -> str:
     """One sha256 for a split: over its shards' names and digests, in order."""
-    text = "".join(f"{shard.name}\0{shard.digest}\n" for shard in source.shards(split))
+    text = "".join(f"{shard.name}\0{shard.digest}\n" for shard in shards)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def digests(sources: Mapping[str, "Source"]) -> dict[str, str]:
     """The digests of both splits of every source, as a stage's record keeps them."""
     splits: tuple[Split, ...] = ("train", "validation")
-    return {f"{name}.{split}": split_digest(source, split) for name, source in sources.items() for split in splits}
+    return {
+        f"{name}.{split}": split_digest(source.shards(split)) for name, source in sources.items() for split in splits
+    }
 
 
 class Source(Protocol):
@@ -41,11 +45,17 @@ class Source(Protocol):
     def shards(self, split: Split) -> Sequence[Shard]:
         """The shards of a split, in order; the two splits share no document.
 
-        What has to be fetched is fetched here: `documents` is read while other processes wait in a collective.
+        Sizes and digests must be known here; what lies elsewhere need not have come. Every process of a stage asks
+        before its work begins.
         """
 
     def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
-        """The texts of a shard from document number `start` (counted from 0) on."""
+        """The texts of a shard from number `start` on, counted from 0 as they are given out: what is passed over has
+        no number.
+
+        A text that lies elsewhere is waited for here, and that is logged. In the middle of training the wait must end,
+        with an error of the source's own, before the collective in which other processes may wait does (10 minutes).
+        """
 
     def skipped(self) -> Mapping[str, int]:
-        """How many records were passed over so far, by reason (null, empty, not UTF-8)."""
+        """How many records were passed over so far, by reason (null, empty, not UTF-8, too long)."""

@@ -115,7 +115,7 @@ class TokenCache:
 
     def place(self, shard: Shard) -> Path:
         """The folder of a shard's tokens."""
-        return self._folder / hashlib.sha256(f"{shard.name}\0{shard.digest}".encode()).hexdigest()[:32]
+        return self._folder / hashlib.sha256(f"{shard.name}\0{shard.digest}\0{shard.reading}".encode()).hexdigest()[:32]
 
     def _write(self, folder: Path, source: Source, shard: Shard, progress: Callable[[int], object] | None) -> None:
         before = dict(source.skipped())

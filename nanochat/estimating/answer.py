@@ -13,10 +13,14 @@ T = TypeVar("T")
 
 
 def answer(component: Component, method: str, read: Callable[[Any], T], *arguments: Any, **keywords: Any) -> T | None:
-    """What the config's method gives, through `read`. InputError E202, which names both, where either one raises."""
+    """What the config's method gives, through `read`; None where there is no such method, or it does not know.
+
+    InputError E202, which names both, where either one raises.
+    """
     try:
         asked = getattr(component.config, method, None)
-        return read(asked(*arguments, **keywords)) if callable(asked) else None
+        said = asked(*arguments, **keywords) if callable(asked) else None
+        return None if said is None else read(said)
     except NanochatError:
         raise
     except Exception as fault:  # a plugin's method

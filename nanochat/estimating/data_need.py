@@ -12,6 +12,7 @@ import attrs
 
 from nanochat.config import Component
 from nanochat.estimating.answer import answer, size_of, whole
+from nanochat.stages.pretrain_config import PretrainConfig
 
 CHARACTERS_PER_TOKEN = ((2**11, 3.3), (2**15, 4.8))
 """(vocabulary, characters a token) of English: measured on `quickstart.toml`, and ClimbMix's by this field's use.
@@ -53,6 +54,12 @@ def data_needs(data: Mapping[str, Component], tokens: int, vocab_size: int, *, p
     characters = tokens * characters_per_token(vocab_size) / kept
     total = sum(source.slot.weight for source in data.values())
     return [_need(source, characters * source.slot.weight / total) for source in data.values() if source.slot.weight]
+
+
+def pretraining_needs(config: PretrainConfig) -> list[DataNeed]:
+    """The need of each source of a pretraining stage."""
+    vocabulary = size_of(config.model, "vocab_size") or 2**15
+    return data_needs(config.data, config.steps * config.total_batch_size, vocabulary, packing=config.packing)
 
 
 def available_characters(source: Component) -> int | None:

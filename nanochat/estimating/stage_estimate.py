@@ -11,7 +11,7 @@ import attrs
 
 from nanochat.config import Artifact, Component
 from nanochat.estimating.answer import answer, size_of, whole
-from nanochat.estimating.data_need import DataNeed, available_characters, data_needs
+from nanochat.estimating.data_need import DataNeed, available_characters, pretraining_needs
 from nanochat.estimating.footprint import Footprint, Group, footprint, layout_of, optimizer_groups
 from nanochat.hardware import Hardware
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
@@ -188,10 +188,7 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     room = USABLE_MEMORY * memory_bytes / sharing - PROCESS_BYTES if memory_bytes else None
     held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
-    data: Sequence[DataNeed] = ()
-    if isinstance(config, PretrainConfig) and tokens:
-        vocabulary = size_of(model, "vocab_size") or 2**15
-        data = data_needs(config.data, tokens, vocabulary, packing=config.packing)
+    data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()
     return Training(
         model=model.use,
         groups=groups,

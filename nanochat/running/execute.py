@@ -18,7 +18,7 @@ from nanochat.recipe.load import load_recipe, locate
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.running.handover import Handover
-from nanochat.running.reporter import FileReporter, SilentReporter
+from nanochat.running.reporter import FileReporter, NotedWarnings, SilentReporter
 from nanochat.running.run_folder import EVENTS, LOCK
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import checkpoint_steps
@@ -48,7 +48,8 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
             reporter.truncate_metrics(-1)
         audience.start(_description(run, recipe, stage, folder))
         try:
-            record = _run(stage, config, folder, runtime, registry, reporter, requests)
+            with NotedWarnings(reporter):
+                record = _run(stage, config, folder, runtime, registry, reporter, requests)
         except BaseException as ending:
             audience.finish({"state": "stopped" if isinstance(ending, Stopped) else "failed"})
             if isinstance(ending, Stopped):

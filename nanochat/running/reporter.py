@@ -3,11 +3,14 @@
 Only rank 0 has one that speaks; the others are silent, so that a stage may report alike on every rank.
 """
 
+import contextlib
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 
 from nanochat.running.handover import Handover
 from nanochat.running.json_file import append_line, read_lines, write_text
@@ -52,6 +55,28 @@ class FileReporter:
         if self._metrics.exists():
             kept = [line for line in read_lines(self._metrics) if line.get("step", 0) <= step]
             write_text(self._metrics, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+class NotedWarnings(logging.Handler):
+    """Shows what plugins log as a warning (a source that waits for its data, say): they have no reporter."""
+
+    def __init__(self, reporter: FileReporter) -> None:
+        super().__init__(logging.WARNING)
+        self._reporter = reporter
+        self.addFilter(lambda record: record.name.startswith("nanochat_"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # a full disk ends the stage in a place that says so
+            self._reporter.note(record.getMessage())
+
+    def __enter__(self) -> "NotedWarnings":
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        logging.getLogger().removeHandler(self)
 
 
 class SilentReporter:

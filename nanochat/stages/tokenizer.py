@@ -35,7 +35,7 @@ ASK_EVERY = 64
 def run(config: TokenizerConfig, context: StageContext) -> Record:
     """Train the tokenizer. InputError: E302 no text, E305 too little of it, E104 a bad pattern, E115 no weights."""
     sources: dict[str, Source] = {name: context.build(entry) for name, entry in config.data.items()}
-    # Every rank asks: what a source has to fetch it fetches now, and nobody waits for that in a collective.
+    # Every rank asks: what a source pins on first contact it pins now, and nobody waits for that in a collective.
     read = digests(sources)
     if not context.runtime.is_main:
         while not _meet(context, finished=False):

@@ -26,8 +26,11 @@ def register_optimizers(registry: Registrar) -> None:
 def register_sources(registry: Registrar) -> None:
     """Documents to pretrain on."""
     package = "nanochat_plugins.sources"
-    registry.add("climbmix", build=f"{package}.climbmix:ClimbMix", config=f"{package}.climbmix_config:ClimbMixConfig")
-    registry.add("files", build=f"{package}.files:Files", config=f"{package}.files_config:FilesConfig")
+    hub, shuffled = f"{package}.hub:HubSource", f"{package}.shuffled_config"
+    registry.add("climbmix", build=hub, config=f"{shuffled}:ClimbMixConfig")
+    registry.add("files", build=f"{package}.files:Files", config=f"{package}.files_config:FilesConfig", revision=2)
+    registry.add("fineweb_edu", build=hub, config=f"{shuffled}:FineWebEduConfig")
+    registry.add("hub", build=hub, config=f"{package}.hub_config:HubConfig")
     registry.add("pydocs", build=f"{package}.pydocs:PyDocs", config=f"{package}.pydocs:PyDocsConfig")
     registry.add("stories", build=f"{package}.stories:Stories", config=f"{package}.stories:StoriesConfig")
 

@@ -23,6 +23,8 @@ LOOKED_AT = 3
 """Lines of a .jsonl file that a plan reads."""
 COMPACTNESS = 2.5
 """Characters a byte of a .parquet or compressed file, about; a plain one has one at most."""
+LONGEST_DOCUMENT = 10_000_000
+"""Characters. Such a one takes seconds to tokenise, and in books, articles and pages there is none."""
 ENDINGS = tuple(form + compression for form in FORMATS for compression in COMPRESSIONS)
 
 
@@ -45,6 +47,9 @@ class FilesConfig(Fingerprinted):
         "\n\n",
         doc="what stands between the documents of a .txt; empty: a file is one document, tokenised as a whole, "
         "of which best-fit packing keeps no more than the beginning that fills a row",
+    )
+    longest_document: int = option(
+        LONGEST_DOCUMENT, minimum=1, doc="characters; a longer document is passed over, and counted"
     )
 
     def fingerprint(self) -> Mapping[str, Any]:

@@ -1,80 +1,131 @@
-"""One file of a data set on the hub: asked for again when the network fails, and compared with what the hub says of it.
+"""The transfer of one file: received in pieces, continued where it broke off, compared with its manifest at the end.
 
-In: repository, revision, where the file shall lie. Out: the file, whole and checked, or StageError E301 (it cannot be
-had) or E304 (what came is another). Not here: which files, and who waits for whom.
+In: an address, what the manifest says, the place of the unfinished file. Out: that file, whole and checked, or an
+exception, and whatever came stays for the next attempt. It is continued only if the server still sends the same thing:
+its entity tag, kept beside the unfinished file, is unchanged, and the part that comes begins where ours ends.
+Not here: attempts and pauses (`hub_fault.py`), who waits for whom (`hub_checkout.py`).
 """
 
 import hashlib
-import logging
-import re
-import time
+import os
+import shutil
+from collections.abc import Callable
+from errno import ENOSPC
 from pathlib import Path
+from typing import Any
 
-from nanochat.errors import stage_failure
+from nanochat_plugins.sources.hub_fault import Damaged
+from nanochat_plugins.sources.hub_manifest import HubFile
 
-log = logging.getLogger(__name__)
+STALLED_SECONDS = 30.0
+"""Without a byte; then the connection counts as broken."""
 
-PAUSES_SECONDS = (1, 4, 16, 60)
-"""Before each attempt but the first."""
-SHA256 = re.compile("[0-9a-f]{64}")
-
-
-class _Damaged(Exception):
-    """What came is not what the hub describes."""
+OnBytes = Callable[[int], None]
+"""Told how many bytes came, less than nothing where some must be received again. What it raises ends the transfer."""
 
 
-def fetch(repo: str, revision: str, file: Path) -> None:
-    """Download the file of this name of a data set into its folder, where it appears when it is whole."""
-    # The client takes a second to import, and is not needed where the files are.
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    for pause in (*PAUSES_SECONDS, None):
-        try:
-            _download(repo, revision, file)
-        except Exception as fault:  # the client raises its own, its HTTP library's and the system's errors
-            # The client calls a file that it cannot ask the hub for an entry not found, too.
-            missing = isinstance(fault, EntryNotFoundError) and not isinstance(fault, LocalEntryNotFoundError)
-            final = missing or isinstance(fault, RepositoryNotFoundError | RevisionNotFoundError | OfflineModeIsEnabled)
-            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
-            if final or pause is None:
-                raise stage_failure(
-                    "E304" if isinstance(fault, _Damaged) else "E301",
-                    f"{file.name} of the data set {repo} ({revision}) was not downloaded: {reason}",
-                    help=f"check the network, or put the file into {file.parent}; then the same command goes on",
-                ) from fault
-            log.warning("%s: %s; trying again in %d s", file.name, reason, pause)
-            time.sleep(pause)
-        else:
-            return
+def receive(url: str, file: HubFile, part: Path, on_bytes: OnBytes) -> None:
+    """Complete the unfinished file `part`. Damaged (and none is left) where its content is not the manifest's."""
+    on_bytes(0)  # whoever does not want it any more says so
+    _transfer(url, file, part, on_bytes)
+    found = file_digest(part, file.digest)
+    if found != file.digest:
+        on_bytes(-part.stat().st_size)
+        set_aside(part)
+        raise Damaged(f"what came has the digest {found}, and the manifest says {file.digest}")
+    _tag_path(part).unlink(missing_ok=True)
 
 
-def _download(repo: str, revision: str, file: Path) -> None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+def file_digest(path: Path, like: str) -> str:
+    """The digest of a file's content, of the same kind as another."""
+    kind = like.partition(":")[0]
+    with path.open("rb") as opened:
+        if kind == "sha256":
+            return f"{kind}:{hashlib.file_digest(opened, 'sha256').hexdigest()}"
+        content = opened.read()  # git's digest is of small files
+    return f"{kind}:{hashlib.sha1(b'blob %d%c' % (len(content), 0) + content).hexdigest()}"
 
-    described = get_hf_file_metadata(hf_hub_url(repo, file.name, repo_type="dataset", revision=revision))
-    # Beside its place: what is killed before it was checked must not be taken for the file.
-    came = Path(
-        hf_hub_download(
-            repo,
-            file.name,
-            repo_type="dataset",
-            revision=revision,
-            local_dir=file.parent / "incoming",
-            force_download=True,
-        )
-    )
-    size = came.stat().st_size
-    if described.size not in (None, size):
-        raise _Damaged(f"{size} bytes came of {described.size}")
-    if described.etag and SHA256.fullmatch(described.etag):  # a large file's tag is its digest
-        with came.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != described.etag:
-            raise _Damaged(f"its sha256 is {found}, and the hub says {described.etag}")
-    came.replace(file)
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file out of the way; the last of a name is kept, for whoever wants to look at it."""
+    aside = path.with_name(f"{path.name}.damaged")
+    path.replace(aside)
+    _tag_path(path).unlink(missing_ok=True)
+    return aside
+
+
+def received(part: Path) -> int:
+    """Bytes of an unfinished file."""
+    return part.stat().st_size if part.exists() else 0
+
+
+def _transfer(url: str, file: HubFile, part: Path, on_bytes: OnBytes) -> None:
+    from huggingface_hub import get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, says its guide
+
+    have, tag = received(part), _read_tag(part)
+    if have == file.size and part.exists():
+        return
+    if have and (not tag or have > file.size):
+        have = _discard(part, on_bytes)
+    _check_room(part.parent, file.size - have)
+    headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    with get_session().stream("GET", url, headers=headers, timeout=STALLED_SECONDS) as response:
+        if response.status_code >= 400:
+            if response.status_code == 416:  # what we have is not a beginning of what is there
+                _discard(part, on_bytes)
+            response.read()
+            hf_raise_for_status(response)
+        if have and not _continues(response, have, tag):
+            have = _discard(part, on_bytes)
+            if response.status_code == 206:  # a part of something else
+                raise ConnectionError("the hub sends another part than the one that is missing")
+        _write(response, file, part, have, on_bytes)
+
+
+def _continues(response: Any, have: int, tag: str) -> bool:
+    """Whether what comes is the rest of what we have."""
+    begins = str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+    return response.status_code == 206 and begins and response.headers.get("ETag") == tag
+
+
+def _write(response: Any, file: HubFile, part: Path, have: int, on_bytes: OnBytes) -> None:
+    with part.open("ab" if have else "wb") as opened:
+        tag = str(response.headers.get("ETag", ""))
+        _tag_path(part).write_text("" if tag.startswith("W/") else tag)  # a weak tag does not promise equal bytes
+        for block in response.iter_bytes():
+            if have + len(block) > file.size:
+                raise Damaged(f"more than the {file.size:,} bytes came that the manifest says")
+            opened.write(block)
+            opened.flush()  # what is killed here goes on from here
+            have += len(block)
+            on_bytes(len(block))
+        os.fsync(opened.fileno())
+    if have < file.size:
+        raise ConnectionError(f"the connection ended after {have:,} of {file.size:,} bytes")
+
+
+def _discard(part: Path, on_bytes: OnBytes) -> int:
+    """Begin anew: 0 bytes are here."""
+    on_bytes(-received(part))
+    part.unlink(missing_ok=True)
+    _tag_path(part).unlink(missing_ok=True)
+    return 0
+
+
+def _check_room(folder: Path, n_bytes: int) -> None:
+    if shutil.disk_usage(folder).free < n_bytes:
+        raise OSError(ENOSPC, f"{n_bytes:,} bytes are wanted", str(folder))
+
+
+def _tag_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.etag")
+
+
+def _read_tag(part: Path) -> str:
+    try:
+        return _tag_path(part).read_text()
+    except OSError:
+        return ""

@@ -22,6 +22,8 @@ class Record:
     text: str | None
     fault: str = ""
     """null · empty · not UTF-8"""
+    group: int = 0
+    """The number of its row group, where the file has any."""
 
 
 def json_lines(path: Path, stream: Iterable[bytes], column: str) -> Iterator[Record]:
@@ -47,18 +49,18 @@ def json_lines(path: Path, stream: Iterable[bytes], column: str) -> Iterator[Rec
         yield record(value)
 
 
-def record(value: str | bytes | None) -> Record:
+def record(value: str | bytes | None, group: int = 0) -> Record:
     """A value as a document, or why it is none."""
     if value is None:
-        return Record(None, NULL)
+        return Record(None, NULL, group)
     try:
         if isinstance(value, bytes):
             value = value.decode()
         else:
             value.encode()  # JSON can spell half a surrogate pair
     except UnicodeError:
-        return Record(None, NOT_UTF8)
-    return Record(value) if value.strip() else Record(None, EMPTY)
+        return Record(None, NOT_UTF8, group)
+    return Record(value, "", group) if value.strip() else Record(None, EMPTY, group)
 
 
 def damaged(where: Path | str, reason: str) -> InputError:

@@ -1,6 +1,7 @@
 """The records of one data file: .parquet, .jsonl or .txt, plain or compressed.
 
 In: a path, a column's name, a separator. Out: one `Record` for each row, line or piece: its text, or why it has none.
+Row groups of a .parquet are numbered, and reading may begin at any of them; another file is one group.
 InputError E303 where the column is not there, E304 where the file is damaged: both name the file, and the line where
 there are lines. Memory stays at one row group, one line or one document.
 """
@@ -21,13 +22,15 @@ BLOCK = 1 << 20  # bytes read at once
 ROWS = 1_024  # rows of a parquet file decoded at once
 
 
-def records(path: Path, *, column: str, separator: str) -> Iterator[Record]:
-    """The records of a file, in order."""
+def records(path: Path, *, column: str, separator: str, first_group: int = 0) -> Iterator[Record]:
+    """The records of a file, in order, from those of a row group on."""
     compression = COMPRESSIONS.get(path.suffix)
     form = path.with_suffix("").suffix if compression else path.suffix
     try:
         if form == ".parquet":
-            yield from _parquet(path, compression, column)
+            yield from _parquet(path, compression, column, first_group)
+            return
+        if first_group:
             return
         with pa.input_stream(str(path), compression=compression, buffer_size=BLOCK) as opened:
             # pyarrow's stream has all that a BufferedReader asks of a raw file.
@@ -37,17 +40,18 @@ def records(path: Path, *, column: str, separator: str) -> Iterator[Record]:
         raise damaged(path, str(fault)) from fault
 
 
-def _parquet(path: Path, compression: str | None, column: str) -> Iterator[Record]:
+def _parquet(path: Path, compression: str | None, column: str, first_group: int) -> Iterator[Record]:
     place: Any = str(path)
     if compression:  # parquet is read from its end
         with pa.input_stream(place, compression=compression) as opened:
             place = pa.BufferReader(opened.read())
-    with pq.ParquetFile(place) as file:
+    with pq.ParquetFile(place, page_checksum_verification=True) as file:  # of pages that have one
         kind = _text_column(path, file.schema_arrow, column)
-        for batch in file.iter_batches(ROWS, columns=[column]):
-            # As bytes: a parquet file may claim to hold strings that are no UTF-8.
-            for value in batch.column(0).cast(kind).cast(pa.large_binary()):
-                yield record(value.as_py())
+        for group in range(first_group, file.num_row_groups):
+            for batch in file.iter_batches(ROWS, row_groups=[group], columns=[column]):
+                # As bytes: a parquet file may claim to hold strings that are no UTF-8.
+                for value in batch.column(0).cast(kind).cast(pa.large_binary()):
+                    yield record(value.as_py(), group)
 
 
 def check_parquet(path: Path, column: str) -> None:

@@ -1,0 +1,64 @@
+"""`nanochat data pack RECIPE FOLDER`: any source of a recipe, shuffled, as .parquet shards."""
+
+from pathlib import Path
+
+import attrs
+import click
+
+from nanochat.cli.recipe_argument import recipe_file
+from nanochat.errors import wrong_input
+from nanochat.hardware import probe_machine
+from nanochat.quantity import count, size
+from nanochat.recipe.load import load_recipe
+from nanochat.registry import load_registry
+from nanochat.running.datasets import datasets
+
+SHARD_CHARACTERS, GROUP_ROWS = 250_000_000, 1_024
+
+
+@click.command("pack")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--source", "only", metavar="STAGE.NAME", help="Which source, where the recipe has several.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Decides the order of the documents.")
+@click.option("--shard-characters", type=click.IntRange(1), default=SHARD_CHARACTERS, help="Of a shard, about.")
+@click.option("--group-rows", type=click.IntRange(1), default=GROUP_ROWS, help="Documents of a row group.")
+def pack(
+    recipe: Path,
+    folder: Path,
+    only: str | None,
+    overrides: tuple[str, ...],
+    seed: int,
+    shard_characters: int,
+    group_rows: int,
+) -> None:
+    """Repack a source of RECIPE into FOLDER: shuffled .parquet shards, zstd, with page checksums.
+
+    The same source, seed and sizes give the same bytes. While it works, the text lies on disk once more, uncompressed.
+    """
+    loaded = load_recipe(recipe_file(recipe), overrides=overrides, machine=probe_machine())
+    found = datasets(loaded, load_registry(block=loaded.block), only=only)
+    if len(found) > 1:
+        named = ", ".join(dataset.names[0] for dataset in found)
+        raise wrong_input("E407", f"{loaded.name} has several sources: {named}", help="choose one by --source")
+    from nanochat.data.pack import pack as pack_source  # imports pyarrow
+
+    (dataset,) = found
+    written = pack_source(
+        dataset.source,
+        folder,
+        description={"use": dataset.use, **attrs.asdict(dataset.config)},
+        seed=seed,
+        shard_characters=shard_characters,
+        group_rows=group_rows,
+        progress=click.echo,
+    )
+    for split, shards in written.items():
+        documents, characters = sum(s.documents for s in shards), sum(s.characters for s in shards)
+        total = size(sum(shard.size for shard in shards))
+        click.echo(f"{split}: {len(shards):,} shards, {documents:,} documents, {count(characters)} characters, {total}")
+    name = dataset.names[0]
+    click.echo(f'\n[stages.{name.replace(".", ".data.")}]\nuse = "files"\npath = "{folder}/train"')
+    if written["validation"]:
+        click.echo(f'validation = "{folder}/validation"')

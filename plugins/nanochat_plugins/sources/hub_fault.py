@@ -1,0 +1,67 @@
+"""What to do when the hub does not answer as it should: ask again for a while, or say what is wrong.
+
+In: something to try. Out: its result, or a StageError: E301 it cannot be had, E304 what came is something else, E401
+the disk is full. Not here: what is tried.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from nanochat.errors import NanochatError, Stopped, stage_failure
+from nanochat.running.home import disk_failure, is_disk_fault
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+PAUSES_SECONDS: tuple[float, ...] = (1, 4, 16, 60)
+"""Before each attempt but the first."""
+SAID_FROM_SECONDS = 10
+"""A longer pause is a warning; a shorter one passes unnoticed."""
+ENOUGH_BYTES = 1 << 20
+"""An attempt that brought so much more than those before it was no failure: the pauses begin anew."""
+ASK_AGAIN = (408, 416, 425, 429)
+"""Refusals that pass."""
+
+
+class Damaged(Exception):
+    """What came is not what the manifest describes."""
+
+
+def insist(what: str, folder: Path, attempt: Callable[[], T], *, received: Callable[[], int] = lambda: 0) -> T:
+    """Try until it succeeds. `what` begins an error's message; `received`: bytes that are here and will not be lost."""
+    pauses, most = iter(PAUSES_SECONDS), received()
+    while True:
+        try:
+            return attempt()
+        except (NanochatError, Stopped):
+            raise
+        except Exception as fault:  # the client raises its own, its HTTP library's and the system's errors
+            if isinstance(fault, OSError) and is_disk_fault(fault):
+                raise disk_failure(folder, fault) from fault
+            if received() >= most + ENOUGH_BYTES:
+                pauses, most = iter(PAUSES_SECONDS), received()
+            pause = next(pauses, None)
+            reason = (str(fault).strip() or type(fault).__name__).splitlines()[0]
+            if pause is None or _is_final(fault):
+                raise stage_failure(
+                    "E304" if isinstance(fault, Damaged) else "E301",
+                    f"{what}: {reason}",
+                    help="check the network, the names of repository and revision, and (HF_TOKEN) that you may read "
+                    "it; then the same command goes on with what is here",
+                ) from fault
+            level = logging.WARNING if pause >= SAID_FROM_SECONDS else logging.INFO
+            log.log(level, "%s: %s; trying again in %g s", what, reason, pause)
+            time.sleep(pause)
+
+
+def _is_final(fault: Exception) -> bool:
+    """Whether asking again cannot help: it is not there, or not for us, or the client was told to stay offline."""
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    if isinstance(fault, OfflineModeIsEnabled | HFValidationError):
+        return True
+    status = fault.response.status_code if isinstance(fault, HfHubHTTPError) else 0
+    return 400 <= status < 500 and status not in ASK_AGAIN
