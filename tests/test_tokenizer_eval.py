@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import regex
 import tiktoken
@@ -42,6 +43,18 @@ def subject(**changes: Any) -> Subject:
     return tiny_subject(**{"model": None, "sources": {"all": TinySource()}, **changes})
 
 
+def lines(kind: str) -> list[str]:
+    """A text's lines; blank ones belong to the line before."""
+    return [line + "\n" * (1 + after) for line, after in _with_blanks(TEXTS[kind].split("\n")[:-1])]
+
+
+def _with_blanks(found: list[str]) -> list[tuple[str, int]]:
+    grouped: list[tuple[str, int]] = []
+    for line in found:
+        grouped = [*grouped, (line, 0)] if line else [*grouped[:-1], (grouped[-1][0], grouped[-1][1] + 1)]
+    return grouped
+
+
 def ratio(texts: list[str], count: Any) -> float:
     return sum(len(text.encode()) for text in texts) / sum(count(text) for text in texts)
 
@@ -56,14 +69,25 @@ def test_each_text_has_its_bytes_over_its_tokens() -> None:
     count = lambda text: len(tokenizer.encode(text))  # noqa: E731
     validation = TinySource().texts["validation"]
     assert values(found) == pytest.approx(
-        {kind: ratio([text], count) for kind, text in TEXTS.items()}
+        {kind: ratio(lines(kind), count) for kind in KINDS}
         | {
-            "all": ratio(list(TEXTS.values()), count),
+            "all": ratio([line for kind in KINDS for line in lines(kind)], count),
             "train": ratio(list(SENTENCES), count),
             "validation": ratio(list(validation), count),
         }
     )
-    assert found["news"].n == count(TEXTS["news"])
+    assert found["news"].n == len(lines("news"))
+    assert "".join(lines("code")) == TEXTS["code"]
+
+
+def test_the_standard_error_is_that_of_drawing_the_lines_again() -> None:
+    """Against the bootstrap: lines drawn with replacement, the ratio of the sums each time."""
+    found = evaluate(TokenizerEvalConfig(rivals=[]), subject())["multilingual"]
+    drawn = np.random.default_rng(0).integers(0, found.n or 0, (4_000, found.n or 0))
+    sizes = np.array([len(line.encode()) for line in lines("multilingual")])
+    tokens = np.array([len(tiny_tokenizer().encode(line)) for line in lines("multilingual")])
+    ratios = sizes[drawn].sum(1) / tokens[drawn].sum(1)
+    assert found.standard_error == pytest.approx(ratios.std(), rel=0.15)
 
 
 def test_of_the_stages_text_only_the_beginning_is_measured_equally_much_of_each_source() -> None:
@@ -91,8 +115,9 @@ def test_a_vocabulary_that_tiktoken_has_here_is_the_rival(nothing_known: Path, m
     assert {name for name in found if "." in name} == {
         f"{name}.gpt2" for name in (*KINDS, "all", "train", "validation")
     }
-    for kind, text in TEXTS.items():
-        assert found[f"{kind}.gpt2"].value == pytest.approx(ratio([text], lambda t: len(known.encode_ordinary(t))))
+    for kind in KINDS:
+        expected = ratio(lines(kind), lambda text: len(known.encode_ordinary(text)))
+        assert found[f"{kind}.gpt2"].value == pytest.approx(expected)
 
 
 def test_half_of_a_vocabularys_files_is_not_the_vocabulary(nothing_known: Path) -> None:
@@ -105,7 +130,7 @@ def test_else_rivals_are_trained_on_the_stages_text_with_the_others_patterns() -
     found = evaluate(TokenizerEvalConfig(), subject(note=notes.append))
     for name, pattern in PATTERNS.items():
         rival = Tokenizer.train(SENTENCES, vocab_size=300, pattern=pattern)
-        expected = ratio([TEXTS["code"]], lambda text, rival=rival: len(rival.encode(text)))
+        expected = ratio(lines("code"), lambda text, rival=rival: len(rival.encode(text)))
         assert found[f"code.{name}_pattern"].value == pytest.approx(expected)
     assert "rivals are trained on the stage's text" in notes[0]
 

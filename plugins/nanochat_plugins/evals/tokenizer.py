@@ -3,11 +3,14 @@
 In: a tokenizer, and where the stage has them its sources. Out: a figure for each text, and the same of rivals: GPT-2's
 and GPT-4's vocabularies where tiktoken has them on this machine (nothing is downloaded), else vocabularies of this
 one's size, trained on the stage's text with their split patterns. More is better; a vocabulary twice as large is worth
-about a tenth. Each figure's n is in tokens. Not here: what compression is worth to a model, which bits per byte tells.
+about a tenth. A figure's n and standard error are over lines, of the stage's own text over documents. Not here: what
+compression is worth to a model, which bits per byte tells.
 """
 
 import hashlib
+import math
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
@@ -40,30 +43,40 @@ PATTERNS = {
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s+$|\s*[\r\n]|\s+(?!\S)|\s",
 }
 
-Counter = Callable[[Sequence[str]], int]
-"""Texts → the number of their tokens."""
+Counter = Callable[[Sequence[str]], list[int]]
+"""Texts → the number of each one's tokens."""
 
 
 def evaluate(config: TokenizerEvalConfig, subject: Subject) -> Mapping[str, Figure]:
     """Bytes a token by text, "news", and by text and rival, "news.gpt2"; "all": the five fixed texts together."""
-    texts = {kind: [_fixed(kind)] for kind in KINDS}
+    texts = {kind: _lines(kind) for kind in KINDS}
     texts |= {"all": [text for kind in KINDS for text in texts[kind]]}
     splits: tuple[Split, ...] = ("train", "validation")
     texts |= {split: list(_read(subject, split, config.sample_chars)) for split in splits}
     counters = {"": _count_with(subject.tokenizer)} | _rivals(config, subject)
     figures = {}
     for kind, found in texts.items():
-        size = sum(len(text.encode()) for text in found)
+        sizes = [len(text.encode()) for text in found]
         for rival, count in counters.items():
             if subject.should_stop():
                 raise Stopped
-            if tokens := count(found):
-                figures[f"{kind}.{rival}" if rival else kind] = Figure(value=size / tokens, n=tokens)
+            if found:
+                figures[f"{kind}.{rival}" if rival else kind] = _ratio(sizes, count(found))
     return figures
 
 
-def _fixed(kind: str) -> str:
-    return (resources.files("nanochat_plugins.evals") / "texts" / f"{kind}.txt").read_text(encoding="utf-8")
+def _ratio(sizes: Sequence[int], tokens: Sequence[int]) -> Figure:
+    """Σ bytes / Σ tokens, with the standard error of a ratio of sums."""
+    total = sum(tokens)
+    ratio = sum(sizes) / total
+    squares = sum((size - ratio * count) ** 2 for size, count in zip(sizes, tokens, strict=True))
+    return Figure(value=ratio, n=len(sizes), standard_error=math.sqrt(squares) / total)
+
+
+def _lines(kind: str) -> list[str]:
+    """The lines of a fixed text, each with the blank ones behind it."""
+    text = (resources.files("nanochat_plugins.evals") / "texts" / f"{kind}.txt").read_text(encoding="utf-8")
+    return re.findall(r"[^\n]+\n+", text)
 
 
 def _read(subject: Subject, split: Split, chars: int) -> Iterator[str]:
@@ -81,11 +94,11 @@ def _read(subject: Subject, split: Split, chars: int) -> Iterator[str]:
 
 
 def _count_with(tokenizer: Tokenizer) -> Counter:
-    def count(texts: Sequence[str]) -> int:
-        waiting, total = iter(texts), 0
+    def count(texts: Sequence[str]) -> list[int]:
+        waiting, counts = iter(texts), []
         while batch := list(islice(waiting, AT_ONCE)):
-            total += sum(len(ids) for ids in tokenizer.encode_batch(batch))
-        return total
+            counts += [len(ids) for ids in tokenizer.encode_batch(batch)]
+        return counts
 
     return count
 
@@ -124,7 +137,7 @@ def _known(name: str) -> Counter:
     import tiktoken  # not before it is needed: its import takes a tenth of a second
 
     encoding = tiktoken.get_encoding(name)
-    return lambda texts: sum(len(ids) for ids in encoding.encode_ordinary_batch(list(texts)))
+    return lambda texts: [len(ids) for ids in encoding.encode_ordinary_batch(list(texts))]
 
 
 def _is_here(name: str) -> bool:
