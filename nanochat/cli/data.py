@@ -1,4 +1,4 @@
-"""`nanochat data`: the text that a recipe reads: `list`, `get`, `verify`, `stats`, and `pack` it into shards."""
+"""`nanochat data`: the text that a recipe reads: `list`, `get`, `verify`, `stats`, `tokenize`, and `pack` it."""
 
 import json
 import sys
@@ -12,6 +12,7 @@ import click
 from nanochat.cli.data_pack import pack
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_table
+from nanochat.cli.status_line import StatusLine
 from nanochat.cli.transfer_display import TransferDisplay
 from nanochat.data.source import split_digest
 from nanochat.data.text_statistics import text_statistics
@@ -141,6 +142,35 @@ def stats(recipe: Path, overrides: tuple[str, ...], only: str | None, documents:
     ]
     lengths = ["mean length", "median", "99%", "longest"]
     print_table(["source", "split", "documents", "characters", "bytes", *lengths, "passed over"], rows)
+
+
+@command.command("tokenize")
+@_of_a_recipe
+def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None:
+    """Tokenise what RECIPE pretrains on, beforehand.
+
+    Training then reads tokens from disk instead of text: worth it where text is read more than once, by several
+    epochs or several runs with one tokenizer. What is tokenised already stays as it is.
+    """
+    from nanochat.running.tokenizing import tokenized_shards
+
+    record = named_run(recipe) is not None
+    machine = probe_machine()
+    loaded = load_recipe(recipe_file(recipe), overrides=overrides, machine=machine, record=record)
+    registry = load_registry(block=loaded.block)
+    tokens = size_on_disk = 0
+    with StatusLine() as line:
+        shards = tokenized_shards(
+            loaded,
+            machine,
+            registry,
+            only=only,
+            progress=lambda name, shard, n: line.show(f"{name} {shard.name}: {n:,} documents"),
+        )
+        for done in shards:
+            tokens, size_on_disk = tokens + done.cached.tokens, size_on_disk + done.cached.ids.nbytes
+            line.say(f"{done.name} {done.shard.name}: {done.cached.tokens:,} tokens")
+    click.echo(f"{tokens:,} tokens, {size(size_on_disk)} on disk")
 
 
 command.add_command(pack)
