@@ -1,5 +1,6 @@
 """recipes/README.md: its examples load, and its screens are what is shown."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -25,6 +26,8 @@ def test_the_examples_of_the_readme_load(tmp_path: Path, example: int) -> None:
     write(tmp_path, whole, "base.toml")
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.txt").write_text("Once upon a time.")
+    said = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(said) + "\n")
     load_recipe(write(tmp_path, text if text.startswith(("format", "extends")) else f'extends = "base.toml"\n{text}'))
 
 
