@@ -174,6 +174,8 @@ class _Door(http.server.BaseHTTPRequestHandler):
         self.send_response(302)
         self.send_header("Location", f"{self.hub.endpoint}/cdn/{repo}/{found[0]}/{name}")
         self.send_header("X-Repo-Commit", found[0])
+        self.send_header("X-Linked-Etag", f'"{hashlib.sha256(found[1][name]).hexdigest()}"')
+        self.send_header("X-Linked-Size", str(len(found[1][name])))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
