@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, serving
-from huggingface_hub import hf_hub_download, list_repo_files
+from huggingface_hub import HfApi, hf_hub_download
 
 from nanochat.errors import NanochatError, StageError, Stopped
 from nanochat_plugins.sources import hub_checkout, hub_fault, hub_file
@@ -71,7 +71,7 @@ def test_the_hub_of_these_tests_is_one_for_the_hubs_own_client(hub: FakeHub, tmp
     for name in (NAME, "README.md"):
         place = hf_hub_download(REPO, name, repo_type="dataset", local_dir=tmp_path / "theirs")
         assert Path(place).read_bytes() == FILES[name]
-    assert list_repo_files(REPO, repo_type="dataset") == sorted(FILES)
+    assert HfApi().list_repo_files(REPO, repo_type="dataset") == sorted(FILES)
 
 
 # Manifests

@@ -24,7 +24,7 @@ def check_same_data(sources: Mapping[str, Source], runtime: Runtime) -> None:
     if runtime.any(total != own * runtime.world_size):
         raise stage_failure(
             "E304",
-            "the processes of this stage read different data: machines pinned a branch of a hub's data set on different "
-            "days, or their files differ",
+            "the processes of this stage read different data: machines pinned a branch of a hub's data set on "
+            "different days, or their files differ",
             help="name a commit as `revision`, or let the machines share one data folder (NANOCHAT_DATA_DIR)",
         )
