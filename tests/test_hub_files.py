@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, serving
+from huggingface_hub import HfApi, hf_hub_download
 
 from nanochat.errors import NanochatError, StageError, Stopped
 from nanochat_plugins.sources import hub_checkout, hub_fault, hub_file
@@ -66,6 +67,13 @@ def ranges(hub: FakeHub) -> list[str | None]:
     return [request.range for request in hub.requests if request.name == LAST]
 
 
+def test_the_hub_of_these_tests_is_one_for_the_hubs_own_client(hub: FakeHub, tmp_path: Path) -> None:
+    for name in (NAME, "README.md"):
+        place = hf_hub_download(REPO, name, repo_type="dataset", local_dir=tmp_path / "theirs")
+        assert Path(place).read_bytes() == FILES[name]
+    assert HfApi().list_repo_files(REPO, repo_type="dataset") == sorted(FILES)
+
+
 # Manifests
 
 
@@ -87,6 +95,16 @@ def test_a_branch_means_the_commit_of_first_contact_until_the_manifest_is_remove
     assert pinned(REPO, later).commit == later != first.commit
     manifest_path(REPO, "main").unlink()
     assert pinned(REPO, "main").commit == later
+
+
+def test_what_a_branch_means_from_now_on_is_told_once(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    commit = pinned(REPO, "main").commit
+    pinned(REPO, "main")
+    (told,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert f'revision = "{commit}"' in told
+    caplog.clear()
+    pinned(REPO, commit)
+    assert caplog.records == []
 
 
 def test_what_the_hub_does_not_know_is_e301_and_not_asked_again(hub: FakeHub) -> None:

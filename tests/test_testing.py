@@ -13,6 +13,7 @@ from fake_hub import lay_down, parquet
 from torch import nn
 
 from nanochat.config import Component
+from nanochat.data.remote import State
 from nanochat.data.source import Shard
 from nanochat.data.task import Conversation, Task
 from nanochat.registry import load_registry
@@ -288,6 +289,28 @@ class Opaque:
         return {"path": Path("x")}
 
 
+class Distant(Sound):
+    """A source whose shards would come from elsewhere."""
+
+    def pin(self) -> str:
+        return "somewhere@1"
+
+    def place(self, shard: Shard) -> Path:
+        return Path(__file__)
+
+    def state(self, shard: Shard) -> State:
+        return State(here=True, bytes_here=self.place(shard).stat().st_size)
+
+    def fetch(self, shard: Shard, on_bytes: Any) -> None:
+        on_bytes(0)
+
+    def check(self, shard: Shard) -> None: ...
+
+
+def distant(**changes: Any) -> type[Distant]:
+    return type("Broken", (Distant,), changes)
+
+
 def changed(**changes: Any) -> type[Sound]:
     return type("Broken", (Sound,), changes)
 
@@ -315,12 +338,17 @@ def shards_of(**facts: Any) -> Callable[..., Any]:
         (changed(skipped=lambda self: None), None, "skipped() raised AttributeError"),
         (changed(skipped=lambda self: {"empty": "3"}), None, "skipped() is {'empty': '3'}"),
         (changed(__init__=lambda self: 1 / 0), None, "the builder raised ZeroDivisionError"),
+        (distant(pin=lambda self: ""), None, "pin() is ''"),
+        (distant(place=lambda self, shard: Path("nowhere")), None, "check() raised FileNotFoundError"),
+        (distant(state=lambda self, shard: State(here=True, bytes_here=3)), None, "State(here=True, bytes_here=3)"),
+        (distant(check=lambda self, shard: 1 / 0), None, "check() raised ZeroDivisionError"),
         (Sound, Restless(), "the same each time"),
         (Sound, Opaque(), "fingerprint() is {'path': PosixPath('x')}"),
     ],
 )
 def test_a_broken_source_is_told_what_is_wrong(build: Callable[..., Any], config: Any, fault: str) -> None:
     check_source(Sound)
+    check_source(Distant)
     assert fault in told(check_source, build, config)
 
 

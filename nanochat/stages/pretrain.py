@@ -4,6 +4,7 @@ from nanochat.data.prefetch import Prefetch
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.pretrain_config import PretrainConfig
+from nanochat.stages.same_data import check_same_data
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage, rows_of_a_rank
 from nanochat.text.tokenizer import Tokenizer
@@ -19,6 +20,7 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
         model = context.build(transform, model, runtime)
     sequence_len = config.model.config.sequence_len
     sources = {name: context.build(source) for name, source in config.data.items()}
+    check_same_data(sources, runtime)
     made = PretrainLoader(
         {name: (source, config.data[name].slot.weight) for name, source in sources.items()},
         tokenizer,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
+from nanochat.data.remote import RemoteSource
 from nanochat.data.source import Shard, Split
 from nanochat.testing.faults import TRACEBACK, Faults, is_plain, short
 
@@ -37,6 +38,8 @@ def check_source(build: Callable[..., Any], config: Any = None) -> None:
             mend="let the text itself decide its split, so that duplicates stay on one side",
         )
         _check_skipped(source, faults)
+        if isinstance(source, RemoteSource):
+            _check_files(source, faults)
     faults.raise_any()
 
 
@@ -133,6 +136,28 @@ def _check_places(source: Any, twin: Any, shard: Shard, texts: Sequence[Any], fa
         contract="each call of documents(shard) reads for itself",
         mend="keep the place in the generator, not in the source",
     )
+
+
+def _check_files(source: RemoteSource, faults: Faults) -> None:
+    """Of a source that fetches: what `nanochat data` asks, of shards that were read just now."""
+    contract = "what was read lies whole at place(shard), is `here` in state(shard), and passes check(shard)"
+    with faults.during("pin(), place(), state(), fetch() or check()", contract=contract, mend=TRACEBACK):
+        faults.expect(
+            isinstance(source.pin(), str) and bool(source.pin()),
+            f"pin() is {short(source.pin())}",
+            contract="pin() says what was pinned",
+            mend='return f"{repository}@{commit}"',
+        )
+        for shard in source.shards("validation")[:1]:
+            source.fetch(shard, lambda _: None)
+            state, size = source.state(shard), source.place(shard).stat().st_size
+            faults.expect(
+                state.here and state.bytes_here == size,
+                f"of {short(shard.name)}, which is {size} bytes long, state(shard) is {short(state)}",
+                contract=contract,
+                mend="look at the file itself, and compare its size with the manifest's",
+            )
+            source.check(shard)
 
 
 def _check_skipped(source: Any, faults: Faults) -> None:

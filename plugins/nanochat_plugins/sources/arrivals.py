@@ -74,7 +74,7 @@ class _Ahead(threading.Thread):
     def run(self) -> None:
         folder = self._checkout.manifest.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "ahead.lock", poll_interval=1.0):
+        with FileLock(folder / "ahead.lock").acquire(poll_interval=1.0):
             # No pool: Python would wait for its threads, and so for all files, when a process ends.
             workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._workers)]
             for worker in workers:

@@ -76,7 +76,9 @@ def pinned(repo: str, revision: str) -> Manifest:
                 what = f"the hub does not tell what the data set {repo} ({revision}) holds"
                 found = insist(what, path.parent, lambda: _ask(repo, revision))
                 write_json(path, {"format": FORMAT, **attrs.asdict(found)})
-                log.info("%s: %s is commit %s from now on, as %s says", repo, revision, found.commit, path)
+                if revision != found.commit:
+                    told = '%s: here `%s` means the commit %s from now on; revision = "%s" means it everywhere'
+                    log.warning(told, repo, revision, found.commit, found.commit)
     return found
 
 

@@ -2,7 +2,12 @@
 
 The file's own metadata counts rows, but some rows are passed over and some belong to the other split. So the counts are
 noted as a file is read, below the data folder, for the next process: a run that goes on finds those of all that it
-had read before. Not here: reading.
+had read before. The last document of a shard of 250 million characters is reached in 1 ms with its counts and 0.65 s
+without, on two cores of an AMD EPYC (Zen 4), by
+
+    uv run pytest tests/benchmarks/test_seek_speed.py --benchmark-enable --benchmark-only
+
+Not here: reading.
 """
 
 import contextlib
