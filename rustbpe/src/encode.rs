@@ -60,7 +60,8 @@ impl Encoder {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Invalid> {
         let mut ids: Vec<u32> = Vec::with_capacity(text.len() / 3);
         let mut places: FxHashMap<&str, (usize, usize)> = FxHashMap::default();
-        self.splitter.pieces(text, |piece| {
+        self.splitter.spans(text, |start, end| {
+            let piece = &text[start..end];
             if let Some(&id) = self.ids.get(piece.as_bytes()) {
                 ids.push(id);
             } else if let Some(&(start, end)) = places.get(piece) {

@@ -3,8 +3,11 @@
 //! In: text and a split pattern. Out: tokens, as bytes in the order of their ids, and the ids of text. Special tokens
 //! and the vocabulary's file are not here: `nanochat/text/` has them.
 
+pub mod classes;
 pub mod count;
 pub mod encode;
+pub mod gpt;
+pub mod piece;
 pub mod pools;
 pub mod split;
 pub mod train;

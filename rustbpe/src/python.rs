@@ -94,7 +94,7 @@ impl Trainer {
         merges: usize,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let mut merging = py.detach(|| Merging::new(&self.counts));
+        let mut merging = py.detach(|| Merging::new(&self.counts))?;
         loop {
             let made = merging.tokens().len() - BYTES;
             if let Some(progress) = progress {
