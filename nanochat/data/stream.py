@@ -13,10 +13,11 @@ without end. Nothing that was read ahead is part of a position: after a seek it 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from nanochat.data.packing import Ids
 from nanochat.data.source import Source
@@ -34,7 +35,7 @@ class Encoder(Protocol):
     @property
     def bos_id(self) -> int: ...
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def encode_batch(self, texts: Sequence[str]) -> Sequence[Sequence[int] | NDArray[Any]]: ...
 
 
 @attrs.frozen
@@ -137,7 +138,7 @@ class DocumentStream:
         """The ids of texts, BOS first."""
         return [self._with_bos(ids) for ids in self._encoder.encode_batch(texts)]
 
-    def _with_bos(self, ids: Sequence[int]) -> Ids:
+    def _with_bos(self, ids: Sequence[int] | NDArray[Any]) -> Ids:
         document = np.empty(len(ids) + 1, dtype=np.uint32)
         document[0] = self._encoder.bos_id
         document[1:] = ids

@@ -3,29 +3,22 @@
 //! The distinct pieces lie one behind the other, a cell a byte. A token's first and last cell hold its id, so from any
 //! place its neighbours are found by their lengths, and a merge changes at most four cells. For each pair there is a list
 //! of the places where it was made; a place where it is no more is passed over. A pair is made only while one of its
-//! two tokens is, so each list is written once, and the changes of a merge are summed by neighbour in two arrays before
-//! the table of pairs is touched.
-//!
-//! A heap holds each pair under the count it had when it was last looked at. Counts of known pairs only ever fall, so
-//! an entry whose count is out of date is put back lower. Among equal counts the pair with the smaller ids wins, so the
-//! same text always gives the same tokens.
+//! two tokens is, so each list is written once, and the changes of a merge are summed by neighbour before the table of
+//! pairs is touched (changes.rs).
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
-use rustc_hash::FxHashMap;
-
+use crate::changes::{joined, Occurrences, Pair, Pairs, Side};
 use crate::count::PieceCounts;
 use crate::split::Invalid;
-
-/// Two tokens side by side, the left one in the upper half: pairs are ordered as numbers are.
-type Pair = u64;
 
 /// The number of tokens that every vocabulary begins with: the bytes.
 pub const BYTES: usize = 256;
 
 /// What stands between two pieces, and within a token.
 const NONE: u32 = u32::MAX;
+
+/// Each merge at a place removes a token and makes two pairs at most, so there are three places a cell at most, and
+/// their number is less than 2³².
+const MOST_CELLS: usize = 1 << 30;
 
 #[derive(Clone, Copy)]
 struct Cell {
@@ -36,55 +29,24 @@ struct Cell {
 
 const BETWEEN: Cell = Cell { token: NONE, count: 0 };
 
-/// A pair's count, and its part of `Merging::places`: where its left token began.
-#[derive(Clone, Copy, Debug)]
-struct Occurrences {
-    count: u64,
-    start: u32,
-    length: u32,
-}
-
-/// What a merge does to the pairs with one neighbour.
-#[derive(Clone, Copy, Default)]
-struct Change {
-    /// The new pair's count.
-    gained: u64,
-    /// By how much the old pair's count falls.
-    lost: u64,
-    /// Places of the new pair; then, while they are written, where the next one goes.
-    places: u32,
-}
-
-/// The changes of a merge on one side of the token it makes, by neighbour.
-#[derive(Default)]
-struct Side {
-    changes: Vec<Change>,
-    /// The neighbours whose change is not nothing.
-    touched: Vec<u32>,
-    /// Neighbour and place of each new pair, in the order of the places.
-    made: Vec<(u32, u32)>,
-}
-
 /// A vocabulary under way.
 pub struct Merging {
     tokens: Vec<Vec<u8>>,
     cells: Vec<Cell>,
-    places: Vec<u32>,
-    pairs: FxHashMap<Pair, Occurrences>,
-    heap: BinaryHeap<(u64, Reverse<Pair>)>,
+    pairs: Pairs,
     left: Side,
     right: Side,
 }
 
 impl Merging {
-    /// Begin with single bytes. Invalid where the distinct pieces have more than four billion bytes.
+    /// Begin with single bytes. Invalid where the distinct pieces have more than a billion bytes.
     pub fn new(counts: &PieceCounts) -> Result<Self, Invalid> {
         let mut size = 0;
         counts.each(|piece, count| size += (piece.len() + 1) * copies(count));
-        if size >= NONE as usize {
-            return Err(Invalid(
-                "the distinct pieces of the text have more than four billion bytes".into(),
-            ));
+        if size > MOST_CELLS {
+            return Err(Invalid(format!(
+                "the distinct pieces of the text have {size} bytes, and {MOST_CELLS} at most can be merged"
+            )));
         }
         let mut merging = Self::begin();
         merging.cells.reserve_exact(size);
@@ -97,9 +59,7 @@ impl Merging {
         Self {
             tokens: (0..=u8::MAX).map(|byte| vec![byte]).collect(),
             cells: vec![BETWEEN],
-            places: Vec::new(),
-            pairs: FxHashMap::default(),
-            heap: BinaryHeap::new(),
+            pairs: Pairs::default(),
             left: Side::default(),
             right: Side::default(),
         }
@@ -114,7 +74,7 @@ impl Merging {
     pub fn advance(&mut self, limit: usize) -> bool {
         let goal = self.tokens.len() + limit;
         while self.tokens.len() < goal {
-            let Some((pair, found)) = self.pop_most_frequent() else {
+            let Some((pair, found)) = self.pairs.pop_most_frequent() else {
                 return false;
             };
             self.merge(pair, found);
@@ -161,30 +121,18 @@ impl Merging {
             occurrences.start = total;
             total += occurrences.length;
         }
-        self.places = vec![0; total as usize];
+        self.pairs.places = vec![0; total as usize];
         let mut next: Vec<u32> = found.iter().map(|occurrences| occurrences.start).collect();
         for (place, cells) in self.cells.windows(2).enumerate() {
             if let Some(pair) = pairs(cells) {
-                self.places[next[pair] as usize] = place as u32;
+                self.pairs.places[next[pair] as usize] = place as u32;
                 next[pair] += 1;
             }
         }
         for (pair, occurrences) in found.into_iter().enumerate().filter(|(_, found)| found.count > 0) {
             let pair = joined((pair / BYTES) as u32, (pair % BYTES) as u32);
-            self.pairs.insert(pair, occurrences);
-            self.heap.push((occurrences.count, Reverse(pair)));
+            self.pairs.add(pair, occurrences);
         }
-    }
-
-    fn pop_most_frequent(&mut self) -> Option<(Pair, Occurrences)> {
-        while let Some((count, Reverse(pair))) = self.heap.pop() {
-            match self.pairs.get(&pair) {
-                Some(found) if found.count == count => return self.pairs.remove(&pair).map(|found| (pair, found)),
-                Some(found) => self.heap.push((found.count, Reverse(pair))),
-                None => {}
-            }
-        }
-        None
     }
 
     fn merge(&mut self, pair: Pair, found: Occurrences) {
@@ -193,25 +141,15 @@ impl Merging {
         let token = [&*self.tokens[left as usize], &*self.tokens[right as usize]].concat();
         self.tokens.push(token);
         for side in [&mut self.left, &mut self.right] {
-            side.changes.resize(id as usize + 1, Change::default());
+            side.grow(id);
         }
         for at in found.start..found.start + found.length {
-            self.merge_at(self.places[at as usize] as usize, (left, right), id);
+            self.merge_at(self.pairs.places[at as usize] as usize, (left, right), id);
         }
-        let Self {
-            pairs,
-            heap,
-            places,
-            left: before,
-            right: after,
-            ..
-        } = self;
-        before.settle(pairs, heap, places, |neighbour| {
-            (joined(neighbour, left), joined(neighbour, id))
-        });
-        after.settle(pairs, heap, places, |neighbour| {
-            (joined(right, neighbour), joined(id, neighbour))
-        });
+        let before = |neighbour| (joined(neighbour, left), joined(neighbour, id));
+        self.left.settle(&mut self.pairs, before);
+        let after = |neighbour| (joined(right, neighbour), joined(id, neighbour));
+        self.right.settle(&mut self.pairs, after);
     }
 
     /// Merge the pair at a place, if it is there still. Places come in order, so what is to the right is as it was.
@@ -228,7 +166,7 @@ impl Merging {
             let start = place - self.tokens[before as usize].len();
             self.left.gain(before, count, start);
             if before == id {
-                self.right.changes[left as usize].gained -= count; // this merge made that pair, one place back
+                self.right.take_back(left, count); // this merge made that pair, one place back
             } else {
                 self.left.lose(before, count);
             }
@@ -244,74 +182,9 @@ impl Merging {
     }
 }
 
-impl Side {
-    #[inline]
-    fn gain(&mut self, neighbour: u32, count: u64, place: usize) {
-        let change = &mut self.changes[neighbour as usize];
-        if change.places == 0 {
-            self.touched.push(neighbour);
-        }
-        change.gained += count;
-        change.places += 1;
-        self.made.push((neighbour, place as u32));
-    }
-
-    #[inline]
-    fn lose(&mut self, neighbour: u32, count: u64) {
-        self.changes[neighbour as usize].lost += count;
-    }
-
-    /// Bring the table and the heap up to date, then forget. `pairs_of` gives a neighbour's old and new pair.
-    fn settle(
-        &mut self,
-        pairs: &mut FxHashMap<Pair, Occurrences>,
-        heap: &mut BinaryHeap<(u64, Reverse<Pair>)>,
-        places: &mut Vec<u32>,
-        pairs_of: impl Fn(u32) -> (Pair, Pair),
-    ) {
-        let mut next = places.len() as u32;
-        for &neighbour in &self.touched {
-            let change = &mut self.changes[neighbour as usize];
-            let (old, new) = pairs_of(neighbour);
-            if change.lost > 0 {
-                // The pair being merged, which may overlap itself, is no longer there.
-                if let Some(found) = pairs.get_mut(&old) {
-                    found.count -= change.lost;
-                    if found.count == 0 {
-                        pairs.remove(&old);
-                    }
-                }
-            }
-            if change.gained > 0 {
-                let found = Occurrences {
-                    count: change.gained,
-                    start: next,
-                    length: change.places,
-                };
-                pairs.insert(new, found);
-                heap.push((found.count, Reverse(new)));
-            }
-            (change.places, next) = (next, next + change.places);
-        }
-        places.resize(next as usize, 0);
-        for (neighbour, place) in self.made.drain(..) {
-            let next = &mut self.changes[neighbour as usize].places;
-            places[*next as usize] = place;
-            *next += 1;
-        }
-        for neighbour in self.touched.drain(..) {
-            self.changes[neighbour as usize] = Change::default();
-        }
-    }
-}
-
 /// How many times a piece of this count is laid down.
 fn copies(count: u64) -> usize {
     count.div_ceil(u64::from(u32::MAX)) as usize
-}
-
-fn joined(left: u32, right: u32) -> Pair {
-    u64::from(left) << 32 | u64::from(right)
 }
 
 fn byte_pair(cells: &[Cell]) -> usize {
@@ -364,7 +237,7 @@ mod tests {
         merging.add_piece(b"ab", 2 * u64::from(u32::MAX) + 1);
         merging.add_piece(b"bc", 2 * u64::from(u32::MAX));
         merging.count_pairs();
-        let count = |pair: &[u8; 2]| merging.pairs[&joined(u32::from(pair[0]), u32::from(pair[1]))].count;
+        let count = |pair: &[u8; 2]| merging.pairs.count(joined(u32::from(pair[0]), u32::from(pair[1])));
         assert_eq!((count(b"ab"), count(b"bc")), ((1 << 33) - 1, (1 << 33) - 2));
     }
 }
