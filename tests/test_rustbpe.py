@@ -209,6 +209,30 @@ def test_ids_by_the_patterns_of_gpt_2_and_gpt_4_are_those_of_tiktoken(
     assert Encoder(pattern, tokens).encode(text) == as_tiktoken(tokens, pattern).encode_ordinary(text)
 
 
+@pytest.fixture(scope="module")
+def library() -> list[str]:
+    """The standard library: 30 MB of code, prose and tables, and texts with characters of all of Unicode."""
+    folder = Path(os.__file__).parent
+    paths = sorted(path for path in folder.rglob("*.py") if "site-packages" not in path.parts)
+    everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    return [*(path.read_text(errors="replace") for path in paths), everything, everything[::-1]]
+
+
+@pytest.mark.slow
+def test_a_vocabulary_of_the_whole_standard_library_is_that_of_rustbpe(library: list[str]) -> None:
+    assert trained(library, 8000) == trained_by_rustbpe(library, 8000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", [SPLIT_PATTERN, GPT4, GPT4_TIKTOKEN, GPT2])
+def test_ids_of_the_whole_standard_library_are_those_of_tiktoken(
+    library: list[str], tokens: list[bytes], pattern: str
+) -> None:
+    encoder, peer = Encoder(pattern, tokens), as_tiktoken(tokens, pattern)
+    for text, ids in zip(library, batch(encoder, library), strict=True):
+        assert ids == peer.encode_ordinary(text)
+
+
 def test_a_piece_seen_before_has_the_same_ids_again(prose: list[str], tokens: list[bytes]) -> None:
     encoder = Encoder(SPLIT_PATTERN, tokens[:400])  # so few that most pieces are no token
     peer = as_tiktoken(tokens[:400])

@@ -47,7 +47,7 @@ def write_huggingface(vocabulary: Vocabulary, path: Path) -> None:
     tokenizer = byte_level(package, vocabulary)
     specials = [package.AddedToken(token, special=True, normalized=False) for token in vocabulary.specials]
     tokenizer.add_special_tokens(specials)
-    tokenizer.save(str(path))
+    path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def read_huggingface(path: Path) -> Vocabulary:
