@@ -53,6 +53,36 @@ fn mark(table: &mut [Class], pattern: &str, class: Class) {
     }
 }
 
+/// How many of eight bytes, the lowest first, are ASCII letters before one that is none.
+#[inline]
+pub fn letters_of(bytes: u64) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const CASE: u64 = 0x20 * EACH;
+    const HIGHEST: u64 = 0x80 * EACH;
+    let low = (bytes | CASE) & !HIGHEST; // without case, and so that sums stay within a byte
+    let from_a = low + (0x80 - b'a' as u64) * EACH;
+    let past_z = low + (0x7f - b'z' as u64) * EACH;
+    let letters = from_a & !past_z & !bytes & HIGHEST;
+    ((letters ^ HIGHEST).trailing_zeros() / 8) as usize
+}
+
+/// The classes of ASCII.
+pub const ASCII: [Class; 128] = {
+    let mut table = [Class::Other; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => Class::Letter,
+            b'0'..=b'9' => Class::Number,
+            b'\r' | b'\n' => Class::LineEnd,
+            b' ' | b'\t' | 0x0b | 0x0c => Class::Space,
+            _ => Class::Other,
+        };
+        byte += 1;
+    }
+    table
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +102,25 @@ mod tests {
             let is_space = matches!(class, Class::Space | Class::LineEnd);
             assert_eq!(space.is_match(text).unwrap(), is_space, "{character:?}");
             assert_eq!(matches!(text, "\r" | "\n"), class == Class::LineEnd, "{character:?}");
+        }
+    }
+
+    #[test]
+    fn ascii_has_the_classes_of_all_of_unicode() {
+        assert_eq!(ASCII[..], classes()[..128]);
+    }
+
+    #[test]
+    fn letters_are_counted_up_to_the_first_byte_that_is_none() {
+        for byte in 0..=u8::MAX {
+            let is_letter = ASCII.get(usize::from(byte)) == Some(&Class::Letter);
+            for place in 0..8 {
+                let mut bytes = *b"azAZzAmM";
+                bytes[place] = byte;
+                let expected = if is_letter { 8 } else { place };
+                assert_eq!(letters_of(u64::from_le_bytes(bytes)), expected, "{byte} at {place}");
+                assert_eq!(letters_of(u64::from_le_bytes([byte; 8])), if is_letter { 8 } else { 0 });
+            }
         }
     }
 }
