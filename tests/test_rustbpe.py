@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -71,6 +73,27 @@ def test_neither_the_order_nor_the_batches_of_the_texts_matter(prose: list[str],
     for text in reversed(prose):
         trainer.feed([text])
     assert trainer.train(1500) == tokens
+
+
+def test_memory_grows_with_the_distinct_pieces_and_not_with_the_text() -> None:
+    program = """
+import resource
+from nanochat._rustbpe import Trainer
+from nanochat.text.special import SPLIT_PATTERN
+words = " ".join(f"{n:x}".translate(str.maketrans("0123456789", "ghijklmnop")) for n in range(100_000))
+trainer = Trainer(SPLIT_PATTERN)
+peaks = []
+for texts in (64, 640):  # 35 and 350 MB
+    trainer.feed(f"{n} {words}" for n in range(texts))
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(trainer.distinct_pieces, *peaks)
+"""
+    environment = os.environ | {"RAYON_NUM_THREADS": "2"}  # a batch of text is read for each thread
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    distinct, first, second = map(int, found.stdout.split())
+    assert distinct > 100_000
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert (second - first) * unit < 64_000_000
 
 
 def test_what_the_pattern_leaves_out_is_counted_in_bytes() -> None:

@@ -18,7 +18,7 @@ use crate::train::{Merging, BYTES};
 const BATCH_BYTES: usize = 8 << 20;
 
 /// With more threads than that a batch grows no more.
-const MOST_BATCHES: usize = 16;
+const MOST_BATCHES: usize = 8;
 
 /// Merges between two calls of `progress`.
 const REPORT_EVERY: usize = 256;

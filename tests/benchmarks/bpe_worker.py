@@ -76,12 +76,32 @@ def encode_tiktoken(texts: list[str], threads: int, folder: Path) -> Work:
     return lambda: peer.encode_ordinary_batch(texts, num_threads=threads)
 
 
+def encode_tokenizers(texts: list[str], threads: int, folder: Path) -> Work:
+    import tokenizers
+
+    from nanochat.text.byte_level import byte_level
+    from nanochat.text.vocabulary_file import read_vocabulary
+
+    peer = byte_level(tokenizers, read_vocabulary(folder))
+    return lambda: peer.encode_batch_fast(texts, add_special_tokens=False)
+
+
+TRAIN = {
+    "reading": reading,
+    "nanochat": train_nanochat,
+    "rustbpe": train_rustbpe,
+    "tokenizers": train_tokenizers,
+}
+ENCODE = {"nanochat": encode_nanochat, "tiktoken": encode_tiktoken, "tokenizers": encode_tokenizers}
+
+
 def work_of(task: str, name: str, corpus: Path, threads: int, folder: Path | None) -> tuple[Work, int]:
     """What to do, and the bytes of text in it."""
     if task == "train":
-        return globals()[f"train_{name}" if name != "reading" else name](documents(corpus)), corpus.stat().st_size
+        return TRAIN[name](documents(corpus)), corpus.stat().st_size
+    assert folder is not None
     texts = list(islice(documents(corpus), 0, None, EVERY))
-    return globals()[f"encode_{name}"](texts, threads, folder), sum(len(text.encode()) for text in texts)
+    return ENCODE[name](texts, threads, folder), sum(len(text.encode()) for text in texts)
 
 
 def main() -> None:

@@ -80,7 +80,7 @@ def test_training(benchmark: Any, table: list[Row], text: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["nanochat", "tiktoken"])
+@pytest.mark.parametrize("name", ["nanochat", "tiktoken", "tokenizers"])
 def test_encoding(benchmark: Any, table: list[Row], text: Path, vocabulary: Path, name: str, threads: int) -> None:
     label = f"encode: {name}, {threads} thread{'s' * (threads > 1)}"
     measure(benchmark, table, label, "encode", name, text, threads, vocabulary)
