@@ -32,5 +32,12 @@ class Encoder:
         """`tokens` in the order of their ids. ValueError where a byte is missing, or a token empty or twice there."""
 
     def encode(self, text: str) -> list[int]: ...
-    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> list[list[int]]:
-        """As `encode` on each text, on so many threads; None: one a processor."""
+    def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> tuple[bytearray, list[int]]:
+        """The ids of the texts one behind the other, `id_bytes` each in the machine's order; how many each text has.
+
+        threads None: one a processor.
+        """
+
+    @property
+    def id_bytes(self) -> int:
+        """2 where the vocabulary has at most 65,536 tokens, else 4."""

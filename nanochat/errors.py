@@ -45,6 +45,7 @@ CODES: dict[str, str] = {
     "E305": "a bad vocabulary size",
     "E306": "a bad conversation",
     "E307": "a broken tokenizer file",
+    "E308": "the tokenizer's package is missing",
     # Runs and the store
     "E401": "the home folder cannot be used",
     "E402": "the stage is being run by someone else",

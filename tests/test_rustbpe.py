@@ -2,10 +2,13 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiktoken
 from hypothesis import given, settings
@@ -70,6 +73,27 @@ def test_neither_the_order_nor_the_batches_of_the_texts_matter(prose: list[str],
     for text in reversed(prose):
         trainer.feed([text])
     assert trainer.train(1500) == tokens
+
+
+def test_memory_grows_with_the_distinct_pieces_and_not_with_the_text() -> None:
+    program = """
+import resource
+from nanochat._rustbpe import Trainer
+from nanochat.text.special import SPLIT_PATTERN
+words = " ".join(f"{n:x}".translate(str.maketrans("0123456789", "ghijklmnop")) for n in range(100_000))
+trainer = Trainer(SPLIT_PATTERN)
+peaks = []
+for texts in (64, 640):  # 35 and 350 MB
+    trainer.feed(f"{n} {words}" for n in range(texts))
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(trainer.distinct_pieces, *peaks)
+"""
+    environment = os.environ | {"RAYON_NUM_THREADS": "2"}  # a batch of text is read for each thread
+    found = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment)
+    distinct, first, second = map(int, found.stdout.split())
+    assert distinct > 100_000
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert (second - first) * unit < 64_000_000
 
 
 def test_what_the_pattern_leaves_out_is_counted_in_bytes() -> None:
@@ -153,7 +177,28 @@ def test_ids_of_real_text_are_those_of_tokenizers(prose: list[str], tokens: list
 @settings(deadline=None, max_examples=30)
 def test_a_batch_is_its_texts_one_by_one(tokens: list[bytes], texts: list[str], threads: int | None) -> None:
     encoder = Encoder(SPLIT_PATTERN, tokens)
-    assert encoder.encode_batch(texts, threads) == [encoder.encode(text) for text in texts]
+    assert batch(encoder, texts, threads) == [encoder.encode(text) for text in texts]
+
+
+def batch(encoder: Encoder, texts: list[str], threads: int | None = None) -> list[list[int]]:
+    """A batch's ids as lists; its numbers are as wide as the vocabulary needs."""
+    content, lengths = encoder.encode_batch(texts, threads)
+    ids = np.frombuffer(content, dtype={2: np.uint16, 4: np.uint32}[encoder.id_bytes]).tolist()
+    ends = np.cumsum(lengths, dtype=int)
+    return [ids[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+
+
+def test_ids_of_a_large_vocabulary_take_four_bytes_and_of_a_smaller_one_two() -> None:
+    made = [bytes([first, second, 0]) for first in range(256) for second in range(256)]
+    for size, width in ((65_536, 2), (65_537, 4)):
+        encoder = Encoder(r"[\s\S]{3}", (BYTES + made)[:size])
+        assert encoder.id_bytes == width
+        last = (BYTES + made)[size - 1]
+        text = last.decode("latin-1") if max(last) < 128 else "ab\0"
+        assert batch(encoder, [text, ""]) == [
+            as_tiktoken((BYTES + made)[:size], r"[\s\S]{3}").encode_ordinary(text),
+            [],
+        ]
 
 
 def test_nothing_nul_and_runs_of_spaces_are_text(tokens: list[bytes]) -> None:
@@ -163,9 +208,59 @@ def test_nothing_nul_and_runs_of_spaces_are_text(tokens: list[bytes]) -> None:
         assert encoder.encode(text) == as_tiktoken(tokens).encode_ordinary(text)
 
 
-def test_two_million_spaces_which_tiktoken_refuses_lose_nothing(tokens: list[bytes]) -> None:
+@pytest.mark.parametrize("pattern", [SPLIT_PATTERN, r"\p{L}+|\s*[\r\n]|\s+(?!\S)|\s+"])
+def test_two_million_spaces_which_tiktoken_refuses_lose_nothing(tokens: list[bytes], pattern: str) -> None:
     text = "x" + " " * 2_000_000 + "y"
-    assert b"".join(tokens[number] for number in Encoder(SPLIT_PATTERN, tokens).encode(text)) == text.encode()
+    assert b"".join(tokens[number] for number in Encoder(pattern, tokens).encode(text)) == text.encode()
+
+
+# GPT-4's as tiktoken and as Hugging Face write it, and GPT-2's in both: cut by hand, and so checked against tiktoken.
+GPT4 = SPLIT_PATTERN.replace("{1,2}", "{1,3}")
+GPT4_TIKTOKEN = GPT4.replace(r"\p{L}+|\p{N}{1,3}", r"\p{L}++|\p{N}{1,3}+").replace(
+    r"[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+", r"[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+)
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+GPT2_SHORT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+@pytest.mark.parametrize("pattern", [GPT4, GPT4_TIKTOKEN, GPT2, GPT2_SHORT])
+@given(TEXTS)
+@settings(deadline=None)
+def test_ids_by_the_patterns_of_gpt_2_and_gpt_4_are_those_of_tiktoken(
+    tokens: list[bytes], pattern: str, text: str
+) -> None:
+    assert Encoder(pattern, tokens).encode(text) == as_tiktoken(tokens, pattern).encode_ordinary(text)
+
+
+@pytest.fixture(scope="module")
+def library() -> list[str]:
+    """The standard library: 30 MB of code, prose and tables, and texts with characters of all of Unicode."""
+    folder = Path(os.__file__).parent
+    paths = sorted(path for path in folder.rglob("*.py") if "site-packages" not in path.parts)
+    everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    return [*(path.read_text(errors="replace") for path in paths), everything, everything[::-1]]
+
+
+@pytest.mark.slow
+def test_a_vocabulary_of_the_whole_standard_library_is_that_of_rustbpe(library: list[str]) -> None:
+    assert trained(library, 8000) == trained_by_rustbpe(library, 8000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", [SPLIT_PATTERN, GPT4, GPT4_TIKTOKEN, GPT2])
+def test_ids_of_the_whole_standard_library_are_those_of_tiktoken(
+    library: list[str], tokens: list[bytes], pattern: str
+) -> None:
+    encoder, peer = Encoder(pattern, tokens), as_tiktoken(tokens, pattern)
+    for text, ids in zip(library, batch(encoder, library), strict=True):
+        assert ids == peer.encode_ordinary(text)
+
+
+def test_a_piece_seen_before_has_the_same_ids_again(prose: list[str], tokens: list[bytes]) -> None:
+    encoder = Encoder(SPLIT_PATTERN, tokens[:400])  # so few that most pieces are no token
+    peer = as_tiktoken(tokens[:400])
+    for text in prose + prose:
+        assert encoder.encode(text) == peer.encode_ordinary(text)
 
 
 def test_half_of_a_surrogate_pair_is_a_value_error(tokens: list[bytes]) -> None:

@@ -19,6 +19,7 @@ from nanochat.stages.slots import SourceSlot
 from nanochat.stages.tokenizer import run
 from nanochat.stages.tokenizer_config import TokenizerConfig
 from nanochat.stages.word_list import WordList
+from nanochat.text.special import IMPLEMENTATIONS, Implementation
 from nanochat.text.tokenizer import Tokenizer
 
 PROSE = ["the cat sat on the mat", "a dog and a cat sat in the log cabin", "they all sat in the cabin, the dog's cabin"]
@@ -116,6 +117,15 @@ def test_the_stage_leaves_a_tokenizer_trained_on_the_text_and_its_words(tmp_path
     made = Tokenizer.load(folder)
     assert made.digest == Tokenizer.train(PROSE, vocab_size=290).digest
     assert (folder / "words.txt").read_text() == "the\t5\ncabin\t3\nsat\t3\ncat\t2\n"
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_what_the_recipe_names_trains_and_encodes(tmp_path: Path, implementation: Implementation) -> None:
+    record = run(config(Texts(PROSE), implementation=implementation), context(tmp_path))
+    made = Tokenizer.load(tmp_path / record.artifact)
+    assert made.vocabulary == Tokenizer.train(PROSE, vocab_size=290, implementation=implementation).vocabulary
+    assert made.vocabulary.implementation == implementation
+    assert record.figures["bytes_per_token"].value == 20 / len(made.encode("the cat in the cabin"))
 
 
 def test_its_figures_are_measured_on_text_it_was_not_trained_on(tmp_path: Path) -> None:

@@ -108,6 +108,10 @@ EXPLANATIONS: dict[str, str] = {
     "E305": "A vocabulary has 256 bytes, at least no merges, and 9 specials: 265 ids or more.",
     "E306": ("A conversation breaks the rules: a list of messages with role and content, user and assistant in\nturn."),
     "E307": "The tokenizer's file is damaged or of another version. Train it again: --fresh STAGE.",
+    "E308": (
+        "The tokenizer encodes with tiktoken or with Hugging Face's tokenizers, as its recipe's `implementation`\n"
+        "says, and that package is not installed: pip install 'nanochat-run[tokenizers]'."
+    ),
     "E401": "NANOCHAT_HOME (default ~/.cache/nanochat) cannot be written, or its disk is full.",
     "E402": "Another process holds the stage's lease. Wait for it, or stop it; a crash frees the lease by itself.",
     "E403": "The stage's worker ended with an error; its log is named in the message.",

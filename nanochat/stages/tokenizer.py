@@ -82,6 +82,7 @@ class _Training:
             self._read(corpus),
             vocab_size=self.config.vocab_size,
             pattern=self.config.pattern,
+            implementation=self.config.implementation,
             progress=self._on_merges(corpus),
         )
         skipped = "".join(f", {count} passed over ({reason})" for reason, count in sorted(corpus.skipped.items()))

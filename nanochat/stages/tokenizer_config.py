@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from nanochat.config import components, config, option
 from nanochat.stages.slots import EvalSlot, SourceSlot
-from nanochat.text.special import SPLIT_PATTERN
+from nanochat.text.special import IMPLEMENTATIONS, SPLIT_PATTERN, Implementation
 
 
 @config
@@ -20,6 +20,11 @@ class TokenizerConfig:
     max_chars: int = option(2_000_000_000, minimum=1, doc="characters to train on")
     max_document_chars: int = option(10_000, minimum=1, doc="characters taken from one document")
     pattern: str = option(SPLIT_PATTERN, doc="the regular expression that cuts text before merging")
+    implementation: Implementation = option(
+        "rust",
+        choices=IMPLEMENTATIONS,
+        doc="what trains and encodes: rust (ours), huggingface (tokenizers), or tiktoken with ours to train",
+    )
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="the text")
     evals: dict[str, Any] = components(
         "eval", slot=EvalSlot, optional=True, doc="what is measured at its end: evaluations that need no model"

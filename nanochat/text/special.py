@@ -1,4 +1,13 @@
-"""The special tokens and the split pattern: what a vocabulary has beside its merges. Imports nothing heavy."""
+"""The special tokens, the split pattern and who encodes: what a vocabulary has beside its merges.
+
+Imports nothing heavy.
+"""
+
+from typing import Literal, get_args
+
+Implementation = Literal["rust", "huggingface", "tiktoken"]
+"""The package that encodes: ours, Hugging Face's tokenizers, or tiktoken."""
+IMPLEMENTATIONS = get_args(Implementation)
 
 BOS = "<|bos|>"
 USER_START, USER_END = "<|user_start|>", "<|user_end|>"

@@ -2,7 +2,8 @@
 
 In: text and ids. Out: ids and text. Ids are the 256 bytes, the merges in the order in which they were made, and the
 specials. `encode` never gives a special: text that spells one is ordinary text, and only `text/conversation.py` puts
-specials in. Not here: the vocabulary's file (`vocabulary_file.py`), incremental decoding (`decoder.py`).
+specials in. Not here: the packages that train and encode (`training.py`, `encoders.py`), the vocabulary's file
+(`vocabulary_file.py`), other programs' files (`formats.py`), incremental decoding (`decoder.py`).
 """
 
 import os
@@ -12,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from nanochat._rustbpe import Encoder, Trainer
 from nanochat.errors import wrong_input
-from nanochat.text.special import BOS, SPECIAL_TOKENS, SPLIT_PATTERN
+from nanochat.text.encoders import Ids, make_encoder
+from nanochat.text.special import BOS, SPECIAL_TOKENS, SPLIT_PATTERN, Implementation
+from nanochat.text.training import train_tokens
 from nanochat.text.vocabulary_file import Vocabulary, broken_vocabulary, read_vocabulary
 
 BYTE_TOKENS = 256
@@ -29,7 +31,7 @@ class Tokenizer:
         if missing := [token for token in SPECIAL_TOKENS if token not in vocabulary.specials]:
             raise ValueError(f"there is no {missing[0]} among the specials")
         self._vocabulary = vocabulary
-        self._encoder = Encoder(vocabulary.pattern, vocabulary.tokens)
+        self._encoder = make_encoder(vocabulary)
         first_special = len(vocabulary.tokens)
         self._specials = {token: first_special + place for place, token in enumerate(vocabulary.specials)}
         self._bytes = (*vocabulary.tokens, *(token.encode() for token in vocabulary.specials))
@@ -41,13 +43,14 @@ class Tokenizer:
         *,
         vocab_size: int,
         pattern: str = SPLIT_PATTERN,
+        implementation: Implementation = "rust",
         progress: Callable[[int], object] | None = None,
     ) -> Self:
         """Learn a vocabulary of exactly `vocab_size` ids from texts, which are read once, in batches.
 
         `progress` is called with the merges made so far; what it raises ends the training. Raises InputError: E104
         for a pattern that is none or that loses text, E305 for a size that is too small or that the texts cannot
-        fill, E302 for no text.
+        fill, E302 for no text, E308 where the implementation's package is not installed.
         """
         if vocab_size < MINIMUM_VOCABULARY:
             raise wrong_input(
@@ -57,7 +60,7 @@ class Tokenizer:
                 help=f"use at least {MINIMUM_VOCABULARY}; 2,048 to 65,536 are usual",
             )
         merges = vocab_size - MINIMUM_VOCABULARY
-        tokens = _counted(texts, pattern).train(merges, progress)
+        tokens = train_tokens(texts, merges=merges, pattern=pattern, implementation=implementation, progress=progress)
         possible = len(tokens) - BYTE_TOKENS
         if possible < merges:
             raise wrong_input(
@@ -65,7 +68,8 @@ class Tokenizer:
                 f"vocab_size is {vocab_size}, which takes {merges} merges, and the text allows only {possible}",
                 help=f"lower vocab_size to at most {possible + MINIMUM_VOCABULARY}, or give more text",
             )
-        return cls(Vocabulary(pattern=pattern, tokens=tuple(tokens), specials=SPECIAL_TOKENS))
+        made = Vocabulary(pattern=pattern, tokens=tuple(tokens), specials=SPECIAL_TOKENS, implementation=implementation)
+        return cls(made)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -79,6 +83,11 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write folder/tokenizer.json, whole or not at all."""
         self._vocabulary.write(folder)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What it was made from."""
+        return self._vocabulary
 
     @property
     def vocab_size(self) -> int:
@@ -99,8 +108,8 @@ class Tokenizer:
         """The ids of a text, never a special's. UnicodeEncodeError where the text holds half of a surrogate pair."""
         return self._encoder.encode(text)
 
-    def encode_batch(self, texts: Sequence[str], *, threads: int | None = None) -> list[list[int]]:
-        """As `encode` on each text, on so many threads; None: this process's share of the machine's processors."""
+    def encode_batch(self, texts: Sequence[str], *, threads: int | None = None) -> list[Ids]:
+        """As `encode` on each text, as arrays, on so many threads; None: this process's share of the processors."""
         return self._encoder.encode_batch(texts, _own_processors() if threads is None else threads)
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
@@ -127,25 +136,3 @@ def _own_processors() -> int:
     """Those that this process may use, shared among the processes that torchrun started beside it."""
     usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def _counted(texts: Iterable[str], pattern: str) -> Trainer:
-    """A trainer that has read the texts."""
-    try:
-        trainer = Trainer(pattern)
-    except ValueError as error:
-        raise wrong_input("E104", str(error), help="change `pattern`, or leave it out for GPT-4's") from error
-    trainer.feed(texts)
-    if trainer.bytes_left_out:
-        raise wrong_input(
-            "E104",
-            f"the split pattern does not match {trainer.bytes_left_out:,} bytes of the text, which would be lost",
-            help=r"let the pattern end with `|[\s\S]`, so that it matches whatever is left",
-        )
-    if not trainer.distinct_pieces:
-        raise wrong_input(
-            "E302",
-            "there is no text to train a tokenizer on",
-            help="check the sources under `data`: their paths, their text column, and max_chars",
-        )
-    return trainer

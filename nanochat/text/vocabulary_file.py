@@ -1,7 +1,8 @@
 """tokenizer.json: a vocabulary on disk, in a format of our own.
 
 In and out: a Vocabulary. The file is JSON: format version, split pattern, tokens (base64 of their bytes, in the order
-of their ids), specials (their ids follow), and the sha256 of all that. Nothing is unpickled. Not here: encoding.
+of their ids), specials (their ids follow), and the sha256 of all that; and, where
+another package than ours encodes with it, which. Nothing is unpickled. Not here: encoding.
 """
 
 import base64
@@ -16,6 +17,7 @@ from typing import Any
 import attrs
 
 from nanochat.errors import InputError, wrong_input
+from nanochat.text.special import Implementation
 
 FILE_NAME = "tokenizer.json"
 FORMAT = 1
@@ -30,6 +32,8 @@ class Vocabulary:
     """The single bytes first, then what was merged; a token's id is its place."""
     specials: tuple[str, ...]
     """Their ids follow the tokens'."""
+    implementation: Implementation = "rust"
+    """Which package encodes with it (encoders.py); in the file where it is another than ours."""
 
     @property
     def digest(self) -> str:
@@ -52,12 +56,13 @@ class Vocabulary:
             temporary.unlink(missing_ok=True)
 
     def _content(self) -> dict[str, Any]:
-        return {
+        content: dict[str, Any] = {
             "format": FORMAT,
             "pattern": self.pattern,
             "specials": list(self.specials),
             "tokens": [base64.b64encode(token).decode() for token in self.tokens],
         }
+        return content if self.implementation == "rust" else content | {"implementation": self.implementation}
 
 
 def read_vocabulary(folder: Path) -> Vocabulary:
@@ -73,6 +78,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
             pattern=content["pattern"],
             tokens=tuple(base64.b64decode(token, validate=True) for token in content["tokens"]),
             specials=tuple(content["specials"]),
+            implementation=content.get("implementation", "rust"),
         )
     except (KeyError, TypeError, binascii.Error) as error:
         raise _broken(path, f"is no tokenizer of ours ({type(error).__name__}: {error})") from error

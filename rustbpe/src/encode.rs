@@ -1,123 +1,204 @@
 //! Encoding: from text to ids, the same ids as tiktoken gives for the same tokens and pattern.
 //!
 //! A piece that is a token is that token. Any other begins as bytes, and the pair of neighbours that makes the token
-//! with the smallest id is merged, the leftmost first, until no pair makes a token.
+//! with the smallest id is merged, the leftmost first, until no pair makes a token. Each thread remembers what became of
+//! such pieces (memory.rs).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
 
+use crate::memory::Memory;
+use crate::piece::{hash, key};
 use crate::split::{Invalid, Splitter};
-use crate::train::BYTES;
+use crate::tables::{Tables, NONE};
 
 /// Up to here, looking through all pairs for each merge is quicker than keeping a heap of them.
 const SHORT: usize = 64;
-
-/// No token, or no pair that makes one.
-const NONE: u32 = u32::MAX;
 
 /// A vocabulary in the form that encoding needs.
 #[derive(Debug)]
 pub struct Encoder {
     splitter: Splitter,
-    ids: FxHashMap<Box<[u8]>, u32>,
-    /// What two neighbours become. Holds every way of cutting a token into two tokens.
-    merges: FxHashMap<(u32, u32), u32>,
-    bytes: [u32; BYTES],
+    tables: Tables,
+    /// Those that no thread uses now.
+    memories: Mutex<Vec<Memory>>,
+}
+
+/// The ids of some texts, one text's behind the other's.
+#[derive(Debug, Default)]
+pub struct Batch {
+    parts: Vec<Part>,
+    /// Of each text, the part and where its ids begin and end there.
+    places: Vec<(usize, usize, usize)>,
+}
+
+/// What one thread encoded.
+#[derive(Debug, Default)]
+struct Part {
+    ids: Vec<u32>,
+    /// Of each text, its number and where its ids end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Batch {
+    fn new(parts: Vec<Part>, texts: usize) -> Self {
+        let mut places = vec![(0, 0, 0); texts];
+        for (number, part) in parts.iter().enumerate() {
+            let mut start = 0;
+            for &(text, end) in &part.ends {
+                places[text] = (number, start, end);
+                start = end;
+            }
+        }
+        Self { parts, places }
+    }
+
+    /// The ids of each text, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        self.places
+            .iter()
+            .map(|&(part, start, end)| &self.parts[part].ids[start..end])
+    }
 }
 
 impl Encoder {
     /// `tokens` in the order of their ids; every single byte must be among them.
     pub fn new(pattern: &str, tokens: &[Vec<u8>]) -> Result<Self, Invalid> {
-        let splitter = Splitter::new(pattern)?;
-        let mut ids = FxHashMap::default();
-        for (id, token) in tokens.iter().enumerate() {
-            if token.is_empty() {
-                return Err(Invalid(format!("token {id} of the vocabulary is empty")));
-            }
-            if let Some(first) = ids.insert(token.as_slice().into(), id as u32) {
-                return Err(Invalid(format!("tokens {first} and {id} of the vocabulary are equal")));
-            }
-        }
-        let mut bytes = [NONE; BYTES];
-        for (byte, id) in bytes.iter_mut().enumerate() {
-            *id = *ids
-                .get([byte as u8].as_slice())
-                .ok_or_else(|| Invalid(format!("the vocabulary has no token for the byte {byte}")))?;
-        }
-        let merges = ways_to_merge(&ids);
         Ok(Self {
-            splitter,
-            ids,
-            merges,
-            bytes,
+            splitter: Splitter::new(pattern)?,
+            tables: Tables::new(tokens)?,
+            memories: Mutex::default(),
         })
     }
 
     /// The ids of a text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Invalid> {
-        let mut ids: Vec<u32> = Vec::with_capacity(text.len() / 3);
-        let mut places: FxHashMap<&str, (usize, usize)> = FxHashMap::default();
-        self.splitter.pieces(text, |piece| {
-            if let Some(&id) = self.ids.get(piece.as_bytes()) {
-                ids.push(id);
-            } else if let Some(&(start, end)) = places.get(piece) {
-                ids.extend_from_within(start..end); // this text had the piece before
-            } else {
-                let start = ids.len();
-                self.merge(piece.as_bytes(), &mut ids);
-                places.insert(piece, (start, ids.len()));
-            }
-        })?;
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        self.with_memory(|memory| self.encode_into(text, memory, &mut ids))?;
         Ok(ids)
     }
 
     /// The ids of many texts, on rayon's current threads.
-    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Vec<Vec<u32>>, Invalid> {
-        texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
+    pub fn encode_batch<T: AsRef<str> + Sync>(&self, texts: &[T]) -> Result<Batch, Invalid> {
+        let next = AtomicUsize::new(0);
+        let parts = (0..rayon::current_num_threads().min(texts.len()))
+            .into_par_iter()
+            .map(|_| {
+                let mut part = Part::default();
+                self.with_memory(|memory| loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(text) = texts.get(number) else {
+                        return Ok(());
+                    };
+                    self.encode_into(text.as_ref(), memory, &mut part.ids)?;
+                    part.ends.push((number, part.ids.len()));
+                })?;
+                Ok(part)
+            })
+            .collect::<Result<Vec<Part>, Invalid>>()?;
+        Ok(Batch::new(parts, texts.len()))
+    }
+
+    /// Work with one of the memories. Never waits: a forked process may have got the lock in use by a thread it lacks.
+    fn with_memory<R>(&self, work: impl FnOnce(&mut Memory) -> R) -> R {
+        let kept = self.memories.try_lock().ok().and_then(|mut kept| kept.pop());
+        let mut memory = kept.unwrap_or_default();
+        let result = work(&mut memory);
+        if let Ok(mut kept) = self.memories.try_lock() {
+            kept.push(memory);
+        }
+        result
+    }
+
+    fn encode_into(&self, text: &str, memory: &mut Memory, ids: &mut Vec<u32>) -> Result<(), Invalid> {
+        let bytes = text.as_bytes();
+        self.splitter.spans(text, |start, end| match key(bytes, start, end) {
+            Some(key) => {
+                let hash = hash(key);
+                match self.tables.short(key, hash) {
+                    NONE => match memory.short(key, hash) {
+                        Some(known) => ids.extend(known.iter()), // few: quicker than a call to copy them
+                        None => {
+                            let before = ids.len();
+                            self.merge(&bytes[start..end], ids);
+                            memory.keep_short(key, hash, &ids[before..]);
+                        }
+                    },
+                    id => ids.push(id),
+                }
+            }
+            None => self.encode_long(&bytes[start..end], memory, ids),
+        })
+    }
+
+    fn encode_long(&self, piece: &[u8], memory: &mut Memory, ids: &mut Vec<u32>) {
+        let id = self.tables.long(piece);
+        if id != NONE {
+            ids.push(id);
+        } else if let Some(known) = memory.long(piece) {
+            ids.extend_from_slice(known);
+        } else {
+            let before = ids.len();
+            self.merge(piece, ids);
+            memory.keep_long(piece, &ids[before..]);
+        }
     }
 
     fn merge(&self, piece: &[u8], ids: &mut Vec<u32>) {
-        let tokens = piece.iter().map(|&byte| self.bytes[usize::from(byte)]).collect();
         if piece.len() <= SHORT {
-            self.merge_short(tokens, ids);
+            self.merge_short(piece, ids);
         } else {
-            self.merge_long(tokens, ids);
+            self.merge_long(piece, ids);
         }
     }
 
-    fn merged(&self, left: u32, right: u32) -> u32 {
-        self.merges.get(&(left, right)).copied().unwrap_or(NONE)
-    }
-
-    fn merge_short(&self, mut tokens: Vec<u32>, ids: &mut Vec<u32>) {
-        let mut made: Vec<u32> = tokens.windows(2).map(|pair| self.merged(pair[0], pair[1])).collect();
-        while let Some((at, &id)) = made.iter().enumerate().min_by_key(|&(at, &id)| (id, at)) {
+    /// The tokens and what each becomes with the next lie in two arrays on the stack.
+    fn merge_short(&self, piece: &[u8], ids: &mut Vec<u32>) {
+        let (mut tokens, mut made) = ([NONE; SHORT], [NONE; SHORT]);
+        let mut length = piece.len();
+        for (at, &byte) in piece.iter().enumerate() {
+            tokens[at] = self.tables.bytes[usize::from(byte)];
+        }
+        for (at, pair) in piece.windows(2).enumerate() {
+            made[at] = self.tables.merged_bytes(pair[0], pair[1]);
+        }
+        while length > 1 {
+            let (mut id, mut at) = (NONE, 0);
+            for (place, &next) in made[..length - 1].iter().enumerate() {
+                if next < id {
+                    (id, at) = (next, place);
+                }
+            }
             if id == NONE {
                 break;
             }
+            tokens.copy_within(at + 2..length, at + 1);
+            made.copy_within(at + 1..length, at);
             tokens[at] = id;
-            tokens.remove(at + 1);
-            made.remove(at);
+            length -= 1;
             if at > 0 {
-                made[at - 1] = self.merged(tokens[at - 1], id);
+                made[at - 1] = self.tables.merged(tokens[at - 1], id);
             }
-            if at < made.len() {
-                made[at] = self.merged(id, tokens[at + 1]);
-            }
+            made[at] = match at + 1 < length {
+                true => self.tables.merged(id, tokens[at + 1]),
+                false => NONE,
+            };
         }
-        ids.append(&mut tokens);
+        ids.extend_from_slice(&tokens[..length]);
     }
 
     /// The same in O(n log n): the tokens form a linked list, and a heap holds each pair by what it makes and where.
-    fn merge_long(&self, mut tokens: Vec<u32>, ids: &mut Vec<u32>) {
+    fn merge_long(&self, piece: &[u8], ids: &mut Vec<u32>) {
+        let mut tokens: Vec<u32> = piece.iter().map(|&byte| self.tables.bytes[usize::from(byte)]).collect();
         let end = tokens.len();
         let mut next: Vec<usize> = (1..=end).collect();
         let mut previous: Vec<usize> = (0..end).map(|at| at.wrapping_sub(1)).collect();
         let pair_at = |tokens: &[u32], at: usize, next: usize| match tokens.get(next) {
-            Some(&right) if tokens[at] != NONE => self.merged(tokens[at], right),
+            Some(&right) if tokens[at] != NONE => self.tables.merged(tokens[at], right),
             _ => NONE,
         };
         let mut heap: BinaryHeap<Reverse<(u32, usize)>> = (0..end)
@@ -146,18 +227,6 @@ impl Encoder {
         }
         ids.extend(tokens.into_iter().filter(|&token| token != NONE));
     }
-}
-
-fn ways_to_merge(ids: &FxHashMap<Box<[u8]>, u32>) -> FxHashMap<(u32, u32), u32> {
-    let mut merges = FxHashMap::default();
-    for (token, &id) in ids {
-        for cut in 1..token.len() {
-            if let (Some(&left), Some(&right)) = (ids.get(&token[..cut]), ids.get(&token[cut..])) {
-                merges.insert((left, right), id);
-            }
-        }
-    }
-    merges
 }
 
 #[cfg(test)]
@@ -192,18 +261,27 @@ mod tests {
     fn long_pieces_give_the_same_ids_as_short_ones() {
         let encoder = encoder(&["ab", "ba", "aba", "bb", "abab", "babb"]);
         let mut state = 1u32;
-        for length in 1..200 {
-            let piece: Vec<u32> = (0..length)
+        for length in (1..=SHORT).cycle().take(500) {
+            let piece: Vec<u8> = (0..length)
                 .map(|_| {
                     state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    97 + (state >> 31)
+                    97 + (state >> 31) as u8
                 })
                 .collect();
             let (mut short, mut long) = (Vec::new(), Vec::new());
-            encoder.merge_short(piece.clone(), &mut short);
-            encoder.merge_long(piece, &mut long);
+            encoder.merge_short(&piece, &mut short);
+            encoder.merge_long(&piece, &mut long);
             assert_eq!(short, long);
         }
+    }
+
+    #[test]
+    fn a_batch_keeps_the_order_of_its_texts() {
+        let encoder = encoder(&["ab"]);
+        let texts: Vec<String> = (0..100).map(|number| "ab".repeat(number) + " x").collect();
+        let batch = encoder.encode_batch(&texts).unwrap();
+        let expected: Vec<_> = texts.iter().map(|text| encoder.encode(text).unwrap()).collect();
+        assert_eq!(batch.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,18 +1,24 @@
 //! The crate as the Python module `nanochat._rustbpe`. Texts are borrowed from Python and worked on without its lock.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use std::sync::Arc;
+use std::thread;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyIterator, PyString};
 
 use crate::count::PieceCounts;
 use crate::encode::Encoder;
-use crate::pools::Pools;
+use crate::pools::{Pool, Pools};
 use crate::split::{Invalid, Splitter};
 use crate::train::{Merging, BYTES};
 
-/// Text counted at once: enough to share out to threads, little beside the counts.
-const BATCH_BYTES: usize = 16 << 20;
+/// Text counted at once, for each thread: much beside the pieces in it that are new, little beside the counts.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// With more threads than that a batch grows no more.
+const MOST_BATCHES: usize = 8;
 
 /// Merges between two calls of `progress`.
 const REPORT_EVERY: usize = 256;
@@ -23,16 +29,10 @@ impl From<Invalid> for PyErr {
     }
 }
 
-fn on_threads<R: Send>(
-    py: Python<'_>,
-    pools: &Pools,
-    threads: Option<usize>,
-    work: impl FnOnce() -> R + Send,
-) -> PyResult<R> {
-    let pool = pools
+fn pool_of(pools: &Pools, threads: Option<usize>) -> PyResult<Arc<Pool>> {
+    pools
         .get(threads)
-        .map_err(|error| PyValueError::new_err(error.to_string()))?;
-    Ok(py.detach(|| pool.install(work)))
+        .map_err(|error| PyRuntimeError::new_err(format!("no threads can be started: {error}")))
 }
 
 /// Counts the pieces of texts, then merges them into tokens.
@@ -54,22 +54,30 @@ impl Trainer {
         })
     }
 
-    /// Read texts from an iterable to its end and count their pieces.
+    /// Read texts from an iterable to its end and count their pieces: a batch is counted while the next one is read.
     fn feed(&mut self, py: Python<'_>, texts: &Bound<'_, PyAny>) -> PyResult<()> {
         if texts.is_instance_of::<PyString>() {
             return Err(PyTypeError::new_err("feed takes an iterable of texts, not one text"));
         }
-        let (mut batch, mut bytes) = (Vec::new(), 0);
-        for text in texts.try_iter()? {
-            let text: PyBackedStr = text?.extract()?;
-            bytes += text.len();
-            batch.push(text);
-            if bytes >= BATCH_BYTES {
-                self.count(py, &batch)?;
-                (batch, bytes) = (Vec::new(), 0);
-            }
+        let mut texts = texts.try_iter()?;
+        let Self {
+            splitter,
+            counts,
+            pools,
+        } = self;
+        let pool = pool_of(pools, None)?;
+        let limit = BATCH_BYTES * pool.current_num_threads().min(MOST_BATCHES);
+        let mut batch = read(&mut texts, limit)?;
+        while !batch.is_empty() {
+            let (counted, next) = thread::scope(|scope| {
+                let counting = scope.spawn(|| pool.install(|| counts.add(splitter, &batch)));
+                let next = read(&mut texts, limit);
+                (py.detach(|| counting.join()), next)
+            });
+            counted.map_err(|_| PyRuntimeError::new_err("counting ended in a fault of the program"))??;
+            batch = next?;
         }
-        self.count(py, &batch)
+        Ok(())
     }
 
     /// How many distinct pieces have been counted.
@@ -94,7 +102,7 @@ impl Trainer {
         merges: usize,
         progress: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let mut merging = py.detach(|| Merging::new(&self.counts));
+        let mut merging = py.detach(|| Merging::new(&self.counts))?;
         loop {
             let made = merging.tokens().len() - BYTES;
             if let Some(progress) = progress {
@@ -110,21 +118,23 @@ impl Trainer {
     }
 }
 
-impl Trainer {
-    fn count(&mut self, py: Python<'_>, batch: &[PyBackedStr]) -> PyResult<()> {
-        let Self {
-            splitter,
-            counts,
-            pools,
-        } = self;
-        on_threads(py, pools, None, || counts.add(splitter, batch))?.map_err(PyErr::from)
+/// Texts of about so many bytes; fewer at the end.
+fn read(texts: &mut Bound<'_, PyIterator>, limit: usize) -> PyResult<Vec<PyBackedStr>> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < limit {
+        let Some(text) = texts.next() else { break };
+        let text: PyBackedStr = text?.extract()?;
+        bytes += text.len();
+        batch.push(text);
     }
+    Ok(batch)
 }
 
 /// Text to ids.
 #[pyclass(module = "nanochat._rustbpe", name = "Encoder", frozen)]
 struct PyEncoder {
     encoder: Encoder,
+    id_bytes: usize,
     pools: Pools,
 }
 
@@ -135,6 +145,7 @@ impl PyEncoder {
     fn new(pattern: &str, tokens: Vec<Vec<u8>>) -> Result<Self, Invalid> {
         Ok(Self {
             encoder: Encoder::new(pattern, &tokens)?,
+            id_bytes: if tokens.len() <= 1 << 16 { 2 } else { 4 },
             pools: Pools::default(),
         })
     }
@@ -144,13 +155,47 @@ impl PyEncoder {
         py.detach(|| self.encoder.encode(&text))
     }
 
-    /// The ids of each text; `threads` None: as many as there are processors.
+    /// The ids of the texts, one text's behind the other's: their bytes, two or four an id, in the machine's order, and
+    /// how many ids each text has. `threads` None: as many as there are processors.
     #[pyo3(signature = (texts, threads=None))]
-    fn encode_batch(&self, py: Python<'_>, texts: Vec<PyBackedStr>, threads: Option<usize>) -> PyResult<Vec<Vec<u32>>> {
-        match threads {
-            Some(0) => Err(PyValueError::new_err("threads must be 1 or more")),
-            _ => on_threads(py, &self.pools, threads, || self.encoder.encode_batch(&texts))?.map_err(PyErr::from),
+    fn encode_batch<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<PyBackedStr>,
+        threads: Option<usize>,
+    ) -> PyResult<(Bound<'py, PyByteArray>, Vec<usize>)> {
+        if threads == Some(0) {
+            return Err(PyValueError::new_err("threads must be 1 or more"));
         }
+        let pool = pool_of(&self.pools, threads)?;
+        let batch = py.detach(|| pool.install(|| self.encoder.encode_batch(&texts)))?;
+        let lengths: Vec<usize> = batch.iter().map(<[u32]>::len).collect();
+        let size = lengths.iter().sum::<usize>() * self.id_bytes;
+        let ids = PyByteArray::new_with(py, size, |buffer| {
+            match self.id_bytes {
+                2 => write(buffer, batch.iter(), |id| (id as u16).to_ne_bytes()),
+                _ => write(buffer, batch.iter(), u32::to_ne_bytes),
+            }
+            Ok(())
+        })?;
+        Ok((ids, lengths))
+    }
+
+    /// Bytes of an id in a batch: two where the vocabulary has at most 65,536 tokens, else four.
+    #[getter]
+    fn id_bytes(&self) -> usize {
+        self.id_bytes
+    }
+}
+
+fn write<'b, const N: usize>(
+    buffer: &mut [u8],
+    texts: impl Iterator<Item = &'b [u32]>,
+    bytes: impl Fn(u32) -> [u8; N],
+) {
+    let places = buffer.chunks_exact_mut(N);
+    for (place, &id) in places.zip(texts.flatten()) {
+        place.copy_from_slice(&bytes(id));
     }
 }
 

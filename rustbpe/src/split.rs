@@ -4,6 +4,8 @@ use std::fmt;
 
 use fancy_regex::{Regex, RegexBuilder};
 
+use crate::gpt::Gpt;
+
 /// Steps back that a pattern may take in one match, so that a bad one does not run for ever. The library's own limit is
 /// a million; GPT-4's pattern takes about two for each space of a run.
 const BACKTRACK_LIMIT: usize = 10_000_000;
@@ -23,58 +25,80 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// A compiled split pattern.
+/// A split pattern in use: by hand where it is one of GPT's, else by the regex engine.
 #[derive(Clone, Debug)]
-pub struct Splitter {
-    regex: Regex,
+pub enum Splitter {
+    /// Known to `gpt.rs`.
+    Known(Gpt),
+    /// Any other.
+    Regex(Regex),
 }
 
 impl Splitter {
     /// Compile a pattern, in the syntax of the fancy-regex crate.
     pub fn new(pattern: &str) -> Result<Self, Invalid> {
+        if let Some(known) = Gpt::of(pattern) {
+            return Ok(Self::Known(known));
+        }
         RegexBuilder::new(pattern)
             .backtrack_limit(BACKTRACK_LIMIT)
             .build()
-            .map(|regex| Self { regex })
+            .map(Self::Regex)
             .map_err(|error| Invalid(format!("the split pattern cannot be compiled: {error}")))
     }
 
-    /// Hand each piece of a text to `each`, in order. What the pattern does not match is in no piece, as in tiktoken.
-    ///
-    /// From a match on that overflows the library's stack the text is cut block by block (tiktoken refuses such a text).
-    pub fn pieces<'t>(&self, text: &'t str, mut each: impl FnMut(&'t str)) -> Result<(), Invalid> {
-        let done = match self.matches(text, &mut each) {
-            Ok(()) => return Ok(()),
-            Err((done, error)) if text.len() - done <= BLOCK => return Err(error),
-            Err((done, _)) => done,
-        };
-        let mut rest = &text[done..];
-        while !rest.is_empty() {
-            let mut end = BLOCK.min(rest.len());
-            while !rest.is_char_boundary(end) {
-                end -= 1;
+    /// Hand the range in bytes of each piece of a text to `each`, in order. What the pattern does not match is in no
+    /// piece, as in tiktoken.
+    #[inline]
+    pub fn spans(&self, text: &str, mut each: impl FnMut(usize, usize)) -> Result<(), Invalid> {
+        match self {
+            Self::Known(gpt) => {
+                gpt.spans(text, each);
+                Ok(())
             }
-            self.matches(&rest[..end], &mut each).map_err(|(_, error)| error)?;
-            rest = &rest[end..];
+            Self::Regex(regex) => in_blocks(regex, text, &mut each),
         }
-        Ok(())
     }
+}
 
-    /// The pieces up to the end, or up to a match that failed: where the last good one ended, and why.
-    fn matches<'t>(&self, text: &'t str, each: &mut impl FnMut(&'t str)) -> Result<(), (usize, Invalid)> {
-        let mut done = 0;
-        for found in self.regex.find_iter(text) {
-            let found = found.map_err(|error| {
-                let message = format!("the split pattern cannot cut this text: {error}");
-                (done, Invalid(message))
-            })?;
-            done = found.end();
-            if !found.as_str().is_empty() {
-                each(found.as_str());
-            }
+/// From a match on that overflows the library's stack the text is cut block by block (tiktoken refuses such a text).
+fn in_blocks(regex: &Regex, text: &str, each: &mut impl FnMut(usize, usize)) -> Result<(), Invalid> {
+    let mut done = match matches(regex, text, 0, each) {
+        Ok(()) => return Ok(()),
+        Err((done, error)) if text.len() - done <= BLOCK => return Err(error),
+        Err((done, _)) => done,
+    };
+    while done < text.len() {
+        let mut end = text.len().min(done + BLOCK);
+        while !text.is_char_boundary(end) {
+            end -= 1;
         }
-        Ok(())
+        matches(regex, &text[done..end], done, each).map_err(|(_, error)| error)?;
+        done = end;
     }
+    Ok(())
+}
+
+/// The pieces up to the end, or up to a match that failed: where the last good one ended, and why. The text begins at
+/// `offset` of the whole.
+fn matches(
+    regex: &Regex,
+    text: &str,
+    offset: usize,
+    each: &mut impl FnMut(usize, usize),
+) -> Result<(), (usize, Invalid)> {
+    let mut done = 0;
+    for found in regex.find_iter(text) {
+        let found = found.map_err(|error| {
+            let message = format!("the split pattern cannot cut this text: {error}");
+            (done, Invalid(message))
+        })?;
+        done = found.end();
+        if found.start() < done {
+            each(offset + found.start(), offset + done);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -84,7 +108,9 @@ mod tests {
     fn cut<'t>(pattern: &str, text: &'t str) -> Vec<&'t str> {
         let mut pieces = Vec::new();
         let splitter = Splitter::new(pattern).unwrap();
-        splitter.pieces(text, |piece| pieces.push(piece)).unwrap();
+        splitter
+            .spans(text, |start, end| pieces.push(&text[start..end]))
+            .unwrap();
         pieces
     }
 
@@ -107,7 +133,7 @@ mod tests {
     #[test]
     fn a_pattern_that_never_ends_is_stopped() {
         let splitter = Splitter::new(r"(a|aa)+\1b").unwrap();
-        let error = splitter.pieces(&("a".repeat(64) + "cb"), |_| ()).unwrap_err();
+        let error = splitter.spans(&("a".repeat(64) + "cb"), |_, _| ()).unwrap_err();
         assert!(error.0.contains("cannot cut this text"), "{error}");
     }
 

@@ -1,65 +1,68 @@
 //! Training: from counted pieces to tokens, by merging the most frequent pair of neighbours again and again.
 //!
-//! Pair counts are kept up to date instead of being counted anew: a merge visits only the pieces that contain its pair.
-//! A heap holds each pair under the count it had when it was last looked at. Counts of known pairs only ever fall (a
-//! count can rise only for a pair with the newest token), so an entry whose count is out of date is put back lower.
-//! Among equal counts the pair with the smaller ids wins, so the same text always gives the same tokens.
+//! The distinct pieces lie one behind the other, a cell a byte. A token's first and last cell hold its id, so from any
+//! place its neighbours are found by their lengths, and a merge changes at most four cells. For each pair there is a list
+//! of the places where it was made; a place where it is no more is passed over. A pair is made only while one of its
+//! two tokens is, so each list is written once, and the changes of a merge are summed by neighbour before the table of
+//! pairs is touched (changes.rs).
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::ops::Range;
-
-use rustc_hash::FxHashMap;
-
+use crate::changes::{joined, Occurrences, Pair, Pairs, Side};
 use crate::count::PieceCounts;
-
-/// Two tokens side by side.
-type Pair = (u32, u32);
+use crate::split::Invalid;
 
 /// The number of tokens that every vocabulary begins with: the bytes.
 pub const BYTES: usize = 256;
 
-#[derive(Default)]
-struct Occurrences {
-    count: i64,
-    /// The pieces that contain the pair, or did once. Each is named once a merge at most.
-    pieces: Vec<u32>,
+/// What stands between two pieces, and within a token.
+const NONE: u32 = u32::MAX;
+
+/// Each merge at a place removes a token and makes two pairs at most, so there are three places a cell at most, and
+/// their number is less than 2³².
+const MOST_CELLS: usize = 1 << 30;
+
+#[derive(Clone, Copy)]
+struct Cell {
+    token: u32,
+    /// How often the piece occurs.
+    count: u32,
 }
 
-struct Piece {
-    /// Its tokens in `Merging::ids`; merges shorten it where it lies.
-    place: Range<usize>,
-    count: i64,
-}
+const BETWEEN: Cell = Cell { token: NONE, count: 0 };
 
 /// A vocabulary under way.
 pub struct Merging {
     tokens: Vec<Vec<u8>>,
-    ids: Vec<u32>,
-    pieces: Vec<Piece>,
-    pairs: FxHashMap<Pair, Occurrences>,
-    heap: BinaryHeap<(i64, Reverse<Pair>)>,
+    cells: Vec<Cell>,
+    pairs: Pairs,
+    left: Side,
+    right: Side,
 }
 
 impl Merging {
-    /// Begin with single bytes.
-    pub fn new(counts: &PieceCounts) -> Self {
-        let mut merging = Self {
-            tokens: (0..=u8::MAX).map(|byte| vec![byte]).collect(),
-            ids: Vec::new(),
-            pieces: Vec::new(),
-            pairs: FxHashMap::default(),
-            heap: BinaryHeap::new(),
-        };
-        for (piece, count) in counts.iter().filter(|(piece, _)| piece.len() > 1) {
-            merging.add_piece(piece.as_bytes(), count as i64);
+    /// Begin with single bytes. Invalid where the distinct pieces have more than a billion bytes.
+    pub fn new(counts: &PieceCounts) -> Result<Self, Invalid> {
+        let mut size = 0;
+        counts.each(|piece, count| size += (piece.len() + 1) * copies(count));
+        if size > MOST_CELLS {
+            return Err(Invalid(format!(
+                "the distinct pieces of the text have {size} bytes, and {MOST_CELLS} at most can be merged"
+            )));
         }
-        merging.heap = merging
-            .pairs
-            .iter()
-            .map(|(&pair, found)| (found.count, Reverse(pair)))
-            .collect();
-        merging
+        let mut merging = Self::begin();
+        merging.cells.reserve_exact(size);
+        counts.each(|piece, count| merging.add_piece(piece, count));
+        merging.count_pairs();
+        Ok(merging)
+    }
+
+    fn begin() -> Self {
+        Self {
+            tokens: (0..=u8::MAX).map(|byte| vec![byte]).collect(),
+            cells: vec![BETWEEN],
+            pairs: Pairs::default(),
+            left: Side::default(),
+            right: Side::default(),
+        }
     }
 
     /// All tokens so far, in the order of their ids.
@@ -71,106 +74,121 @@ impl Merging {
     pub fn advance(&mut self, limit: usize) -> bool {
         let goal = self.tokens.len() + limit;
         while self.tokens.len() < goal {
-            let Some((pair, pieces)) = self.pop_most_frequent() else {
+            let Some((pair, found)) = self.pairs.pop_most_frequent() else {
                 return false;
             };
-            self.merge(pair, &pieces);
+            self.merge(pair, found);
         }
         true
     }
 
-    fn add_piece(&mut self, bytes: &[u8], count: i64) {
-        let number = self.pieces.len() as u32;
-        let start = self.ids.len();
-        self.ids.extend(bytes.iter().map(|&byte| u32::from(byte)));
-        let place = start..self.ids.len();
-        for pair in self.ids[place.clone()].windows(2) {
-            add_occurrence(&mut self.pairs, (pair[0], pair[1]), count, number);
+    /// One more frequent than a cell can say is there more than once.
+    fn add_piece(&mut self, bytes: &[u8], mut count: u64) {
+        for _ in 0..copies(count) {
+            if bytes.len() < 2 {
+                return;
+            }
+            let part = count.min(u64::from(u32::MAX)) as u32;
+            count -= u64::from(part);
+            let cell = |&byte| Cell {
+                token: u32::from(byte),
+                count: part,
+            };
+            self.cells.extend(bytes.iter().map(cell));
+            self.cells.push(BETWEEN);
         }
-        self.pieces.push(Piece { place, count });
     }
 
-    fn pop_most_frequent(&mut self) -> Option<(Pair, Vec<u32>)> {
-        while let Some((count, Reverse(pair))) = self.heap.pop() {
-            let now = self.pairs.get(&pair).map_or(0, |found| found.count);
-            if now == count {
-                return self.pairs.remove(&pair).map(|found| (pair, found.pieces));
-            }
-            if now > 0 {
-                self.heap.push((now, Reverse(pair)));
-            } else {
-                self.pairs.remove(&pair);
+    /// The pairs of bytes, of which there are few: each has a place in an array.
+    fn count_pairs(&mut self) {
+        let mut found = vec![
+            Occurrences {
+                count: 0,
+                start: 0,
+                length: 0
+            };
+            BYTES * BYTES
+        ];
+        let pairs = |cells: &[Cell]| (cells[0].token != NONE && cells[1].token != NONE).then(|| byte_pair(cells));
+        for cells in self.cells.windows(2) {
+            if let Some(pair) = pairs(cells) {
+                found[pair].count += u64::from(cells[0].count);
+                found[pair].length += 1;
             }
         }
-        None
+        let mut total = 0;
+        for occurrences in &mut found {
+            occurrences.start = total;
+            total += occurrences.length;
+        }
+        self.pairs.places = vec![0; total as usize];
+        let mut next: Vec<u32> = found.iter().map(|occurrences| occurrences.start).collect();
+        for (place, cells) in self.cells.windows(2).enumerate() {
+            if let Some(pair) = pairs(cells) {
+                self.pairs.places[next[pair] as usize] = place as u32;
+                next[pair] += 1;
+            }
+        }
+        for (pair, occurrences) in found.into_iter().enumerate().filter(|(_, found)| found.count > 0) {
+            let pair = joined((pair / BYTES) as u32, (pair % BYTES) as u32);
+            self.pairs.add(pair, occurrences);
+        }
     }
 
-    fn merge(&mut self, pair: Pair, pieces: &[u32]) {
+    fn merge(&mut self, pair: Pair, found: Occurrences) {
         let id = self.tokens.len() as u32;
-        let token = [&*self.tokens[pair.0 as usize], &*self.tokens[pair.1 as usize]].concat();
+        let (left, right) = ((pair >> 32) as u32, pair as u32);
+        let token = [&*self.tokens[left as usize], &*self.tokens[right as usize]].concat();
         self.tokens.push(token);
-        let mut made = Vec::new();
-        for &number in pieces {
-            let Piece { place, count } = &mut self.pieces[number as usize];
-            let pairs = &mut self.pairs;
-            place.end = place.start
-                + merge_in_place(&mut self.ids[place.clone()], pair, id, |changed, difference| {
-                    if changed == pair {
-                        return; // it is gone from every piece
-                    }
-                    if difference > 0 {
-                        if add_occurrence(pairs, changed, *count, number) {
-                            made.push(changed);
-                        }
-                    } else if let Some(found) = pairs.get_mut(&changed) {
-                        found.count -= *count;
-                    }
-                });
+        for side in [&mut self.left, &mut self.right] {
+            side.grow(id);
         }
-        for pair in made {
-            let count = self.pairs[&pair].count;
-            if count > 0 {
-                self.heap.push((count, Reverse(pair)));
+        for at in found.start..found.start + found.length {
+            self.merge_at(self.pairs.places[at as usize] as usize, (left, right), id);
+        }
+        let before = |neighbour| (joined(neighbour, left), joined(neighbour, id));
+        self.left.settle(&mut self.pairs, before);
+        let after = |neighbour| (joined(right, neighbour), joined(id, neighbour));
+        self.right.settle(&mut self.pairs, after);
+    }
+
+    /// Merge the pair at a place, if it is there still. Places come in order, so what is to the right is as it was.
+    #[inline]
+    fn merge_at(&mut self, place: usize, (left, right): (u32, u32), id: u32) {
+        let middle = place + self.tokens[left as usize].len();
+        if self.cells[place].token != left || self.cells[middle].token != right {
+            return;
+        }
+        let end = middle + self.tokens[right as usize].len();
+        let count = u64::from(self.cells[place].count);
+        let (before, after) = (self.cells[place - 1].token, self.cells[end].token);
+        if before != NONE {
+            let start = place - self.tokens[before as usize].len();
+            self.left.gain(before, count, start);
+            if before == id {
+                self.right.take_back(left, count); // this merge made that pair, one place back
             } else {
-                self.pairs.remove(&pair); // it came and went: in "aaaa", (aa, a) does
+                self.left.lose(before, count);
             }
         }
+        if after != NONE {
+            self.right.gain(after, count, place);
+            self.right.lose(after, count);
+        }
+        self.cells[middle - 1].token = NONE;
+        self.cells[middle].token = NONE;
+        self.cells[place].token = id;
+        self.cells[end - 1].token = id;
     }
 }
 
-/// Count a pair in a piece; true where the pair is new.
-fn add_occurrence(pairs: &mut FxHashMap<Pair, Occurrences>, pair: Pair, count: i64, piece: u32) -> bool {
-    let found = pairs.entry(pair).or_default();
-    found.count += count;
-    let is_new = found.pieces.is_empty();
-    if found.pieces.last() != Some(&piece) {
-        found.pieces.push(piece);
-    }
-    is_new
+/// How many times a piece of this count is laid down.
+fn copies(count: u64) -> usize {
+    count.div_ceil(u64::from(u32::MAX)) as usize
 }
 
-/// Replace each `pair` by `id`, from left to right, and say which neighbours came and went. The new length.
-fn merge_in_place(ids: &mut [u32], pair: Pair, id: u32, mut change: impl FnMut(Pair, i64)) -> usize {
-    let (mut read, mut write) = (0, 0);
-    while read < ids.len() {
-        if read + 1 < ids.len() && (ids[read], ids[read + 1]) == pair {
-            if write > 0 {
-                change((ids[write - 1], pair.0), -1);
-                change((ids[write - 1], id), 1);
-            }
-            if let Some(&next) = ids.get(read + 2) {
-                change((pair.1, next), -1);
-                change((id, next), 1);
-            }
-            ids[write] = id;
-            read += 2;
-        } else {
-            ids[write] = ids[read];
-            read += 1;
-        }
-        write += 1;
-    }
-    write
+fn byte_pair(cells: &[Cell]) -> usize {
+    cells[0].token as usize * BYTES + cells[1].token as usize
 }
 
 #[cfg(test)]
@@ -181,7 +199,7 @@ mod tests {
     fn trained(text: &str, merges: usize) -> Vec<String> {
         let mut counts = PieceCounts::default();
         counts.add(&Splitter::new(r"\S+").unwrap(), &[text]).unwrap();
-        let mut merging = Merging::new(&counts);
+        let mut merging = Merging::new(&counts).unwrap();
         merging.advance(merges);
         let made = &merging.tokens()[BYTES..];
         made.iter()
@@ -208,14 +226,18 @@ mod tests {
     }
 
     #[test]
-    fn pairs_that_overlap_are_counted_as_they_are_merged() {
-        let mut ids = [7, 7, 7, 7, 7];
-        let mut changes = FxHashMap::default();
-        let length = merge_in_place(&mut ids, (7, 7), 300, |pair, by| {
-            *changes.entry(pair).or_insert(0) += by
-        });
-        assert_eq!(ids[..length], [300, 300, 7]);
-        assert_eq!(changes[&(300, 300)], 1);
-        assert_eq!(changes[&(300, 7)], 1);
+    fn counts_are_those_of_all_neighbours_where_a_pair_overlaps_itself() {
+        // aaaaa is [aa aa a]: (aa aa) and (aa a) once each, and the smaller ids come first.
+        assert_eq!(trained("aaaaa", 3), ["aa", "aaa", "aaaaa"]);
+    }
+
+    #[test]
+    fn a_piece_that_is_too_frequent_for_its_cells_is_counted_in_full() {
+        let mut merging = Merging::begin();
+        merging.add_piece(b"ab", 2 * u64::from(u32::MAX) + 1);
+        merging.add_piece(b"bc", 2 * u64::from(u32::MAX));
+        merging.count_pairs();
+        let count = |pair: &[u8; 2]| merging.pairs.count(joined(u32::from(pair[0]), u32::from(pair[1])));
+        assert_eq!((count(b"ab"), count(b"bc")), ((1 << 33) - 1, (1 << 33) - 2));
     }
 }

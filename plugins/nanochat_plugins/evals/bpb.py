@@ -60,7 +60,7 @@ def validation_rows(source: Source, subject: Subject, tokens: int, sequence_len:
     documents = validation_documents(source)
     while texts := list(islice(documents, DOCUMENTS_AT_ONCE)):
         for encoded in subject.tokenizer.encode_batch(texts):
-            ids += [subject.tokenizer.bos_id, *encoded]
+            ids += [subject.tokenizer.bos_id, *encoded.tolist()]
         if len(ids) > tokens:
             break
     count = min(tokens, len(ids) - 1) // sequence_len

@@ -1,0 +1,120 @@
+"""Vocabularies as other programs keep them: tiktoken's `.tiktoken` and Hugging Face's `tokenizer.json`.
+
+In and out: files and Vocabularies, which encode the same on both sides. A `.tiktoken` file has only the tokens, so what
+reads it must be told the pattern; `tokenizer.json` has the specials too. A file that means more than a Vocabulary can
+hold (normalizers, gaps between the ids, another model) is refused. Not here: our own file (vocabulary_file.py).
+"""
+
+import base64
+import binascii
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from nanochat.errors import InputError, wrong_input
+from nanochat.text.byte_level import byte_level, merges_of, unspelled
+from nanochat.text.encoders import needed
+from nanochat.text.special import SPECIAL_TOKENS
+from nanochat.text.vocabulary_file import Vocabulary
+
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""What Hugging Face's ByteLevel cuts by where it is not told otherwise."""
+
+
+def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
+    """A line a token: base64 of its bytes, a space, its id."""
+    lines = (f"{base64.b64encode(token).decode()} {rank}\n" for rank, token in enumerate(vocabulary.tokens))
+    path.write_text("".join(lines), encoding="ascii")
+
+
+def read_tiktoken(path: Path, *, pattern: str) -> Vocabulary:
+    """The tokens of a `.tiktoken` file, and our specials. InputError E307 where it is none, or ids are missing."""
+    ranks: dict[bytes, int] = {}
+    for number, line in enumerate(_read(path).split(b"\n"), start=1):
+        token, _, rank = line.rstrip(b"\r").partition(b" ")
+        if token:
+            try:
+                ranks[base64.b64decode(token, validate=True)] = int(rank)
+            except (binascii.Error, ValueError) as error:
+                raise _unusable(path, f"has no token and id in line {number}") from error
+    return Vocabulary(pattern=pattern, tokens=_in_order(ranks, path), specials=SPECIAL_TOKENS)
+
+
+def write_huggingface(vocabulary: Vocabulary, path: Path) -> None:
+    """`tokenizer.json` for the tokenizers package, and all that use it. InputError E308 without the package."""
+    package = needed("tokenizers")
+    tokenizer = byte_level(package, vocabulary)
+    specials = [package.AddedToken(token, special=True, normalized=False) for token in vocabulary.specials]
+    tokenizer.add_special_tokens(specials)
+    path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+
+
+def read_huggingface(path: Path) -> Vocabulary:
+    """A byte-level BPE of theirs; those specials of ours that it lacks go last. InputError E307 if it is none."""
+    try:
+        content = json.loads(_read(path))
+        model, added = content["model"], content["added_tokens"] or []
+        if model["type"] != "BPE" or content["normalizer"] is not None:
+            raise _unusable(path, "is no byte-level BPE without a normalizer")
+        names = {token["content"]: int(token["id"]) for token in added}
+        spellings = {spelling: rank for spelling, rank in model["vocab"].items() if spelling not in names}
+        tokens = _in_order({unspelled(spelling): rank for spelling, rank in spellings.items()}, path)
+        merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
+        pattern = _pattern(content["pre_tokenizer"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unusable(path, f"is no tokenizer of that package ({type(error).__name__}: {error})") from error
+    _check_merges(merges, tokens, spellings, path)
+    theirs = sorted(names, key=names.__getitem__)
+    if [names[name] for name in theirs] != list(range(len(tokens), len(tokens) + len(theirs))):
+        raise _unusable(path, "has added tokens whose ids do not follow the others'")
+    ours = tuple(token for token in SPECIAL_TOKENS if token not in names)
+    return Vocabulary(pattern=pattern, tokens=tokens, specials=(*theirs, *ours))
+
+
+def _in_order(ranks: dict[bytes, int], path: Path) -> tuple[bytes, ...]:
+    """The tokens by their ids, which must be all from 0 on."""
+    tokens = sorted(ranks, key=ranks.__getitem__)
+    if [ranks[token] for token in tokens] != list(range(len(tokens))):
+        raise _unusable(path, "has ids that are missing or used twice")
+    if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
+        raise _unusable(path, f"has no token for the byte {missing[0]}, so it cannot encode every text")
+    return tuple(tokens)
+
+
+def _check_merges(merges: list[Any], tokens: tuple[bytes, ...], ids: dict[str, int], path: Path) -> None:
+    """That merging by the smallest id is merging by their list: the ids ascend, and each token is made one way."""
+    made = [ids.get("".join(merge), -1) for merge in merges]
+    in_order = all(before < after for before, after in pairwise(made)) and -1 not in made
+    if not in_order or [(unspelled(left), unspelled(right)) for left, right in merges] != merges_of(tokens):
+        raise _unusable(path, "has merges in another order than its ids, which is no vocabulary of ours")
+
+
+def _pattern(pre_tokenizer: dict[str, Any]) -> str:
+    """The split pattern. ValueError, KeyError for steps that a pattern cannot stand for."""
+    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
+    kinds = [step["type"] for step in steps]
+    if steps[-1].get("add_prefix_space"):
+        raise ValueError("it adds a space before a text")
+    if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
+        return GPT2_PATTERN
+    split = steps[0]
+    is_split = kinds == ["Split", "ByteLevel"] and not steps[1].get("use_regex", True)
+    if is_split and split["behavior"] == "Isolated" and not split["invert"]:
+        return str(split["pattern"]["Regex"])
+    raise ValueError(f"it cuts text by {kinds}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+
+
+def _unusable(path: Path, reason: str) -> InputError:
+    return wrong_input(
+        "E307",
+        f"the tokenizer file {path} {reason}",
+        help="give a `.tiktoken` file, or the `tokenizer.json` of a byte-level BPE such as GPT-2's",
+    )

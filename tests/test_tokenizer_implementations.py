@@ -1,0 +1,248 @@
+"""Training and encoding by other packages than ours, and vocabularies in other programs' files."""
+
+import base64
+import builtins
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import tiktoken.load
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Peer
+
+from nanochat.errors import InputError
+from nanochat.text.formats import read_huggingface, read_tiktoken, write_huggingface, write_tiktoken
+from nanochat.text.special import IMPLEMENTATIONS, SPECIAL_TOKENS, SPLIT_PATTERN
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.text.vocabulary_file import Vocabulary
+
+OTHERS = [name for name in IMPLEMENTATIONS if name != "rust"]
+TANGLED = st.text(st.sampled_from("abst're ILD09½é\u0301ß汉字🙂👩\u200d\n\r\t\u00a0\u2003\0.,!_-'’"), max_size=80)
+TEXTS = st.text(max_size=80) | TANGLED
+
+
+@pytest.fixture(scope="module")
+def prose() -> list[str]:
+    library = Path(os.__file__).parent
+    return [(library / f"{name}.py").read_text() for name in ("argparse", "doctest", "os", "pdb", "turtle", "typing")]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(prose: list[str]) -> Tokenizer:
+    return Tokenizer.train(prose, vocab_size=1800)
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def other(request: pytest.FixtureRequest, prose: list[str]) -> Tokenizer:
+    """A tokenizer of another implementation."""
+    return Tokenizer.train(prose, vocab_size=1800, implementation=request.param)
+
+
+def as_ours(tokenizer: Tokenizer) -> Tokenizer:
+    return Tokenizer(attrs.evolve(tokenizer.vocabulary, implementation="rust"))
+
+
+@given(st.lists(TEXTS, max_size=5), st.integers(1, 3))
+@settings(deadline=None)
+def test_each_implementation_gives_the_ids_that_ours_gives_for_its_vocabulary(
+    other: Tokenizer, texts: list[str], threads: int
+) -> None:
+    ours = as_ours(other)
+    assert [other.encode(text) for text in texts] == [ours.encode(text) for text in texts]
+    for found, expected in zip(
+        other.encode_batch(texts, threads=threads), ours.encode_batch(texts, threads=threads), strict=True
+    ):
+        assert found.dtype == expected.dtype == np.uint16
+        assert found.tolist() == expected.tolist()
+
+
+def test_each_implementation_has_the_same_specials_and_gives_text_back(other: Tokenizer, prose: list[str]) -> None:
+    assert other.vocab_size == 1800
+    assert [other.special_id(token) for token in SPECIAL_TOKENS] == list(range(1791, 1800))
+    assert other.decode_bytes(range(256)) == bytes(range(256))
+    for text in [*prose, "<|bos|> is ordinary"]:
+        ids = other.encode(text)
+        assert other.decode(ids) == text
+        assert max(ids) < 1791
+
+
+def test_tokenizers_own_training_gives_nearly_the_tokens_of_ours(tokenizer: Tokenizer, prose: list[str]) -> None:
+    theirs = Tokenizer.train(prose, vocab_size=1800, implementation="huggingface")
+    shared = set(tokenizer.vocabulary.tokens) & set(theirs.vocabulary.tokens)
+    assert len(shared) >= 0.98 * len(tokenizer.vocabulary.tokens)  # equal counts are decided otherwise there
+
+
+def test_a_loaded_tokenizer_encodes_by_what_it_was_trained_with(other: Tokenizer, tmp_path: Path) -> None:
+    other.save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.vocabulary == other.vocabulary
+    assert loaded.digest == other.digest != as_ours(other).digest
+
+
+def test_our_own_implementation_leaves_no_mark_in_the_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    keys = json.loads((tmp_path / "tokenizer.json").read_bytes())
+    assert list(keys) == ["format", "pattern", "specials", "tokens", "sha256"]
+
+
+def test_an_implementation_that_is_not_known_is_a_broken_file(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    attrs.evolve(tokenizer.vocabulary, implementation="abacus").write(tmp_path)
+    with pytest.raises(InputError, match=r"E307.*'abacus', and there are rust, tiktoken, huggingface"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("name, package", [("tiktoken", "tiktoken"), ("huggingface", "tokenizers")])
+def test_a_package_that_is_missing_is_named_with_how_to_get_it(
+    name: Any, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(InputError, match=rf"(?s)E308.*package {package}.*pip install 'nanochat-run\[tokenizers\]'"):
+        Tokenizer.train(["the cat sat"], vocab_size=266, implementation=name)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_faults_are_told_alike_by_all_implementations(name: Any) -> None:
+    with pytest.raises(InputError, match=r"E104.*cannot be compiled"):
+        Tokenizer.train(["a b"], vocab_size=265, pattern="(", implementation=name)
+    with pytest.raises(InputError, match=r"E302.*no text to train"):
+        Tokenizer.train([], vocab_size=265, implementation=name)
+    with pytest.raises(InputError, match=r"E305.*allows only"):
+        Tokenizer.train(["abc"], vocab_size=400, implementation=name)
+    with pytest.raises(UnicodeEncodeError):
+        Tokenizer.train(["abc"], vocab_size=265, implementation=name).encode("half \ud800")
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_what_the_texts_or_the_progress_raise_comes_through_every_implementation(name: Any) -> None:
+    def stop(made: int) -> None:
+        raise builtins.InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Tokenizer.train(["the cat sat"], vocab_size=266, implementation=name, progress=stop)
+    with pytest.raises(ZeroDivisionError):
+        Tokenizer.train((str(1 // n) for n in (1, 0)), vocab_size=266, implementation=name)
+
+
+@pytest.fixture(scope="module")
+def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "tokenizer.json"
+    write_huggingface(tokenizer.vocabulary, path)
+    return path
+
+
+@given(TEXTS)
+@settings(deadline=None, max_examples=300)
+def test_the_file_for_hugging_face_encodes_and_decodes_there_as_here(
+    exported: Path, tokenizer: Tokenizer, text: str
+) -> None:
+    peer = Peer.from_file(str(exported))
+    ids = peer.encode(text, add_special_tokens=False).ids
+    assert ids == tokenizer.encode(text)
+    assert peer.decode(ids) == text
+
+
+def test_specials_have_the_same_ids_there_as_here(exported: Path, tokenizer: Tokenizer) -> None:
+    peer = Peer.from_file(str(exported))
+    for token in SPECIAL_TOKENS:
+        assert peer.token_to_id(token) == tokenizer.special_id(token)
+        assert peer.encode(token).ids == [tokenizer.special_id(token)]
+    assert peer.get_vocab_size() == tokenizer.vocab_size
+
+
+def test_a_vocabulary_comes_back_from_hugging_faces_file_as_it_went(exported: Path, tokenizer: Tokenizer) -> None:
+    assert read_huggingface(exported) == tokenizer.vocabulary
+
+
+def test_a_vocabulary_comes_back_from_tiktokens_file_and_tiktoken_can_read_it(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "ours.tiktoken"
+    write_tiktoken(tokenizer.vocabulary, path)
+    assert read_tiktoken(path, pattern=SPLIT_PATTERN) == tokenizer.vocabulary
+    ranks = tiktoken.load.load_tiktoken_bpe(str(path))
+    assert ranks == {token: rank for rank, token in enumerate(tokenizer.vocabulary.tokens)}
+
+
+def test_a_tokenizer_like_gpt_2s_is_read_with_its_special_and_encodes_as_there(
+    prose: list[str], tmp_path: Path
+) -> None:
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    peer = Peer(models.BPE())
+    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    peer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    peer.train_from_iterator(prose, trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False))
+    peer.add_special_tokens(["<|endoftext|>"])
+    peer.save(str(tmp_path / "tokenizer.json"))
+    read = Tokenizer(read_huggingface(tmp_path / "tokenizer.json"))
+    assert read.special_id("<|endoftext|>") == 900
+    assert (read.bos_id, read.vocab_size) == (901, 910)
+    for text in [*prose, "größer  than\n\n  you've 1234"]:
+        assert read.encode(text) == peer.encode(text).ids
+
+
+Change = Callable[[dict[str, Any]], object]
+REFUSED: list[tuple[str, Change]] = [
+    ("without a normalizer", lambda content: content.update(normalizer={"type": "NFC"})),
+    ("without a normalizer", lambda content: content["model"].update(type="WordPiece")),
+    ("cuts text by", lambda content: content.update(pre_tokenizer={"type": "Whitespace"})),
+    ("ids that are missing", lambda content: content["model"]["vocab"].pop("Ġself")),
+    ("another order", lambda content: content["model"]["merges"].reverse()),
+    ("another order", lambda content: content["model"]["merges"].pop()),
+    ("do not follow", lambda content: content["added_tokens"].pop(0)),
+    ("no letter of a byte", lambda content: content["model"]["vocab"].update({"▁": 1})),
+    ("KeyError", lambda content: content.pop("model")),
+]
+
+
+@pytest.mark.parametrize("reason, change", REFUSED)
+def test_a_file_of_theirs_that_means_something_else_is_refused(
+    exported: Path, tmp_path: Path, reason: str, change: Change
+) -> None:
+    content = json.loads(exported.read_bytes())
+    change(content)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"(?s)E307.*{reason}.*= help: give a"):
+        read_huggingface(path)
+
+
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        (b"", "no token for the byte 0"),
+        (b"YQ== x\n", "no token and id in line 1"),
+        (b"YQ== 0\nY? 1\n", "no token and id in line 2"),
+        (b"YQ== 1\n", "ids that are missing"),
+        (b"YQ== 0\nYg== 0\n", "used twice"),
+        (base64.b64encode(b"a"), "no token and id in line 1"),
+    ],
+)
+def test_a_file_that_is_no_tiktoken_file_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "bad.tiktoken"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"(?s)E307.*{reason}"):
+        read_tiktoken(path, pattern=".")
+
+
+@given(st.lists(st.text("ab", min_size=2, max_size=6), unique=True, max_size=12), st.text("ab ", max_size=40))
+@settings(deadline=None)
+def test_a_token_that_no_merges_reach_is_still_a_whole_piece_there(
+    tmp_path_factory: pytest.TempPathFactory, made: list[str], text: str
+) -> None:
+    # Bytes merged by rank and merges by list differ only within a piece; a piece that is a token is one in both.
+    tokens = (*(bytes([byte]) for byte in range(256)), *(token.encode() for token in made))
+    vocabulary = Vocabulary(pattern=r"\S+|\s", tokens=tokens, specials=SPECIAL_TOKENS)
+    path = tmp_path_factory.mktemp("made") / "tokenizer.json"
+    write_huggingface(vocabulary, path)
+    peer, ours = Peer.from_file(str(path)), Tokenizer(vocabulary)
+    for word in made:
+        assert peer.encode(word).ids == ours.encode(word) == [256 + made.index(word)]
+    assert peer.decode(peer.encode(text).ids) == text
