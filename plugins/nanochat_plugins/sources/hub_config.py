@@ -8,7 +8,9 @@ from nanochat_plugins.sources.hub_selection import HubSelection
 
 @config
 class HubConfig:
-    """Documents of a data set on the hub (HF_ENDPOINT and HF_TOKEN are the hub client's own)."""
+    """Documents of any data set on the hub, downloaded when a stage needs them. Take it where `climbmix` and
+    `fineweb_edu` are not the text you want; HF_ENDPOINT and HF_TOKEN are the hub client's own.
+    """
 
     repo: str = option(doc="the data set: OWNER/NAME")
     revision: str = option(
