@@ -8,13 +8,15 @@ python_end, a `python_output` part between output_start and output_end. Not here
 
 import reprlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
 
 from nanochat.errors import InputError, wrong_input
 from nanochat.text import special
-from nanochat.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # planning looks at conversations, and does without NumPy and the encoder
+    from nanochat.text.tokenizer import Tokenizer
 
 PART_TYPES = ("text", "python", "python_output")
 SHAPE = 'a conversation is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …]}'
@@ -47,7 +49,7 @@ def check_conversation(conversation: Mapping[str, Any]) -> None:
     _turns(conversation)
 
 
-def render_conversation(conversation: Mapping[str, Any], tokenizer: Tokenizer) -> Rendered:
+def render_conversation(conversation: Mapping[str, Any], tokenizer: "Tokenizer") -> Rendered:
     """All turns. The mask is 1 on an assistant's text, its tool calls and `<|assistant_end|>`, never on tool output.
 
     Raises InputError E306 that names the message.
@@ -55,7 +57,7 @@ def render_conversation(conversation: Mapping[str, Any], tokenizer: Tokenizer) -
     return _render(_turns(conversation), tokenizer)
 
 
-def render_prompt(conversation: Mapping[str, Any], tokenizer: Tokenizer) -> list[int]:
+def render_prompt(conversation: Mapping[str, Any], tokenizer: "Tokenizer") -> list[int]:
     """The ids up to the last user message, then `<|assistant_start|>`; an answer that follows is left out.
 
     Raises InputError E306 that names the message.
@@ -66,7 +68,7 @@ def render_prompt(conversation: Mapping[str, Any], tokenizer: Tokenizer) -> list
     return [*_render(turns, tokenizer).ids, tokenizer.special_id(special.ASSISTANT_START)]
 
 
-def _render(turns: Sequence[_Turn], tokenizer: Tokenizer) -> Rendered:
+def _render(turns: Sequence[_Turn], tokenizer: "Tokenizer") -> Rendered:
     rendered = Rendered()
     rendered.add([tokenizer.bos_id], 0)
     for turn in turns:
@@ -85,7 +87,7 @@ def _render(turns: Sequence[_Turn], tokenizer: Tokenizer) -> Rendered:
     return rendered
 
 
-def _encode(text: str, tokenizer: Tokenizer, index: int) -> list[int]:
+def _encode(text: str, tokenizer: "Tokenizer", index: int) -> list[int]:
     try:
         return tokenizer.encode(text)
     except ValueError as error:  # a split pattern of the user's own may give a text up
