@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, serving
 from huggingface_hub import HfApi, hf_hub_download
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanochat.errors import NanochatError, StageError, Stopped
 from nanochat_plugins.sources import hub_checkout, hub_fault, hub_file
@@ -116,6 +118,40 @@ def test_what_came_is_kept_only_where_the_rest_of_it_comes(
     place, told = fetch()
     assert ranges(hub) == wanted
     assert (place.read_bytes(), told) == (CONTENT, len(CONTENT))
+
+
+SIZES = st.integers(0, len(CONTENT))
+MISBEHAVIOUR = st.one_of(
+    SIZES.map(lambda n: Answer(drop_after=n)),
+    SIZES.map(lambda n: Answer(drop_after=n, ignore_range=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, damage=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, etag='"another"', damage=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, etag='W/"weak"')),
+    st.integers(1, 5_000).map(lambda n: Answer(shift_range=n)),
+    st.sampled_from([404, 416, 429, 500, 503]).map(lambda status: Answer(status=status)),
+    st.sampled_from([Answer(damage=True), Answer(surplus=b"x" * 50), Answer(ignore_range=True)]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.lists(MISBEHAVIOUR, max_size=7))
+def test_whatever_the_hub_does_a_file_is_right_or_not_there_and_comes_once_it_behaves(
+    hub: FakeHub, data: Path, answers: list[Answer]
+) -> None:
+    shutil.rmtree(data, ignore_errors=True)
+    hub.behave()
+    copy, file = checkout()
+    hub.next(LAST, *answers)
+    told: list[int] = []
+    try:
+        copy.fetch(file, told.append)
+    except StageError:
+        assert not copy.place(file).exists()
+        assert sum(told) == copy.bytes_here(file)
+        hub.behave()
+        copy.fetch(file, told.append)
+    assert copy.place(file).read_bytes() == CONTENT
+    assert sum(told) == len(CONTENT)
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"weak"'])
