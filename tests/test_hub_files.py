@@ -1,7 +1,6 @@
 """Files of the hub's data sets: pinned once, continued only where it is the same thing, checked before they appear."""
 
 import errno
-import json
 import logging
 import os
 import shutil
@@ -14,11 +13,13 @@ from pathlib import Path
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, serving
 from huggingface_hub import HfApi, hf_hub_download
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nanochat.errors import NanochatError, StageError, Stopped
 from nanochat_plugins.sources import hub_checkout, hub_fault, hub_file
 from nanochat_plugins.sources.hub_checkout import Checkout
-from nanochat_plugins.sources.hub_manifest import HubFile, known, manifest_path, pinned
+from nanochat_plugins.sources.hub_manifest import HubFile, pinned
 
 REPO, NAME = "someone/texts", "data/part-0.parquet"
 CONTENT = bytes(range(256)) * 400  # 102,400 bytes
@@ -74,70 +75,6 @@ def test_the_hub_of_these_tests_is_one_for_the_hubs_own_client(hub: FakeHub, tmp
     assert HfApi().list_repo_files(REPO, repo_type="dataset") == sorted(FILES)
 
 
-# Manifests
-
-
-def test_a_manifest_has_every_file_with_the_digest_that_the_hub_knows(hub: FakeHub) -> None:
-    manifest = pinned(REPO, "main")
-    assert {file.name: file.size for file in manifest.files} == {name: len(text) for name, text in FILES.items()}
-    digests = {file.name: file.digest for file in manifest.files}
-    # sha256sum and `git hash-object` of the same bytes
-    assert digests[NAME] == "sha256:27783e87963a4efb6829b531c9ba57b44f45797f6770bd637fbf0d807cbdbae0"
-    assert digests["a.txt"] == "git-sha1:e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
-
-
-def test_a_branch_means_the_commit_of_first_contact_until_the_manifest_is_removed(hub: FakeHub) -> None:
-    first = pinned(REPO, "main")
-    later = hub.publish(REPO, {NAME: b"other"})
-    asked = len(hub.requests)
-    assert pinned(REPO, "main") == first
-    assert len(hub.requests) == asked
-    assert pinned(REPO, later).commit == later != first.commit
-    manifest_path(REPO, "main").unlink()
-    assert pinned(REPO, "main").commit == later
-
-
-def test_what_a_branch_means_from_now_on_is_told_once(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
-    commit = pinned(REPO, "main").commit
-    pinned(REPO, "main")
-    (told,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert f'revision = "{commit}"' in told
-    caplog.clear()
-    pinned(REPO, commit)
-    assert caplog.records == []
-
-
-def test_what_the_hub_does_not_know_is_e301_and_not_asked_again(hub: FakeHub) -> None:
-    for repo, revision in (("someone/nothing", "main"), (REPO, "v9")):
-        with pytest.raises(StageError) as raised:
-            pinned(repo, revision)
-        assert raised.value.diagnostics[0].code == "E301"
-        assert f"{repo} ({revision})" in raised.value.diagnostics[0].message
-    assert [request.name.split("/")[-1] for request in hub.requests if "datasets" in request.name] == ["main", "v9"]
-    assert known(REPO, "v9") is None
-
-
-def test_a_hub_that_fails_for_a_moment_is_asked_again(hub: FakeHub) -> None:
-    hub.api_failures += [503, 429]
-    assert pinned(REPO, "main").files
-
-
-def test_a_damaged_manifest_is_e304_and_named(hub: FakeHub) -> None:
-    pinned(REPO, "main")
-    path = manifest_path(REPO, "main")
-    sound = json.loads(path.read_text())
-    climbing = {**sound, "files": [{"name": "../../x", "size": 1, "digest": "sha256:0"}]}
-    for content in ("{", "[]", "{}", json.dumps({**sound, "format": 99}), json.dumps(climbing)):
-        path.write_text(content)
-        with pytest.raises(NanochatError) as raised:
-            pinned(REPO, "main")
-        assert raised.value.diagnostics[0].code == "E304"
-        assert str(path) in raised.value.diagnostics[0].message
-
-
-# Transfers
-
-
 def test_a_file_appears_whole_and_nothing_is_left_beside_it(hub: FakeHub, data: Path) -> None:
     place, told = fetch()
     assert place == data / "someone--texts" / pinned(REPO, "main").commit / NAME
@@ -181,6 +118,40 @@ def test_what_came_is_kept_only_where_the_rest_of_it_comes(
     place, told = fetch()
     assert ranges(hub) == wanted
     assert (place.read_bytes(), told) == (CONTENT, len(CONTENT))
+
+
+SIZES = st.integers(0, len(CONTENT))
+MISBEHAVIOUR = st.one_of(
+    SIZES.map(lambda n: Answer(drop_after=n)),
+    SIZES.map(lambda n: Answer(drop_after=n, ignore_range=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, damage=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, etag='"another"', damage=True)),
+    SIZES.map(lambda n: Answer(drop_after=n, etag='W/"weak"')),
+    st.integers(1, 5_000).map(lambda n: Answer(shift_range=n)),
+    st.sampled_from([404, 416, 429, 500, 503]).map(lambda status: Answer(status=status)),
+    st.sampled_from([Answer(damage=True), Answer(surplus=b"x" * 50), Answer(ignore_range=True)]),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.lists(MISBEHAVIOUR, max_size=7))
+def test_whatever_the_hub_does_a_file_is_right_or_not_there_and_comes_once_it_behaves(
+    hub: FakeHub, data: Path, answers: list[Answer]
+) -> None:
+    shutil.rmtree(data, ignore_errors=True)
+    hub.behave()
+    copy, file = checkout()
+    hub.next(LAST, *answers)
+    told: list[int] = []
+    try:
+        copy.fetch(file, told.append)
+    except StageError:
+        assert not copy.place(file).exists()
+        assert sum(told) == copy.bytes_here(file)
+        hub.behave()
+        copy.fetch(file, told.append)
+    assert copy.place(file).read_bytes() == CONTENT
+    assert sum(told) == len(CONTENT)
 
 
 @pytest.mark.parametrize("tag", ["", 'W/"weak"'])

@@ -3,6 +3,7 @@
 from nanochat.stages import evaluation
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.evaluate_config import EvaluateConfig
+from nanochat.stages.same_data import check_same_data
 from nanochat.stages.subject import Subject
 from nanochat.training.checkpoint import load_checkpoint
 
@@ -21,6 +22,7 @@ def run(config: EvaluateConfig, context: StageContext) -> Record:
         note=context.reporter.note,
         should_stop=context.should_stop,
     )
+    check_same_data(subject.sources, context.runtime)
     figures = evaluation.run_evals(config.evals, subject, context)
     context.reporter.metrics(0, evaluation.values(figures))
     return Record(figures=figures)
