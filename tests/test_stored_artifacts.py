@@ -45,3 +45,18 @@ def test_a_key_of_the_store_and_the_stage_that_made_it_give_one_key(
     keys = stage_keys(load(path))
     finished(tmp_path, keys["tok"], "tokenizer")
     assert stage_keys(load(path, f"stages.base.tokenizer=store:{keys['tok'][:8]}"))["base"] == keys["base"]
+
+
+def test_the_result_of_a_stage_that_trains_is_no_tokenizer_though_its_checkpoints_carry_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    path = write(tmp_path, TINY.replace("depth = 2", "depth = 2\nvocab_size = 512"))
+    finished(tmp_path, KEY, "checkpoint")
+    made = tmp_path / "store" / f"any-{KEY[:20]}" / "made"
+    for name in ("meta.json", "tokenizer.json"):
+        (made / name).write_text("{}")
+    for reference in (f"store:{KEY}", f"path:{made.parent}"):
+        (error,) = refused(path, f"stages.base.tokenizer={reference}")
+        assert (error.code, "checkpoint" in error.message) == ("E111", True)
+    assert load(path, f"stages.base.tokenizer=path:{made}").stages["base"].config.tokenizer.path == made

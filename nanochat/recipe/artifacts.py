@@ -62,14 +62,17 @@ def stored(key: str) -> list[Stored]:
     return found
 
 
-def kinds_in(folder: Path) -> list[str]:
-    """What the folder can be used as; a checkpoint carries its tokenizer."""
-    found = []
-    if (folder / CHECKPOINT_FILE).is_file():
-        found.append("checkpoint")
-    if (folder / TOKENIZER_FILE).is_file():
-        found.append("tokenizer")
-    return found
+def kinds_at(place: Path) -> list[str]:
+    """What a folder can be used as: what the stage made whose result it is; else what lies in it.
+
+    A checkpoint carries its tokenizer, so a checkpoint's folder is both.
+    """
+    try:
+        return [str(json.loads((place / RECORD_FILE).read_bytes())["produces"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    files = {"checkpoint": CHECKPOINT_FILE, "tokenizer": TOKENIZER_FILE}
+    return [kind for kind, name in files.items() if (place / name).is_file()]
 
 
 def recorded(folder: Path, words: Sequence[str], registry: Registry) -> Any:

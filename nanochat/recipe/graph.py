@@ -7,7 +7,7 @@ In: a recipe's draft. Out: links that know their stage or folder, stages reorder
 import re
 from pathlib import Path
 
-from nanochat.recipe.artifacts import KEY_CHARACTERS, artifact_in, kinds_in, stored
+from nanochat.recipe.artifacts import KEY_CHARACTERS, artifact_in, kinds_at, stored
 from nanochat.recipe.draft import Link, RecipeDraft, StageDraft
 from nanochat.recipe.notation import key_text, shown
 from nanochat.recipe.problems import Problems
@@ -81,7 +81,7 @@ def _to_path(link: Link, leaf: Leaf, text: str, problems: Problems) -> None:
     try:
         place = Path(text).expanduser() if text.startswith("~/") else leaf.base / text
         folder = artifact_in(place.absolute())
-        exists, kinds = place.exists(), kinds_in(folder)
+        exists, kinds = place.exists(), kinds_at(place.absolute())
     except (OSError, RuntimeError) as fault:
         problems.add("E110", f"{shown(text)} cannot be read: {fault}", at=leaf.place)
         return
@@ -110,7 +110,7 @@ def _to_stored(link: Link, leaf: Leaf, key: str, problems: Problems) -> None:
         problems.add("E110", message, at=leaf.place, subject=key, help=remedy)
         return
     (result,) = found
-    if link.kind not in (result.produces, *kinds_in(result.folder)):
+    if link.kind != result.produces:
         message = f"{key_text(link.path)} takes a {link.kind}, but {shown(key)} is a {result.produces}"
         problems.add("E111", message, at=leaf.place, subject=key)
     else:
