@@ -21,9 +21,9 @@ class Hardware:
     """Where a stage runs. Everything but the resolved dtype is execution."""
 
     launcher: str = option("torchrun", execution=True, doc="a launcher plugin: torchrun, local, …")
-    nodes: int = option(1, execution=True, minimum=1, doc="machines")
+    nodes: int = option(1, execution=True, minimum=1, maximum=100_000, doc="machines")
     nproc_per_node: int = option(
-        execution=True, derive="hardware.nproc_per_node", minimum=1, doc="processes on each machine"
+        execution=True, derive="hardware.nproc_per_node", minimum=1, maximum=10_000, doc="processes on each machine"
     )
     rendezvous: str = option("", execution=True, doc="HOST:PORT where several nodes meet: the first one's address")
     device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")

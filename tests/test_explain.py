@@ -42,9 +42,9 @@ def test_every_first_party_component_and_key_says_what_it_means(section: Section
 
 def test_a_key_knows_its_type_range_default_and_role() -> None:
     assert key("model", "gpt", "depth").facts == "an integer, at least 1, at most 1024 · required · identity"
-    assert key("stage", "pretrain", "log_every").facts == "an integer, at least 1 · default 10 · execution"
+    assert key("stage", "pretrain", "log_every").facts == "an integer, at least 1, at most 1000000000 · default 10 · execution"
     assert key("source", "files", "path").facts == "a path, written as a string · required · identity by its content"
-    assert key("stage", "finetune", "steps").facts == "an integer, at least 1 · optional · identity"
+    assert key("stage", "finetune", "steps").facts == "an integer, at least 1, at most 1000000000 · optional · identity"
 
 
 def test_a_nested_key_has_the_default_of_the_stage_that_it_stands_in() -> None:
@@ -73,6 +73,18 @@ def test_each_component_of_ours_says_what_it_does_and_when_to_take_it() -> None:
         assert len(section.doc) > 80, section.title
         assert re.search(r"[.;:] ", section.doc), section.title
     assert len({section.doc for section in ours}) == len(ours)
+
+
+def test_every_number_of_ours_has_a_least_and_a_most() -> None:
+    """Without both, a slip of the hand (lr = 1e30) would be taken for a wish."""
+    numbers = [
+        (section.title, key.name, key.range)
+        for section in SECTIONS
+        for key in section.keys
+        if key.type in ("an integer", "a number")
+    ]
+    assert len(numbers) > 80
+    assert [where for *where, limits in numbers if "at least" not in limits or "at most" not in limits] == []
 
 
 # The command

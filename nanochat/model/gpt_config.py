@@ -18,19 +18,33 @@ class GPTConfig:
     """
 
     depth: int = option(minimum=1, maximum=1024, doc="transformer blocks")
-    aspect_ratio: int = option(64, minimum=1, doc="width per block: dim = aspect_ratio × depth, rounded up")
-    head_dim: int = option(128, minimum=2, doc="width of an attention head; even, for the rotation")
-    dim: int = option(derive="gpt.dim", minimum=2, doc="width of the residual stream")
-    n_head: int = option(derive="gpt.n_head", minimum=1, doc="query heads")
-    n_kv_head: int = option(derive="gpt.n_kv_head", minimum=1, doc="key and value heads; fewer than n_head is GQA")
-    sequence_len: int = option(2048, minimum=8, doc="tokens in a training row")
-    vocab_size: int = option(derive="gpt.vocab_size", minimum=265, doc="ids, specials included")
-    vocab_multiple: int = option(64, minimum=1, doc="embedding tables are padded to a multiple of this; logits are not")
-    mlp_ratio: int = option(4, minimum=1, doc="hidden width of the MLP over dim")
-    rotary_base: float = option(100_000.0, minimum=1.0, doc="pair i of a head turns by base^(−2i/head_dim) a position")
-    rotary_margin: int = option(10, minimum=1, execution=True, doc="positions prepared, over sequence_len")
-    qk_scale: float = option(1.2, minimum=0.0, doc="factor on q and on k after their norm; 1 switches it off")
-    logit_softcap: float = option(15.0, minimum=0.0, doc="logits = cap·tanh(logits/cap); 0 switches it off")
+    aspect_ratio: int = option(
+        64, minimum=1, maximum=2**16, doc="width per block: dim = aspect_ratio × depth, rounded up"
+    )
+    head_dim: int = option(128, minimum=2, maximum=2**14, doc="width of an attention head; even, for the rotation")
+    dim: int = option(derive="gpt.dim", minimum=2, maximum=2**20, doc="width of the residual stream")
+    n_head: int = option(derive="gpt.n_head", minimum=1, maximum=2**16, doc="query heads")
+    n_kv_head: int = option(
+        derive="gpt.n_kv_head", minimum=1, maximum=2**16, doc="key and value heads; fewer than n_head is GQA"
+    )
+    sequence_len: int = option(2048, minimum=8, maximum=2**24, doc="tokens in a training row")
+    vocab_size: int = option(derive="gpt.vocab_size", minimum=265, maximum=2**24, doc="ids, specials included")
+    vocab_multiple: int = option(
+        64, minimum=1, maximum=2**20, doc="embedding tables are padded to a multiple of this; logits are not"
+    )
+    mlp_ratio: int = option(4, minimum=1, maximum=1024, doc="hidden width of the MLP over dim")
+    rotary_base: float = option(
+        100_000.0, minimum=1.0, maximum=1e15, doc="pair i of a head turns by base^(−2i/head_dim) a position"
+    )
+    rotary_margin: int = option(
+        10, minimum=1, maximum=10_000, execution=True, doc="positions prepared, over sequence_len"
+    )
+    qk_scale: float = option(
+        1.2, minimum=0.01, maximum=100.0, doc="factor on q and on k after their norm; 1 switches it off"
+    )
+    logit_softcap: float = option(
+        15.0, minimum=0.0, maximum=1e6, doc="logits = cap·tanh(logits/cap); 0 switches it off"
+    )
     window_pattern: str = option("SSSL", doc="S short, L long, tiled over the blocks; the last is always L")
     short_window: float = option(0.25, minimum=0.0, maximum=1.0, doc="S as a share of sequence_len, up to 128s")
     tied: bool = option(False, doc="one matrix for embedding and head")
@@ -52,6 +66,10 @@ class GPTConfig:
             found.append(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
         if self.head_dim % 2:
             found.append(f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs")
+        if 0 < self.logit_softcap < 1:
+            found.append(
+                f"logit_softcap ({self.logit_softcap:g}) must be 0 (off) or at least 1: no word would be likely"
+            )
         if not self.window_pattern or set(self.window_pattern) - set("SL"):
             found.append(f"window_pattern {self.window_pattern!r} may hold only S and L")
         if (self.smear and self.dim < SMEAR_CHANNELS) or (self.value_embeddings and self.dim < VALUE_GATE_CHANNELS):

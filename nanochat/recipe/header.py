@@ -18,7 +18,7 @@ class Header:
     """The keys before the first table, [plugins] and [trackers.NAME]."""
 
     name: str = option("", execution=True, name=True, doc="what runs are called; without it, the file's name")
-    seed: int = option(42, minimum=0, doc="every random number of the recipe follows from it")
+    seed: int = option(42, minimum=0, maximum=2**63 - 1, doc="every random number of the recipe follows from it")
     plugins: Plugins = option(Plugins(), doc="which plugins must be there, and which are left out")
     trackers: dict[str, Any] = components(
         "tracker", optional=True, doc="where figures are sent, beside the run's folder"

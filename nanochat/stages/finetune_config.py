@@ -31,8 +31,10 @@ class FinetuneConfig(TrainingConfig):
         doc="rates over the run",
     )
 
-    steps: int | None = option(None, minimum=1, doc="optimizer steps; without it, one pass over the mixture")
-    lr_factor: float = option(0.8, minimum=0.0, doc="multiplies every group's learning rate")
-    total_batch_size: int = option(524_288, minimum=1, doc="tokens of a step, padding included")
+    steps: int | None = option(
+        None, minimum=1, maximum=1_000_000_000, doc="optimizer steps; without it, one pass over the mixture"
+    )
+    lr_factor: float = option(0.8, minimum=0.0, maximum=1e6, doc="multiplies every group's learning rate")
+    total_batch_size: int = option(524_288, minimum=1, maximum=10_000_000_000, doc="tokens of a step, padding included")
     loss_on: str = option("assistant", choices=("assistant", "all"), doc="all: midtraining on every token")
-    packing_buffer: int = option(100, minimum=1, doc="conversations a lane chooses from")
+    packing_buffer: int = option(100, minimum=1, maximum=10_000_000, doc="conversations a lane chooses from")

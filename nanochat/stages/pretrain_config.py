@@ -21,10 +21,12 @@ class PretrainConfig(TrainingConfig):
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="a mixture of sources")
     schedule: ScheduleConfig = option(ScheduleConfig(), doc="rates over the run")
 
-    steps: int = option(derive="pretrain.steps", minimum=1, doc="optimizer steps")
+    steps: int = option(derive="pretrain.steps", minimum=1, maximum=1_000_000_000, doc="optimizer steps")
     tokens_per_param: float = option(
-        12.0, minimum=0.0, doc="training tokens over matmul parameters, where steps is auto"
+        12.0, minimum=0.0, maximum=1e9, doc="training tokens over matmul parameters, where steps is auto"
     )
-    total_batch_size: int = option(derive="pretrain.total_batch_size", minimum=1, doc="tokens of a step")
+    total_batch_size: int = option(
+        derive="pretrain.total_batch_size", minimum=1, maximum=10_000_000_000, doc="tokens of a step"
+    )
     packing: str = option("best_fit", choices=("best_fit", "stream"), doc="how documents are cut into rows")
-    packing_buffer: int = option(1_000, minimum=1, doc="documents a lane chooses from")
+    packing_buffer: int = option(1_000, minimum=1, maximum=10_000_000, doc="documents a lane chooses from")

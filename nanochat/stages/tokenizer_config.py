@@ -16,9 +16,9 @@ class TokenizerConfig:
     produces: ClassVar[str] = "tokenizer"
     numeric: ClassVar[bool] = False
 
-    vocab_size: int = option(32_768, minimum=265, doc="ids: 256 bytes, the merges, and 9 specials")
-    max_chars: int = option(2_000_000_000, minimum=1, doc="characters to train on")
-    max_document_chars: int = option(10_000, minimum=1, doc="characters taken from one document")
+    vocab_size: int = option(32_768, minimum=265, maximum=2**24, doc="ids: 256 bytes, the merges, and 9 specials")
+    max_chars: int = option(2_000_000_000, minimum=1, maximum=10**15, doc="characters to train on")
+    max_document_chars: int = option(10_000, minimum=1, maximum=10**12, doc="characters taken from one document")
     pattern: str = option(SPLIT_PATTERN, doc="the regular expression that cuts text before merging")
     implementation: Implementation = option(
         "rust",

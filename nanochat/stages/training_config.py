@@ -18,13 +18,25 @@ class TrainingConfig:
         "eval", slot=EvalSlot, optional=True, doc="what is measured during training and at its end"
     )
 
-    device_batch_size: int = option(32, minimum=1, execution=True, doc="rows that a process computes at once")
-    lanes: int = option(8, minimum=1, doc="fixed lanes of the data order; the process count divides it")
+    device_batch_size: int = option(
+        32, minimum=1, maximum=10_000_000, execution=True, doc="rows that a process computes at once"
+    )
+    lanes: int = option(
+        8, minimum=1, maximum=100_000, doc="fixed lanes of the data order; the process count divides it"
+    )
     document_mask: bool = option(False, doc="attention stays within a document; without it, within a row")
-    grad_clip: float = option(0.0, minimum=0.0, doc="largest norm of the gradient; 0: no clipping")
+    grad_clip: float = option(0.0, minimum=0.0, maximum=1e9, doc="largest norm of the gradient; 0: no clipping")
     compile: bool = option(False, execution=True, doc="torch.compile the model")
-    log_every: int = option(10, minimum=1, execution=True, doc="steps between lines of metrics.jsonl")
+    log_every: int = option(
+        10, minimum=1, maximum=1_000_000_000, execution=True, doc="steps between lines of metrics.jsonl"
+    )
     tag: str = option(execution=True, derive="training.tag", name=True, doc="what its checkpoints are called")
-    checkpoint_minutes: float = option(10.0, minimum=0.0, execution=True, doc="longest time between checkpoints")
-    checkpoint_every: int | None = option(None, minimum=1, execution=True, doc="steps between checkpoints as well")
-    checkpoints_kept: int = option(2, minimum=1, execution=True, doc="the newest are kept; --resume goes back to one")
+    checkpoint_minutes: float = option(
+        10.0, minimum=0.0, maximum=1e6, execution=True, doc="longest time between checkpoints"
+    )
+    checkpoint_every: int | None = option(
+        None, minimum=1, maximum=1_000_000_000, execution=True, doc="steps between checkpoints as well"
+    )
+    checkpoints_kept: int = option(
+        2, minimum=1, maximum=1_000_000, execution=True, doc="the newest are kept; --resume goes back to one"
+    )

@@ -13,8 +13,8 @@ class BpbConfig:
 
     needs_sources: ClassVar[bool] = True
 
-    tokens: int = option(80 * 2**19, minimum=1, doc="how many, shared equally by the sources")
-    rows: int = option(32, minimum=1, execution=True, doc="rows computed at once")
+    tokens: int = option(80 * 2**19, minimum=1, maximum=10**13, doc="how many, shared equally by the sources")
+    rows: int = option(32, minimum=1, maximum=1_000_000, execution=True, doc="rows computed at once")
 
     def forward_tokens(self) -> int:
         """Tokens that one evaluation computes."""

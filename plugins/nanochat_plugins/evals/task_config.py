@@ -10,6 +10,6 @@ class TaskConfig:
     """
 
     task: Component = component("task", doc="whose examples are to be solved")
-    max_examples: int | None = option(None, minimum=1, doc="measure only the first ones")
-    max_tokens: int = option(512, minimum=1, doc="longest answer, in tokens")
-    rows: int = option(32, minimum=1, execution=True, doc="answers generated at once")
+    max_examples: int | None = option(None, minimum=1, maximum=10**12, doc="measure only the first ones")
+    max_tokens: int = option(512, minimum=1, maximum=1_000_000, doc="longest answer, in tokens")
+    rows: int = option(32, minimum=1, maximum=1_000_000, execution=True, doc="answers generated at once")

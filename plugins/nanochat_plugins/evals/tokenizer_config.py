@@ -19,5 +19,9 @@ class TokenizerEvalConfig:
         doc="vocabularies to compare with: those that tiktoken has on this machine; where it has none, our own "
         "training with their split patterns, at this vocabulary's size",
     )
-    sample_chars: int = option(2_000_000, minimum=1, doc="characters measured of each split of the stage's sources")
-    peer_chars: int = option(20_000_000, minimum=1, doc="characters that a rival is trained on, where one is")
+    sample_chars: int = option(
+        2_000_000, minimum=1, maximum=10**12, doc="characters measured of each split of the stage's sources"
+    )
+    peer_chars: int = option(
+        20_000_000, minimum=1, maximum=10**12, doc="characters that a rival is trained on, where one is"
+    )

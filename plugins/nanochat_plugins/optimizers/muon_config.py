@@ -14,11 +14,14 @@ class MuonConfig:
     AdamW and half its memory; embeddings, the head and single numbers are for another one.
     """
 
-    lr: float = option(0.02, minimum=0.0, doc="learning rate at its peak, times √max(1, rows/columns) of each matrix")
+    lr: float = option(
+        0.02, minimum=0.0, maximum=1e3, doc="learning rate at its peak, times √max(1, rows/columns) of each matrix"
+    )
     momentum: float = option(0.95, minimum=0.0, maximum=1.0, doc="where no schedule sets it")
     weight_decay: float = option(
         derive="muon.weight_decay",
         minimum=0.0,
+        maximum=1e6,
         doc="share of a weight that a step takes off, over lr; the schedule scales it",
     )
     nesterov: bool = option(True, doc="step along the gradient mixed with its momentum, not the momentum alone")

@@ -49,7 +49,7 @@ class FilesConfig(Fingerprinted):
         "of which best-fit packing keeps no more than the beginning that fills a row",
     )
     longest_document: int = option(
-        LONGEST_DOCUMENT, minimum=1, doc="characters; a longer document is passed over, and counted"
+        LONGEST_DOCUMENT, minimum=1, maximum=10**12, doc="characters; a longer document is passed over, and counted"
     )
 
     def fingerprint(self) -> Mapping[str, Any]:

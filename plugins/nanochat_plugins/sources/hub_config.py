@@ -19,7 +19,9 @@ class HubConfig:
     pattern: str = option(
         "*.parquet", doc="files, read by name: * and ? and [a-c], * also across folders; .parquet, .jsonl, .txt"
     )
-    shards: int | None = option(None, minimum=1, doc="training files, from the first on; left out: all")
+    shards: int | None = option(
+        None, minimum=1, maximum=1_000_000, doc="training files, from the first on; left out: all"
+    )
     validation: str = option("", doc="a pattern of the files for validation; left out: the last file of `pattern`")
     validation_share: float = option(
         0.0, minimum=0.0, maximum=0.5, doc="instead of files: share of the documents held out, by their text"
@@ -30,7 +32,7 @@ class HubConfig:
     column: str = option("text", doc="the column of a .parquet, the field of a .jsonl line")
     separator: str = option("\n\n", doc="what stands between the documents of a .txt; empty: a file is one document")
     longest_document: int = option(
-        LONGEST_DOCUMENT, minimum=1, doc="characters; a longer document is passed over, and counted"
+        LONGEST_DOCUMENT, minimum=1, maximum=10**12, doc="characters; a longer document is passed over, and counted"
     )
     workers: int = option(4, minimum=1, maximum=64, execution=True, doc="files downloaded ahead of their use at a time")
 

@@ -23,8 +23,8 @@ class StoriesConfig:
     tiny model learns to write sentences from them, and nothing is downloaded.
     """
 
-    size: int = option(12_000, minimum=1, doc="documents, those for validation included")
-    seed: int = option(0, minimum=0, doc="which documents are made up")
+    size: int = option(12_000, minimum=1, maximum=10**10, doc="documents, those for validation included")
+    seed: int = option(0, minimum=0, maximum=2**63 - 1, doc="which documents are made up")
     validation_share: float = option(
         0.03, minimum=0.0, maximum=0.5, doc="share of the documents held out, by their text"
     )

@@ -41,9 +41,9 @@ class CustomJSONConfig(Fingerprinted):
 
     # The content decides the result, not the place: the fingerprint stands for it.
     path: Path = option(execution=True, doc="a JSONL file of conversations, relative to the recipe's file")
-    start: int = option(0, minimum=0, doc="first conversation of the slice")
-    stop: int | None = option(None, minimum=0, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1, doc="every how many conversations one is taken")
+    start: int = option(0, minimum=0, maximum=10**12, doc="first conversation of the slice")
+    stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
+    step: int = option(1, minimum=1, maximum=10**12, doc="every how many conversations one is taken")
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The file's digest. InputError E302, E306 where its first lines are no conversations."""

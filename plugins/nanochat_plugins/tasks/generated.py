@@ -21,11 +21,11 @@ class GeneratedConfig:
     split: str = option(
         "train", choices=("train", "test"), doc="what is asked in one is asked in no example of the other"
     )
-    size: int = option(10_000, minimum=1, doc="examples")
-    seed: int = option(0, minimum=0, doc="which examples are drawn")
-    start: int = option(0, minimum=0, doc="first example of the slice")
-    stop: int | None = option(None, minimum=0, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1, doc="every how many examples one is taken")
+    size: int = option(10_000, minimum=1, maximum=10**10, doc="examples")
+    seed: int = option(0, minimum=0, maximum=2**63 - 1, doc="which examples are drawn")
+    start: int = option(0, minimum=0, maximum=10**12, doc="first example of the slice")
+    stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
+    step: int = option(1, minimum=1, maximum=10**12, doc="every how many examples one is taken")
 
     def problems(self) -> list[str]:
         """What does not fit together."""

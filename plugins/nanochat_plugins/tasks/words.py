@@ -29,7 +29,7 @@ class SpellingConfig(GeneratedConfig, Fingerprinted):
     words: Artifact | None = artifact("tokenizer", optional=True, doc="a tokenizer, for the words of its corpus")
     # The content decides the result, not the place: the fingerprint stands for it.
     word_list: Path | None = option(None, execution=True, doc="instead of `words`: a file with a word a line")
-    max_words: int = option(8_000, minimum=1, doc="the most frequent words to choose from")
+    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc="the most frequent words to choose from")
 
     def problems(self) -> list[str]:
         """What does not fit together."""
