@@ -281,11 +281,20 @@ def test_diff_compares_the_figures_of_two_runs(
         plan = {"recipe": "words", "stages": [{"stage": "tok", "key": name, "folder": str(store)}]}
         (folder / "plan.json").write_text(json.dumps(plan))
         (store / "record.json").write_text(
-            json.dumps({"key": name, "figures": {"ratio": {"value": value, "n": 9, "standard_error": 0.1}}})
+            json.dumps(
+                {
+                    "key": name,
+                    "figures": {
+                        "ratio": {"value": value, "n": 9, "standard_error": 0.1},
+                        "parameters": {"value": 1_234_567.0 * value},
+                    },
+                }
+            )
         )
     assert run("diff", "words-one", str(tmp_path / "runs" / "words-two")) == 1
     shown = capsys.readouterr().out
-    assert "tok.ratio  2.0 → 1.0  ×0.5  (7.1 standard errors)" in shown
+    assert "tok.ratio       2.0 → 1.0  ×0.5  (7.1 standard errors)" in shown
+    assert "tok.parameters  2,469,134 → 1,234,567  ×0.5" in shown
     assert "identity" not in shown
 
 
@@ -304,6 +313,7 @@ def test_show_prints_the_resolved_recipe_and_where_each_value_comes_from(
     assert lines["stages.tok.vocab_size"] == "recipe.toml:7:14"
     assert lines["stages.tok.max_chars"] == "default"
     assert lines["stages.tok.hardware.dtype"].startswith("derived by hardware.dtype (")
+    assert lines["stages.tok.hardware.dtype"].endswith('; device = "cpu")')  # what the rule was given
     assert tomllib.loads(text)["stages"]["tok"]["vocab_size"] == 400
     assert run("show", "recipe.toml", "--json", "--stage", "tok") == 0
     described = json.loads(capsys.readouterr().out)["stages.tok.vocab_size"]

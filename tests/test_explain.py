@@ -42,7 +42,10 @@ def test_every_first_party_component_and_key_says_what_it_means(section: Section
 
 def test_a_key_knows_its_type_range_default_and_role() -> None:
     assert key("model", "gpt", "depth").facts == "an integer, at least 1, at most 1024 · required · identity"
-    assert key("stage", "pretrain", "log_every").facts == "an integer, at least 1, at most 1000000000 · default 10 · execution"
+    assert (
+        key("stage", "pretrain", "log_every").facts
+        == "an integer, at least 1, at most 1000000000 · default 10 · execution"
+    )
     assert key("source", "files", "path").facts == "a path, written as a string · required · identity by its content"
     assert key("stage", "finetune", "steps").facts == "an integer, at least 1, at most 1000000000 · optional · identity"
 

@@ -116,7 +116,7 @@ def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
 
 
 def _change(difference: Difference) -> str:
-    values = _texts(difference.values)
+    values = _texts(difference)
     return (values[0] if difference.same else " → ".join(values)) + _notes(difference)
 
 
@@ -154,14 +154,23 @@ def _titles_and_rows(members: Sequence[Difference], sides: Sequence[Side]) -> tu
     two = len(sides) == 2
     rows = []
     for difference in members:
-        rows.append([difference.key, *_texts(difference.values), *([_ratio(difference)] if two else [])])
+        rows.append([difference.key, *_texts(difference), *([_ratio(difference)] if two else [])])
     return ["key", *(side.label for side in sides), *(["ratio"] if two else [])], rows
 
 
-def _texts(values: Sequence[Any]) -> list[str]:
+def _texts(difference: Difference) -> list[str]:
     """All sides' values, floats in few digits where these tell them apart: 0.3, not 0.30000000000000004."""
+    values = difference.values
+    if _counts(difference):
+        return ["—" if value is None else f"{value:,.0f}" for value in values]
     short, whole = [_value(value, DIGITS) for value in values], [_value(value) for value in values]
     return short if len(set(short)) == len(set(whole)) else whole
+
+
+def _counts(difference: Difference) -> bool:
+    """Whether they are figures that count: tokens, parameters, bytes."""
+    measured = difference.group == "metrics" and not any(difference.errors)
+    return measured and all(value is None or float(value).is_integer() for value in difference.values)
 
 
 def _value(value: Any, digits: int | None = None) -> str:

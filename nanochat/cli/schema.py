@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from nanochat.errors import wrong_input
+
 
 @click.command("schema")
 @click.option(
@@ -24,5 +26,9 @@ def command(output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as fault:
+            help_line = "name a file in a folder that is there, and that you may write to"
+            raise wrong_input("E407", f"{output} cannot be written: {fault.strerror}", help=help_line) from fault
         click.echo(f"wrote {output}")

@@ -10,7 +10,7 @@ import click
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.errors import did_you_mean, wrong_input
 from nanochat.recipe.load import load_recipe
-from nanochat.recipe.resolved import KeyPath, Recipe, Value
+from nanochat.recipe.resolved import KeyPath, Origin, Recipe, Value
 
 
 @click.command("show")
@@ -66,5 +66,13 @@ def _print_origins(values: Mapping[KeyPath, Value]) -> None:
     lines = [(f"{key_text(path)} = {value_text(leaf.value)}", leaf) for path, leaf in values.items()]
     width = min(72, max(len(line) for line, _ in lines))
     for line, leaf in lines:
-        sentence = f" ({leaf.origin.sentence})" if leaf.origin.sentence else ""
-        click.echo(f"{line:<{width}}  # {leaf.origin}{sentence}")
+        click.echo(f"{line:<{width}}  # {leaf.origin}{_rule(leaf.origin)}")
+
+
+def _rule(origin: Origin) -> str:
+    """What a derivation does, and what it was given; empty for other values."""
+    from nanochat.recipe.notation import value_text
+
+    given = ", ".join(f"{name} = {value_text(value)}" for name, value in origin.inputs.items())
+    said = "; ".join(part for part in (origin.sentence, given) if part)
+    return f" ({said})" if said else ""
