@@ -41,3 +41,15 @@ class Encoder:
     @property
     def id_bytes(self) -> int:
         """2 where the vocabulary has at most 65,536 tokens, else 4."""
+
+class WordCounter:
+    """Counts runs of 3 to 12 lower-case ASCII letters that stand alone."""
+
+    def __init__(self, joins: bytes) -> None:
+        """`joins`: for each code point a byte, 1 where letters beside it are no word. What is beyond does not join."""
+
+    def add(self, text: str) -> None:
+        """Count the words of a text, without Python's lock."""
+
+    def words(self) -> list[tuple[str, int]]:
+        """The words and how often each occurred, in no particular order."""

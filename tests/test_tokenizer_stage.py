@@ -1,6 +1,9 @@
 """The tokenizer stage: what it reads, in which shares, and what it leaves."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,6 @@ from nanochat.config import Component
 from nanochat.data.source import Shard
 from nanochat.errors import InputError, Stopped
 from nanochat.runtime import local_runtime
-from nanochat.stages import word_list
 from nanochat.stages.context import StageContext
 from nanochat.stages.corpus import Corpus
 from nanochat.stages.slots import SourceSlot
@@ -252,9 +254,26 @@ def test_words_are_lower_case_ascii_of_3_to_12_letters_that_stand_alone_and_occu
     assert words.words() == [("aaaaaaaaaaaa", 2), ("bee", 2), ("cat", 2), ("path", 2)]
 
 
-def test_words_are_counted_until_enough_text_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_list, "MOST_CHARACTERS", 20)
-    words = WordList()
-    for text in ("cat dog cat", "dog cat dog", "cow cow"):  # 11 characters, 22: then it is enough
+NEAR = st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab'’_ .é汉７²\u0301")
+
+
+@given(st.lists(st.tuples(NEAR, st.text("abc", min_size=1, max_size=14), NEAR), max_size=30))
+def test_words_are_what_a_regular_expression_finds(parts: list[tuple[str, str, str]]) -> None:
+    texts = ["".join(before + word + after for before, word, after in parts), *(part[0] + part[1] for part in parts)]
+    words, expected = WordList(), Counter[str]()
+    for text in texts + texts:
         words.add(text)
-    assert words.words() == [("cat", 3), ("dog", 3)]
+        expected.update(re.findall(r"(?<![\w'’])[a-z]{3,12}(?![\w'’])", text))
+    assert dict(words.words()) == expected
+
+
+def test_every_character_joins_a_word_as_in_a_regular_expression() -> None:
+    words, expected = WordList(), set()
+    letters = [f"{a}{b}{c}{d}{e}" for a, b, c, d, e in product("abcdefghijklmnopq", repeat=5)]
+    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    text = "".join(f"{word}{character} " for word, character in zip(letters, characters, strict=False))
+    for word in re.findall(r"(?<![\w'’])[a-z]{3,12}(?![\w'’])", text):
+        expected.add(word)
+    words.add(text)
+    assert {word for word, _ in words._counter.words()} == expected
+    assert 100_000 < len(expected) < len(characters)

@@ -40,13 +40,18 @@ def print_depths(table: Mapping[int, Estimate], stage: str) -> None:
         "peak memory",
         "batch that fits",
         "FLOPs",
+        "data shards",
+        "disk",
     ]
     rows = []
     last: Estimate | None = None
     for depth, found in table.items():
         last = found
         its = next(its for its in found.stages if its.name == stage)
-        rows.append([f"d{depth}", *_model_cells(its), *_fit_cells(its.training), count(found.flops)])
+        needed = sum(need.shards_needed or 0 for need in its.training.data) if its.training else 0
+        shards = f"{needed:,}" if needed else ""
+        disk = size(found.store_bytes + found.download_bytes)
+        rows.append([f"d{depth}", *_model_cells(its), *_fit_cells(its.training), count(found.flops), shards, disk])
         for took in found.durations:
             rows[-1] += [duration(took.seconds)] + ([money(took.cost)] if took.cost is not None else [])
     assert last is not None

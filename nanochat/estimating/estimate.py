@@ -12,7 +12,7 @@ import attrs
 from nanochat.errors import wrong_input
 from nanochat.estimating.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
 from nanochat.estimating.device import Device, this_cpu, this_device
-from nanochat.estimating.stage_estimate import PROCESS_BYTES, USABLE_MEMORY, StageEstimate, estimate_stage
+from nanochat.estimating.stage_estimate import USABLE_MEMORY, StageEstimate, estimate_stage, process_bytes
 from nanochat.hardware import Machine
 from nanochat.quantity import size
 from nanochat.recipe.resolved import Recipe, Stage
@@ -192,11 +192,17 @@ def _assumptions(stages: Sequence[StageEstimate], devices: Sequence[Device], mfu
         said.append(f"a token is {few} characters at a vocabulary of {small:,}, {many} at {large:,}")
         said.append(f"best-fit packing keeps {BEST_FIT_KEPT:.0%} of the tokens that it reads")
     if any(stage.training and stage.training.memory for stage in stages):
+        held = size(process_bytes(devices[0].kind))
         said.append(
-            "memory is that of torch's tensors, without compilation; a batch fits where they and "
-            f"{size(PROCESS_BYTES)} for the process take at most {USABLE_MEMORY:.0%} of the device's"
+            f"memory is that of torch's tensors, without compilation; a process holds some {held} beside them, which on "
+            "a CPU a run's report counts too; "
+            f"a batch fits where both take at most {USABLE_MEMORY:.0%} of the device's"
         )
         said.append("on disk are a stage's `checkpoints_kept`, and one more while it is written")
+    unfitted = [s.name for s in stages if s.training and s.training.memory and s.training.fitting_batch_size is None]
+    if unfitted:
+        names = ", ".join(f"`{name}`" for name in unfitted)
+        said.append(f"which batch fits is not told of {names}: no such device is here; --gpu NAME tells it of a GPU")
     for stage in stages:
         said += [f"{stage.name}: {note}" for note in stage.notes]
     return said

@@ -25,8 +25,9 @@ from nanochat.stages.tokenizer_config import TokenizerConfig
 
 USABLE_MEMORY = 0.9
 """The share of a device's memory that may be planned for: allocators need room between tensors."""
-PROCESS_BYTES = 2**29
-"""What Python, torch and its libraries hold beside tensors, about."""
+DEVICE_PROCESS_BYTES, CPU_PROCESS_BYTES = 2**29, 750 * 2**20
+"""What a process holds beside tensors, about: on a device its context; on the CPU Python, torch and its libraries
+(resident after `import torch` 552 MB, after the first step of an optimizer 733 MB, torch 2.15)."""
 ID_BYTES = 12
 """Of a tokenizer's file, for each id, about."""
 FORWARD_SHARE = 1 / 3
@@ -177,6 +178,11 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     return notes
 
 
+def process_bytes(device: str) -> int:
+    """What a process holds beside tensors where these lie on a device of this kind."""
+    return CPU_PROCESS_BYTES if device == "cpu" else DEVICE_PROCESS_BYTES
+
+
 def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes: int) -> Training:
     config, hardware = stage.config, stage.hardware
     processes = hardware.nodes * hardware.nproc_per_node
@@ -185,7 +191,7 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     rows = max(1, config.total_batch_size // (sequence_len * processes)) if sequence_len else None
     size = min(config.device_batch_size, rows or config.device_batch_size)
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
-    room = USABLE_MEMORY * memory_bytes / sharing - PROCESS_BYTES if memory_bytes else None
+    room = USABLE_MEMORY * memory_bytes / sharing - process_bytes(hardware.device) if memory_bytes else None
     held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
     data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()

@@ -84,10 +84,10 @@ impl PieceCounts {
     /// Hand the distinct pieces and their counts to `each`, in no particular order.
     pub fn each(&self, mut each: impl FnMut(&[u8], u64)) {
         for table in &self.short {
-            for slot in table.slots.iter().filter(|slot| slot.count > 0) {
-                let (bytes, length) = bytes_of(slot.key());
-                each(&bytes[..length], slot.count);
-            }
+            table.each(|key, count| {
+                let (bytes, length) = bytes_of(key);
+                each(&bytes[..length], count);
+            });
         }
         for (piece, &count) in &self.long {
             each(piece, count);
@@ -101,7 +101,7 @@ impl PieceCounts {
 
     /// The number of distinct pieces.
     pub fn len(&self) -> usize {
-        self.short.iter().map(|table| table.len).sum::<usize>() + self.long.len()
+        self.short.iter().map(Table::len).sum::<usize>() + self.long.len()
     }
 
     /// Whether no piece has been counted.
@@ -143,18 +143,29 @@ impl Slot {
 /// Short pieces and their counts: open addressing with linear probing, at most half full. A piece's home is given by the
 /// highest bits of its hash behind the first `skip`, so a walk through the slots goes nearly in the order of the hash.
 #[derive(Debug)]
-struct Table {
+pub(crate) struct Table {
     slots: Vec<Slot>,
     len: usize,
     skip: u32,
 }
 
 impl Table {
-    fn new(skip: u32, bits: u32) -> Self {
+    pub(crate) fn new(skip: u32, bits: u32) -> Self {
         Self {
             slots: vec![Slot::default(); 1 << bits.max(SHARD_BITS)],
             len: 0,
             skip,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Hand the keys and their counts to `each`.
+    pub(crate) fn each(&self, mut each: impl FnMut(Key, u64)) {
+        for slot in self.slots.iter().filter(|slot| slot.count > 0) {
+            each(slot.key(), slot.count);
         }
     }
 
@@ -164,7 +175,7 @@ impl Table {
     }
 
     #[inline]
-    fn add(&mut self, key: Key, count: u64) {
+    pub(crate) fn add(&mut self, key: Key, count: u64) {
         let mask = self.slots.len() - 1;
         let (low, high) = (key as u64, (key >> 64) as u64);
         let mut place = self.home(hash(key));

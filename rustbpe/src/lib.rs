@@ -14,6 +14,7 @@ pub mod pools;
 pub mod split;
 pub mod tables;
 pub mod train;
+pub mod words;
 
 #[cfg(feature = "extension-module")]
 mod python;

@@ -13,6 +13,7 @@ use crate::encode::Encoder;
 use crate::pools::{Pool, Pools};
 use crate::split::{Invalid, Splitter};
 use crate::train::{Merging, BYTES};
+use crate::words::WordCounts;
 
 /// Text counted at once, for each thread: much beside the pieces in it that are new, little beside the counts.
 const BATCH_BYTES: usize = 8 << 20;
@@ -199,8 +200,38 @@ fn write<'b, const N: usize>(
     }
 }
 
+/// Counts words that stand alone.
+#[pyclass(module = "nanochat._rustbpe")]
+struct WordCounter {
+    counts: WordCounts,
+}
+
+#[pymethods]
+impl WordCounter {
+    /// `joins`: for each code point a byte, 1 where a word beside it is none.
+    #[new]
+    fn new(joins: &[u8]) -> Self {
+        let joins = joins.iter().map(|&byte| byte == 1).collect();
+        Self {
+            counts: WordCounts::new(joins),
+        }
+    }
+
+    /// Count the words of a text.
+    fn add(&mut self, py: Python<'_>, text: PyBackedStr) {
+        let counts = &mut self.counts;
+        py.detach(|| counts.add(&text));
+    }
+
+    /// The words and how often each occurred, in no particular order.
+    fn words(&self, py: Python<'_>) -> Vec<(String, u64)> {
+        py.detach(|| self.counts.words())
+    }
+}
+
 #[pymodule]
 fn _rustbpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Trainer>()?;
-    module.add_class::<PyEncoder>()
+    module.add_class::<PyEncoder>()?;
+    module.add_class::<WordCounter>()
 }

@@ -2,8 +2,8 @@
 
 uv run pytest tests/benchmarks/test_bpe_speed.py --benchmark-enable --benchmark-only
 
-The first run downloads three packages with apt-get. Every round is a process of its own (bpe_worker.py); the table at
-the end has the best round of each, its CPU time, and the peak of memory.
+The first run downloads three packages with apt-get, so it takes a Debian. Every round is a process of its own
+(bpe_worker.py); the table at the end has the best round of each, its CPU time, and the peak of memory.
 """
 
 import json
@@ -21,7 +21,7 @@ from nanochat.home import data_dir
 from nanochat.text.tokenizer import Tokenizer
 
 WORKER = Path(__file__).parent / "bpe_worker.py"
-PROCESSORS = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+PROCESSORS = os.cpu_count() or 1
 ROUNDS = 3
 
 Row = tuple[str, float, dict[str, float]]
