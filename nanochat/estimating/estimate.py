@@ -194,8 +194,8 @@ def _assumptions(stages: Sequence[StageEstimate], devices: Sequence[Device], mfu
     if any(stage.training and stage.training.memory for stage in stages):
         held = size(process_bytes(devices[0].kind))
         said.append(
-            f"memory is that of torch's tensors, without compilation; a process holds some {held} beside them, which on "
-            "a CPU a run's report counts too; "
+            "memory is that of torch's tensors, without compilation; "
+            f"a process holds some {held} beside them, which on a CPU a run's report counts too; "
             f"a batch fits where both take at most {USABLE_MEMORY:.0%} of the device's"
         )
         said.append("on disk are a stage's `checkpoints_kept`, and one more while it is written")
