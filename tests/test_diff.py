@@ -361,7 +361,7 @@ def test_data_that_differs_is_told_file_by_file(tmp_path: Path, capsys: pytest.C
     (tmp_path / "texts" / "b.txt").write_text("another text")
     assert run("plan", str(lock)) == 2
     told = capsys.readouterr().err
-    assert "what the lock was made with: files b.txt [17, " in told
+    assert "what the lock was made with: files b.txt 17 bytes 1708efda → 12 bytes " in told
     assert "a.txt" not in told
 
 

@@ -13,7 +13,7 @@ import tomli_w
 from nanochat.errors import Diagnostic, Location
 from nanochat.recipe.assemble import Fingerprints, facts_apart
 from nanochat.recipe.draft import Part, RecipeDraft, StageDraft
-from nanochat.recipe.notation import key_text, plain, shown
+from nanochat.recipe.notation import fact_text, key_text, plain
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.requirements import installed
 from nanochat.recipe.resolved import KeyPath, Recipe, Value
@@ -104,7 +104,9 @@ def check_data(lock: Table, prints: Mapping[str, Fingerprints], problems: Proble
         before, after = facts_apart(as_plain(node)), facts_apart(plain(dict(facts)))
         if before != after:
             differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-            changes = "; ".join(f"{name} {_shown(before, name)} → {_shown(after, name)}" for name in differing)
+            changes = "; ".join(
+                f"{name} {fact_text(before.get(name))} → {fact_text(after.get(name))}" for name in differing
+            )
             message = f"the data of {key_text(path)} is not what the lock was made with: {changes}"
             remedy = "to use the data as it is now, run the recipe itself, not its lock"
             problems.add("E304", message, at=node.location, subject=key_text(path), help=remedy)
@@ -139,10 +141,6 @@ def _leaves(lock: Table, name: str) -> Iterator[tuple[str, Leaf]]:
     for key, leaf in table.items.items() if isinstance(table, Table) else ():
         if isinstance(leaf, Leaf) and type(leaf.value) is kind:
             yield key, leaf
-
-
-def _shown(facts: Mapping[str, Any], name: str) -> str:
-    return shown(facts[name]) if name in facts else "nothing"
 
 
 def _warning(message: str, at: Location) -> Diagnostic:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
+_DIGEST = re.compile(r"[0-9a-f]{32,64}")
 LONGEST_NAME = 64
 SHOWN_CHARACTERS = 60
 """A longer value is cut in messages."""
@@ -30,6 +31,19 @@ def is_name(text: str) -> bool:
 def key_text(path: Iterable[str]) -> str:
     """A key path as TOML writes it: stages.base."odd name"."""
     return ".".join(name if is_bare(name) else _quoted(name) for name in path)
+
+
+def fact_text(value: Any) -> str:
+    """A fact about data as a person reads it: of a file its size and the beginning of its digest."""
+    match value:
+        case None:
+            return "nothing"
+        case [int(size), str(digest)] if _DIGEST.fullmatch(digest):
+            return f"{size:,} bytes {digest[:8]}"
+        case str() if _DIGEST.fullmatch(value):
+            return value[:8]
+    text = value_text(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def value_text(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from nanochat.recipe.assemble import facts_apart
-from nanochat.recipe.notation import plain, value_text
+from nanochat.recipe.notation import fact_text, plain, value_text
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.running.json_file import read_json
 from nanochat.running.keys import input_keys
@@ -41,7 +41,7 @@ class Change:
 def nearest_other(
     stage: Stage, recipe: Recipe, keys: Mapping[str, str], store: Store
 ) -> tuple[str, tuple[Change, ...]] | None:
-    """The other result of a recipe and stage of these names that differs least: its folder's name, and how it differs.
+    """The other result of a recipe and stage of these names that differs least: what it is called, and how it differs.
 
     A finished one goes before one that is not, the newest before those that differ as much.
     """
@@ -55,7 +55,8 @@ def nearest_other(
         changes = tuple(changes_between(described, now, stage, recipe))
         rank = (folder.record is None, len(changes))
         if best is None or rank < best[0]:
-            best = (rank, folder.path.name, changes)
+            unfinished = " (not finished)" if folder.record is None else ""
+            best = (rank, folder.path.name + unfinished, changes)
     return best[1:] if best else None
 
 
@@ -108,7 +109,7 @@ def _changes(
         left, right = facts_apart(before.get(field) or {}), facts_apart(plain(after.get(field) or {}))
         for fact in dict.fromkeys([*right, *left]):
             if left.get(fact) != right.get(fact):
-                yield Change(field=f"{field}: {fact}", old=_fact(left.get(fact)), new=_fact(right.get(fact)))
+                yield Change(field=f"{field}: {fact}", old=fact_text(left.get(fact)), new=fact_text(right.get(fact)))
     elif kind == "components":
         yield Change(field=field, old=_component(before.get(field)), new=_component(after.get(field)))
     else:
@@ -140,10 +141,6 @@ def _component(found: Any) -> str:
         return "nothing"
     _, use, revision, distribution = found
     return f"{use} (revision {revision} of {distribution})"
-
-
-def _fact(value: Any) -> str:
-    return "nothing" if value is None else _text(value)
 
 
 def _text(value: Any) -> str:
