@@ -209,6 +209,11 @@ def test_rm_dry_run_says_what_would_go_and_touches_nothing(home: Path, capsys: p
     assert (ended.value.code, stored()) == (0, ["base"])
     assert f"remove {folder_of('base').name}" in output
     assert "would be freed" in output
+    with pytest.raises(SystemExit) as ended:
+        main(["runs", "rm", "demo-1", "--dry-run", "--json"])
+    described = json.loads(capsys.readouterr().out)
+    assert [Path(gone["path"]).name for gone in described["remove"]] == [folder_of("base").name, "demo-1"]
+    assert described["keep"] == {}
     assert (home / "runs" / "demo-1").is_dir()
 
 

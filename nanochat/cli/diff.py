@@ -36,6 +36,8 @@ def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything
     """
     if len(sides) < 2:
         raise click.UsageError("two things at least are compared: nanochat diff A B")
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --md are two ways of printing: choose one")
     compared = [_side(argument) for argument in sides]
     found = diff(compared, everything=everything)
     if as_json:

@@ -13,21 +13,30 @@ from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove
 from nanochat.running.store import bytes_in
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only list what would go.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command("rm")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN…")
 @_dry_run
+@_as_json
 @_yes
-def rm(runs: tuple[str, ...], dry_run: bool, yes: bool) -> None:
+def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
     """Remove runs, and results that only they need.
 
     A result stays where another run plans it, a lock names it, or a result that stays was made from it.
     """
+    _check_json(as_json, dry_run, "rm RUN")
     removal = plan_removal(list(dict.fromkeys(the_run(name) for name in runs)))
     with undisturbed(removal):  # a run that is going on is refused before anybody is asked
         pass
+    if as_json:
+        gone = [result.path for result in removal.results] + [run.path for run in removal.runs]
+        kept = {str(path): list(dict.fromkeys(names)) for path, names in removal.kept.items()}
+        removed = [{"path": str(path), "bytes": bytes_in(path)} for path in gone]
+        click.echo(json.dumps({"remove": removed, "keep": kept}, indent=2, ensure_ascii=False))
+        return
     for result in removal.results:
         click.echo(f"remove {result.path.name}, {size(bytes_in(result.path))}")
     for path, names in removal.kept.items():
@@ -43,15 +52,14 @@ def rm(runs: tuple[str, ...], dry_run: bool, yes: bool) -> None:
 
 @click.command("gc")
 @_dry_run
-@click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
+@_as_json
 @_yes
 def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
     """Remove what no run refers to, and leftovers.
 
     Results that no run refers to, results that were set aside and replaced, damaged and cut-off checkpoints.
     """
-    if as_json and not dry_run:
-        raise wrong_input("E407", "--json lists what would go", help="nanochat runs gc --dry-run --json")
+    _check_json(as_json, dry_run, "gc")
     found = [(garbage, bytes_in(garbage.path)) for garbage in find_garbage()]
     if as_json:
         rows = [{"path": str(g.path), "reason": g.reason, "bytes": count} for g, count in found]
@@ -66,6 +74,11 @@ def gc(dry_run: bool, as_json: bool, yes: bool) -> None:
         return
     if _agreed(yes):
         click.echo(f"removed; {size(sum(_removed(garbage) for garbage, _ in found))} freed")
+
+
+def _check_json(as_json: bool, dry_run: bool, command: str) -> None:
+    if as_json and not dry_run:
+        raise wrong_input("E407", "--json lists what would go", help=f"nanochat runs {command} --dry-run --json")
 
 
 def _removed(garbage: Garbage) -> int:
