@@ -1,5 +1,6 @@
 """`nanochat plugins new`: what it writes installs, passes its own tests, is planned and trains; and what it refuses."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -88,7 +89,9 @@ def test_what_is_written_is_formatted_and_nothing_of_the_template_is_left(made: 
 
 
 def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path) -> None:
-    done = new(tmp_path, "word-games")
+    (tmp_path / "with" / "pip").mkdir(parents=True)
+    (tmp_path / "with" / "pip" / "__init__.py").touch()  # an environment that has it
+    done = new(tmp_path, "word-games", PYTHONPATH=str(tmp_path / "with"))
     assert done.stdout == (
         "word-games: the distribution nanochat-word-games, with the task `word_games`\n"
         "  README.md\n"
@@ -103,6 +106,11 @@ def test_it_says_what_it_wrote_and_what_to_do_next(tmp_path: Path) -> None:
         "  pytest word-games\n"
         "  nanochat-run word-games/recipe.toml\n"
     )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is not None, reason="this environment has pip")
+def test_where_there_is_no_pip_the_next_commands_are_uvs(tmp_path: Path) -> None:
+    assert "  uv pip install -e './word-games[test]'\n" in new(tmp_path, "word-games").stdout
 
 
 def test_under_uv_the_next_commands_are_uvs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`nanochat plugins new NAME`: a distribution of one's own, which installs, tests itself and runs a recipe."""
 
+import importlib.util
 import os
 import shlex
 from pathlib import Path
@@ -31,8 +32,8 @@ def command(name: str, kind: str, output: Path | None) -> None:
 
 
 def _next_commands(folder: Path) -> list[str]:
-    """Install, test, run; as `uv run` would have it where this command was started by it."""
-    uv = "UV" in os.environ
+    """Install, test, run; by uv where it started this command, or made the environment, which then has no pip."""
+    uv = "UV" in os.environ or importlib.util.find_spec("pip") is None
     extra = shlex.quote(f"{folder}[test]" if folder.is_absolute() else f"./{folder}[test]")
     start = "uv run " if uv else ""
     return [
