@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, NanoChatConfig, NanoChatForCausalLM
+from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from nanochat.errors import NanochatError
 from nanochat.exchange import huggingface, source
@@ -20,6 +21,8 @@ from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_conversation, tiny_model, tiny_tokenizer
 from nanochat.text.conversation import render_conversation, render_prompt
+from nanochat.text.formats import read_huggingface, write_tiktoken
+from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint import load_checkpoint
 
 CLASSIC: dict[str, Any] = {
@@ -221,6 +224,25 @@ def test_their_tokenizer_gives_our_ids_for_texts_and_conversations(tmp_path: Pat
     asked = [system, talk[0]]
     given = theirs.apply_chat_template(asked, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"]
     assert given == render_prompt({"messages": asked}, ours)
+
+
+def test_a_tokenizer_that_transformers_made_of_tiktokens_comes_in_as_it_was(tmp_path: Path) -> None:
+    vocabulary = Tokenizer.train([Path(__file__).read_text()], vocab_size=700).vocabulary
+    write_tiktoken(vocabulary, tmp_path / "it.tiktoken")
+    made = TikTokenConverter(
+        vocab_file=str(tmp_path / "it.tiktoken"),
+        pattern=vocabulary.pattern,
+        extra_special_tokens=list(vocabulary.specials),
+    ).converted()
+    merges = json.loads(made.to_str())["model"]["merges"]
+    assert len(merges) > len(vocabulary.tokens) - 256, "it lists every way in which a token is two others"
+    made.save(str(tmp_path / "tokenizer.json"))
+    assert read_huggingface(tmp_path / "tokenizer.json") == vocabulary
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["model"]["merges"].remove(merges[-1])  # no longer every way, nor ours
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(NanochatError, match=r"E307.*merges in another order"):
+        read_huggingface(tmp_path / "tokenizer.json")
 
 
 def test_transformers_generates_what_our_model_says_and_ends_where_ours_does(tmp_path: Path) -> None:

@@ -83,11 +83,23 @@ def in_order(ranks: dict[bytes, int], path: Path) -> tuple[bytes, ...]:
 
 
 def _check_merges(merges: list[Any], tokens: tuple[bytes, ...], ids: dict[str, int], path: Path) -> None:
-    """That merging by the smallest id is merging by their list: the ids ascend, and each token is made one way."""
+    """That merging by the smallest id is merging by their list: in the order of the ids, each token as we make it.
+
+    Or in every way in which it is two others, which is how transformers writes what tiktoken trained; of two that
+    overlap and make the same token, its list may then take the second, where tiktoken and we take the first.
+    """
     made = [ids.get("".join(merge), -1) for merge in merges]
-    ascending = all(before < after for before, after in pairwise(made)) and -1 not in made
-    if not ascending or [(unspelled(left), unspelled(right)) for left, right in merges] != merges_of(tokens):
+    pairs = [(unspelled(left), unspelled(right)) for left, right in merges]
+    in_order = all(before <= after for before, after in pairwise(made)) and -1 not in made
+    if not in_order or (pairs != merges_of(tokens) and sorted(pairs) != _every_merge(tokens)):
         raise unusable(path, "has merges in another order than its ids, which is no vocabulary of ours")
+
+
+def _every_merge(tokens: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    """The pairs of tokens that are a token together, sorted."""
+    known = set(tokens)
+    cuts = ((token[:place], token[place:]) for token in tokens for place in range(1, len(token)))
+    return sorted((left, right) for left, right in cuts if left in known and right in known)
 
 
 def _pattern(pre_tokenizer: dict[str, Any]) -> str:
