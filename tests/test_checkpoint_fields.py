@@ -20,6 +20,8 @@ from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_model, tiny_tokenizer
 from nanochat.training.checkpoint import load_checkpoint, write_manifest
 
+REGISTRY = load_registry()
+
 CLASSIC: dict[str, Any] = {
     "aspect_ratio": 64,
     "head_dim": 128,
@@ -47,7 +49,7 @@ ALWAYS = {"depth", "dim", "n_head", "n_kv_head", "vocab_size"}
 def checkpoint_without(field: str, folder: Path, model: GPT) -> Path:
     """A checkpoint whose meta.json does not say the value of a field."""
     weights = Weights(config=model.config, tensors=model.state_dict(), tokenizer=tiny_tokenizer())
-    write_model(weights, folder, load_registry())
+    write_model(weights, folder, REGISTRY)
     meta = json.loads((folder / "meta.json").read_text())
     del meta["model"]["config"][field]
     (folder / "meta.json").write_text(json.dumps(meta))
@@ -63,7 +65,7 @@ def test_every_option_is_either_in_the_table_or_in_every_checkpoint() -> None:
 def test_a_checkpoint_from_before_an_option_computes_as_it_did_then(field: str, tmp_path: Path) -> None:
     shape = {"dim": 128, "head_dim": 128, "n_head": 1, "n_kv_head": 1, "sequence_len": 512}
     then = tiny_model(**{**shape, field: CLASSIC[field]})
-    loaded = load_checkpoint(checkpoint_without(field, tmp_path / "old", then), local_runtime(), load_registry())
+    loaded = load_checkpoint(checkpoint_without(field, tmp_path / "old", then), local_runtime(), REGISTRY)
     assert getattr(loaded.model.config, field) == CLASSIC[field]
     ids = torch.randint(300, (1, 400), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -74,7 +76,7 @@ def test_a_checkpoint_from_before_an_option_computes_as_it_did_then(field: str, 
 def test_a_checkpoint_without_what_every_model_has_is_refused_by_name(field: str, tmp_path: Path) -> None:
     folder = checkpoint_without(field, tmp_path / "old", tiny_model())
     with pytest.raises(NanochatError, match=rf"E406.*lacks the option `{field}`"):
-        load_checkpoint(folder, local_runtime(), load_registry())
+        load_checkpoint(folder, local_runtime(), REGISTRY)
 
 
 def test_a_checkpoint_with_an_option_of_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
@@ -84,15 +86,15 @@ def test_a_checkpoint_with_an_option_of_a_newer_version_is_refused_by_name(tmp_p
     (folder / "meta.json").write_text(json.dumps(meta))
     write_manifest(folder)
     with pytest.raises(NanochatError, match=r"E406.*`experts`, which this version does not know"):
-        load_checkpoint(folder, local_runtime(), load_registry())
+        load_checkpoint(folder, local_runtime(), REGISTRY)
 
 
 def test_a_recipe_that_starts_from_an_old_checkpoint_derives_from_the_same_config(tmp_path: Path) -> None:
     folder = checkpoint_without("rotary_base", tmp_path / "old", tiny_model())
-    assert recorded(folder, ["model", "rotary_base"], load_registry()) == 10_000.0
+    assert recorded(folder, ["model", "rotary_base"], REGISTRY) == 10_000.0
     broken = checkpoint_without("dim", tmp_path / "broken", tiny_model())
     with pytest.raises(NotRecorded):
-        recorded(broken, ["model", "dim"], load_registry())
+        recorded(broken, ["model", "dim"], REGISTRY)
 
 
 def test_values_that_do_not_fit_together_are_no_config() -> None:

@@ -184,8 +184,13 @@ def change(file: Path, **values: Any) -> None:
         ({"num_hidden_layers": 4}, r"lacks the weight `blocks.3.attn.q.weight` and 5 more"),
         ({"num_hidden_layers": 2}, r"has a weight that its model does not: `blocks.2"),
         ({"num_key_value_heads": 2}, r"`blocks.0.attn.k.weight` of shape \[48, 48\], where its config says \[24, 48\]"),
-        ({"hidden_size": None}, "is no config of NanoChatForCausalLM"),
-        ({"vocab_size": 290}, "has a model of 290 ids, and its tokenizer, with the nine specials, has 300"),
+        ({"hidden_size": None}, "does not describe a NanoChatForCausalLM"),
+        ({"vocab_size": 301}, r"`lm_head.weight` of shape \[300, 48\], not \[301, 48\]"),
+        ({"rms_norm_eps": None}, "does not describe a NanoChatForCausalLM"),
+        ({"rope_parameters": [1]}, "does not describe a NanoChatForCausalLM"),
+        ({"num_attention_heads": 5}, "`head_dim`"),
+        ({"num_key_value_heads": 3}, "does not fit together: n_head .4. must be a multiple of n_kv_head .3."),
+        ({"vocab_size": 290}, r"`lm_head.weight` of shape \[300, 48\], not \[290, 48\]"),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused_with_what_was_found(
@@ -197,6 +202,13 @@ def test_a_folder_that_cannot_be_used_is_refused_with_what_was_found(
         source.read(tmp_path / "hf", load_registry())
 
 
+def test_a_tokenizer_with_ids_that_the_model_lacks_is_refused(tmp_path: Path) -> None:
+    huggingface.write(weights_of(classic()), tmp_path / "hf")
+    Tokenizer.train([Path(__file__).read_text()], vocab_size=310).save(tmp_path / "larger")
+    with pytest.raises(NanochatError, match=r"E409.*300 ids, and its tokenizer, with the nine specials, has 310"):
+        source.read(tmp_path / "hf", load_registry(), tokenizer_file=tmp_path / "larger/tokenizer.json")
+
+
 def test_damaged_and_foreign_files_are_refused_and_a_half_written_folder_is_not_left(tmp_path: Path) -> None:
     huggingface.write(weights_of(classic()), tmp_path / "hf")
     with pytest.raises(NanochatError, match=r"E407.*is there already"):
@@ -204,6 +216,10 @@ def test_damaged_and_foreign_files_are_refused_and_a_half_written_folder_is_not_
     (tmp_path / "hf/model.safetensors").write_bytes(b"no weights")
     with pytest.raises(NanochatError, match=r"E409.*model\.safetensors cannot be read"):
         source.read(tmp_path / "hf", load_registry())
+    for index in ("{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
+        (tmp_path / "hf/model.safetensors.index.json").write_text(index)
+        with pytest.raises(NanochatError, match=r"E409.*does not describe a NanoChatForCausalLM"):
+            source.read(tmp_path / "hf", load_registry())
     (tmp_path / "empty").mkdir()
     with pytest.raises(NanochatError, match=r"E409.*neither config\.json, nor model_NNNNNN\.pt, nor MANIFEST\.json"):
         source.read(tmp_path / "empty", load_registry())

@@ -331,6 +331,9 @@ def test_a_model_file_that_is_cut_off_or_holds_other_things_is_refused(tmp_path:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely"):
         read(folder)
+    path.write_bytes(b"")
+    with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely: ."):
+        read(folder)
     torch.save({"a": 3}, path)
     with pytest.raises(NanochatError, match=r"E409.*is no table of tensors"):
         read(folder)

@@ -29,9 +29,10 @@ def command(source: Path, folder: Path, step: int | None, tokenizer: Path | None
     registry = load_registry()
     described = [_tool(name, registry) for name in tools]
 
-    from nanochat.exchange.checkpoint_folder import write_model
+    from nanochat.exchange.checkpoint_folder import refuse_taken, write_model
     from nanochat.exchange.source import read
 
+    refuse_taken(folder)  # first: a large model takes a while to read
     weights = read(source, registry, tokenizer_file=tokenizer, step=step)
     if described:
         weights = attrs.evolve(weights, tools=described)

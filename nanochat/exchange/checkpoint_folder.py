@@ -32,11 +32,16 @@ from nanochat.training.checkpoint import (
 )
 
 
+def refuse_taken(final: Path) -> None:
+    """InputError E407 where there is something of this name."""
+    if final.exists():
+        raise wrong_input("E407", f"{final} is there already", help="name another folder, or remove it first")
+
+
 @contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
     """A folder to write into, which takes its name when all went well. InputError E407 where the name is taken."""
-    if final.exists():
-        raise wrong_input("E407", f"{final} is there already", help="name another folder, or remove it first")
+    refuse_taken(final)
     partial = final.absolute().with_name(f".writing_{final.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

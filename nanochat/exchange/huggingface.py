@@ -107,31 +107,38 @@ def read(folder: Path, tokenizer: Tokenizer | None = None) -> Weights:
     if tokenizer is None:
         path = folder / "tokenizer.json"
         tokenizer = tokenizer_of(read_huggingface(path), path)
-    found = {_our_name(name, folder): tensor for name, tensor in _tensors(folder).items()}
+    notes = []
     try:
-        config = _our_config(theirs, vocab_size=min(int(theirs["vocab_size"]), tokenizer.vocab_size), folder=folder)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as fault:
-        raise unusable(folder / CONFIG, f"is no config of {ARCHITECTURE} ({type(fault).__name__}: {fault})") from fault
-    if config.tied:
-        found.pop("head.weight", None)
+        given, epsilon = int(theirs["vocab_size"]), float(theirs.get("rms_norm_eps", 1e-6))
+        config = _our_config(theirs, vocab_size=min(given, tokenizer.vocab_size), folder=folder)
+        found = {_our_name(name, folder): tensor for name, tensor in _tensors(folder).items()}
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as fault:
+        raise unusable(folder, f"does not describe a {ARCHITECTURE} ({type(fault).__name__}: {fault})") from fault
     if problems := config.problems():
         raise unusable(folder / CONFIG, f"does not fit together: {problems[0]}")
-    rows = config.padded_vocab_size
-    notes = []
-    if theirs["vocab_size"] > config.vocab_size:
-        notes.append(f"left out the rows of {theirs['vocab_size'] - config.vocab_size:,} ids that have no token")
-    if (epsilon := float(theirs.get("rms_norm_eps", 1e-6))) != EPSILON:
+    if config.tied:
+        found.pop("head.weight", None)
+    if given > config.vocab_size:
+        notes.append(f"left out the rows of {given - config.vocab_size:,} ids that have no token")
+    if epsilon != EPSILON:
         notes.append(f"its norms add {epsilon:g}, ours {EPSILON:.3g} in float32: logits differ a little")
-    cropped = {
-        name: with_rows(with_rows(tensor, config.vocab_size), rows) if is_vocabulary_table(name) else tensor
-        for name, tensor in found.items()
-    }
     return Weights(
         config=config,
-        tensors=fitted(cropped, config, folder),
+        tensors=fitted(_padded(found, given, config, folder), config, folder),
         tokenizer=usable_tokenizer(tokenizer, config, folder),
         notes=notes,
     )
+
+
+def _padded(found: Mapping[str, torch.Tensor], given: int, config: GPTConfig, folder: Path) -> dict[str, torch.Tensor]:
+    """With tables of so many rows as ours have, from theirs of `given`. InputError E409 where they have others."""
+    padded = dict(found)
+    for name in filter(is_vocabulary_table, found):
+        if tuple(found[name].shape) != (given, config.dim):
+            shape = list(found[name].shape)
+            raise unusable(folder, f"has `{_their_name(name)}` of shape {shape}, not {[given, config.dim]}")
+        padded[name] = with_rows(with_rows(found[name], config.vocab_size), config.padded_vocab_size)
+    return padded
 
 
 def _their_config(config: GPTConfig, *, bos: int, end: int) -> dict[str, Any]:

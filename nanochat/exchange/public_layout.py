@@ -36,6 +36,18 @@ IN_BLOCK = {
 """Their name of a matrix → ours."""
 CURRENT = ("resid_lambdas", "x0_lambdas", "smear_lambda", "smear_gate.weight", "backout_lambda")
 """The weights that only the current generation has, each named as ours; value embeddings come with them."""
+DAMAGED = (
+    OSError,
+    RuntimeError,
+    AssertionError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    pickle.UnpicklingError,
+)
+"""What torch raises for a file that is cut off, altered, or more than tensors."""
 TOKENIZERS = ("tokenizer.pkl", "tokenizer/tokenizer.pkl", "../../tokenizer/tokenizer.pkl")
 
 
@@ -63,8 +75,9 @@ def read(folder: Path, tokenizer: Tokenizer | None = None, *, step: int | None =
 def _state(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as fault:
-        raise unusable(path, f"holds no tensors that can be read safely: {str(fault).splitlines()[0]}") from fault
+    except DAMAGED as fault:
+        said = next(iter(str(fault).splitlines()), type(fault).__name__)
+        raise unusable(path, f"holds no tensors that can be read safely: {said}") from fault
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
         raise unusable(path, "is no table of tensors")
     return {str(name): tensor for name, tensor in found.items()}
