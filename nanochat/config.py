@@ -138,6 +138,26 @@ class Component:
     slot: Any = None
 
 
+def revived(cls: type[T], values: Mapping[str, Any]) -> T:
+    """The config whose values an artifact records; an option that it lacks is as it was before there was that option.
+
+    A class says so in BEFORE: the options whose default is another today → their old value. ValueError, which says
+    what is wrong, for an option that is not known, for one that was always there and is missing, and for values that
+    do not fit together.
+    """
+    options = attrs.fields_dict(cls)  # type: ignore[arg-type]
+    complete: dict[str, Any] = {**getattr(cls, "BEFORE", {}), **values}
+    if unknown := [name for name in complete if name not in options]:
+        raise ValueError(f"it has the option `{unknown[0]}`, which this version does not know")
+    for name, attribute in options.items():
+        if name not in complete and (attribute.default is attrs.NOTHING or rules_of(attribute).derive):
+            raise ValueError(f"it lacks the option `{name}`")
+    made = cls(**complete)
+    if found := list(getattr(made, "problems", list)()):
+        raise ValueError(found[0])
+    return made
+
+
 @attrs.frozen(kw_only=True)
 class Derivation:
     """A named rule that fills an "auto" value: a pure function of other values of the recipe.

@@ -54,6 +54,8 @@ CODES: dict[str, str] = {
     "E405": "no such run, stage or checkpoint",
     "E406": "a broken checkpoint",
     "E407": "a wrong command line",
+    "E408": "what the format cannot express",
+    "E409": "no model that can be imported",
     # Training
     "E501": "the loss is not finite",
     "E502": "out of memory",

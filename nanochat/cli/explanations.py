@@ -124,6 +124,16 @@ EXPLANATIONS: dict[str, str] = {
     ),
     "E406": "A checkpoint's files differ from its manifest: it was damaged after it was written.",
     "E407": "The command line asks for something that there is not, or for two things that exclude each other.",
+    "E408": (
+        "Hugging Face transformers has the first release's model (NanoChatForCausalLM). What it cannot compute, the\n"
+        "message names: a factor on q and k, windows, value embeddings, residual lambdas, smear, backout. Export\n"
+        "as `--format safetensors`, which holds every model, or train with these switches off."
+    ),
+    "E409": (
+        "The folder holds no model that `nanochat import` knows, or its weights do not fit its own description.\n"
+        "It reads folders of Hugging Face's NanoChatForCausalLM, model_NNNNNN.pt with meta_NNNNNN.json and\n"
+        "tokenizer.pkl of the public nanochat (first release or current), and exports of ours."
+    ),
     "E501": "The loss became nan or infinite: most often a learning rate that is too high.",
     "E502": "The device's memory is full. A smaller device_batch_size computes the same with less.",
     "E601": "The prompt and what is to be generated need more positions than the model has.",

@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("nanochat.cli.explain:command", "What an error code, a key, a component, a hook means."),
     "schema": ("nanochat.cli.schema:command", "JSON Schema of recipes, for editors."),
     "tokenizer": ("nanochat.cli.tokenizer:command", "A tokenizer to or from tiktoken's and Hugging Face's files."),
+    "export": ("nanochat.cli.export_model:command", "A trained model for Hugging Face, or as plain safetensors."),
+    "import": ("nanochat.cli.import_model:command", "A model from Hugging Face, or the public nanochat's files."),
     "chat": ("nanochat.cli.chat:command", "Talk to a trained model in the terminal."),
     "complete": ("nanochat.cli.complete:command", "Let a model continue a text."),
     "serve": ("nanochat.cli.serve:command", "A chat page and an OpenAI-compatible server."),

@@ -5,7 +5,8 @@ Imports no torch. The current model is the default; the classic one (2025-10) is
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from nanochat.config import Derivation, config, option
 from nanochat.model import sizes
@@ -16,6 +17,21 @@ class GPTConfig:
     """The transformer of nanochat. `depth` is all that must be said: width, heads and vocabulary follow from it; the
     other switches are there to be ablated, each alone.
     """
+
+    BEFORE: ClassVar[Mapping[str, Any]] = {
+        "vocab_multiple": 1,
+        "rotary_base": 10_000.0,
+        "qk_scale": 1.0,
+        "window_pattern": "L",
+        "short_window": 0.5,
+        "value_embeddings": False,
+        "residual_lambdas": False,
+        "smear": False,
+        "backout": False,
+        "init": "classic",
+    }
+    """What a checkpoint that does not record the option was made with: the classic model, into which each came later.
+    The options that are not here always had today's default, or must be recorded."""
 
     depth: int = option(minimum=1, maximum=1024, doc="transformer blocks")
     aspect_ratio: int = option(

@@ -11,6 +11,7 @@ from typing import Any
 
 import attrs
 
+from nanochat.config import revived
 from nanochat.home import store_dir
 from nanochat.registry import Registry
 
@@ -87,7 +88,7 @@ def recorded(folder: Path, words: Sequence[str], registry: Registry) -> Any:
             meta = json.loads((folder / CHECKPOINT_FILE).read_bytes())
             found = meta[name]
             if name == "model":
-                found = registry.config_class("model", found["use"])(**found["config"])
+                found = revived(registry.config_class("model", found["use"]), found["config"])
         for word in rest:
             found = getattr(found, word)
     except Exception as fault:  # files that others made, configs of other versions

@@ -37,8 +37,8 @@ def read_tiktoken(path: Path, *, pattern: str) -> Vocabulary:
             try:
                 ranks[base64.b64decode(token, validate=True)] = int(rank)
             except (binascii.Error, ValueError) as error:
-                raise _unusable(path, f"has no token and id in line {number}") from error
-    return Vocabulary(pattern=pattern, tokens=_in_order(ranks, path), specials=SPECIAL_TOKENS)
+                raise unusable(path, f"has no token and id in line {number}") from error
+    return Vocabulary(pattern=pattern, tokens=in_order(ranks, path), specials=SPECIAL_TOKENS)
 
 
 def write_huggingface(vocabulary: Vocabulary, path: Path) -> None:
@@ -56,38 +56,50 @@ def read_huggingface(path: Path) -> Vocabulary:
         content = json.loads(_read(path))
         model, added = content["model"], content["added_tokens"] or []
         if model["type"] != "BPE" or content["normalizer"] is not None:
-            raise _unusable(path, "is no byte-level BPE without a normalizer")
+            raise unusable(path, "is no byte-level BPE without a normalizer")
         names = {token["content"]: int(token["id"]) for token in added}
         spellings = {spelling: rank for spelling, rank in model["vocab"].items() if spelling not in names}
-        tokens = _in_order({unspelled(spelling): rank for spelling, rank in spellings.items()}, path)
+        tokens = in_order({unspelled(spelling): rank for spelling, rank in spellings.items()}, path)
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
         pattern = _pattern(content["pre_tokenizer"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _unusable(path, f"is no tokenizer of that package ({type(error).__name__}: {error})") from error
+        raise unusable(path, f"is no tokenizer of that package ({type(error).__name__}: {error})") from error
     _check_merges(merges, tokens, spellings, path)
     theirs = sorted(names, key=names.__getitem__)
     if [names[name] for name in theirs] != list(range(len(tokens), len(tokens) + len(theirs))):
-        raise _unusable(path, "has added tokens whose ids do not follow the others'")
+        raise unusable(path, "has added tokens whose ids do not follow the others'")
     ours = tuple(token for token in SPECIAL_TOKENS if token not in names)
     return Vocabulary(pattern=pattern, tokens=tokens, specials=(*theirs, *ours))
 
 
-def _in_order(ranks: dict[bytes, int], path: Path) -> tuple[bytes, ...]:
-    """The tokens by their ids, which must be all from 0 on."""
+def in_order(ranks: dict[bytes, int], path: Path) -> tuple[bytes, ...]:
+    """The tokens by their ids. InputError E307 where they are not all from 0 on, or lack one of the bytes."""
     tokens = sorted(ranks, key=ranks.__getitem__)
     if [ranks[token] for token in tokens] != list(range(len(tokens))):
-        raise _unusable(path, "has ids that are missing or used twice")
+        raise unusable(path, "has ids that are missing or used twice")
     if missing := [byte for byte in range(256) if bytes([byte]) not in ranks]:
-        raise _unusable(path, f"has no token for the byte {missing[0]}, so it cannot encode every text")
+        raise unusable(path, f"has no token for the byte {missing[0]}, so it cannot encode every text")
     return tuple(tokens)
 
 
 def _check_merges(merges: list[Any], tokens: tuple[bytes, ...], ids: dict[str, int], path: Path) -> None:
-    """That merging by the smallest id is merging by their list: the ids ascend, and each token is made one way."""
+    """That merging by the smallest id is merging by their list: in the order of the ids, each token as we make it.
+
+    Or in every way in which it is two others, which is how transformers writes what tiktoken trained; of two that
+    overlap and make the same token, its list may then take the second, where tiktoken and we take the first.
+    """
     made = [ids.get("".join(merge), -1) for merge in merges]
-    in_order = all(before < after for before, after in pairwise(made)) and -1 not in made
-    if not in_order or [(unspelled(left), unspelled(right)) for left, right in merges] != merges_of(tokens):
-        raise _unusable(path, "has merges in another order than its ids, which is no vocabulary of ours")
+    pairs = [(unspelled(left), unspelled(right)) for left, right in merges]
+    in_order = all(before <= after for before, after in pairwise(made)) and -1 not in made
+    if not in_order or (pairs != merges_of(tokens) and sorted(pairs) != _every_merge(tokens)):
+        raise unusable(path, "has merges in another order than its ids, which is no vocabulary of ours")
+
+
+def _every_merge(tokens: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:
+    """The pairs of tokens that are a token together, sorted."""
+    known = set(tokens)
+    cuts = ((token[:place], token[place:]) for token in tokens for place in range(1, len(token)))
+    return sorted((left, right) for left, right in cuts if left in known and right in known)
 
 
 def _pattern(pre_tokenizer: dict[str, Any]) -> str:
@@ -109,10 +121,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _unusable(path, f"cannot be read ({error.strerror})") from error
+        raise unusable(path, f"cannot be read ({error.strerror})") from error
 
 
-def _unusable(path: Path, reason: str) -> InputError:
+def unusable(path: Path, reason: str) -> InputError:
+    """The error E307 of a file that is no vocabulary."""
     return wrong_input(
         "E307",
         f"the tokenizer file {path} {reason}",

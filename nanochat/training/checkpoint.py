@@ -23,8 +23,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from nanochat.config import Component
-from nanochat.errors import NanochatError, stage_failure
+from nanochat.config import Component, revived
+from nanochat.errors import NanochatError, StageError, stage_failure
 from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
@@ -53,8 +53,8 @@ def describe(component: Component) -> dict[str, Any]:
 
 
 def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Component:
-    """The component that `describe` wrote down."""
-    config = registry.config_class(kind, described["use"])(**described["config"])
+    """The component that `describe` wrote down. ValueError as `config.revived`."""
+    config: Any = revived(registry.config_class(kind, described["use"]), described["config"])
     entry = registry.entry(kind, described["use"])
     return Component(kind=kind, name=described["use"], use=described["use"], revision=entry.revision, config=config)
 
@@ -78,14 +78,7 @@ class CheckpointWriter:
 
     def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write NAME.safetensors."""
-        path = self.folder / f"{name}.safetensors"
-        try:
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, path)
-        except SafetensorError as fault:
-            if "No space left" in str(fault):  # its own error hides the system's, which the runner knows how to tell
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
-            raise
-        _sync(path)
+        save_tensors(tensors, self.folder / f"{name}.safetensors")
 
     def json(self, name: str, value: Any) -> None:
         """Write NAME.json."""
@@ -97,12 +90,7 @@ class CheckpointWriter:
         """Hash, write the manifest, rename into place, prune older ones. Every rank calls it."""
         self.runtime.barrier()
         if self.runtime.is_main:
-            files = sorted(path for path in self.folder.iterdir() if path.name != MANIFEST)
-            entries = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
-            manifest = {"format": FORMAT, "world_size": self.runtime.world_size, "files": entries}
-            (self.folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-            _sync(self.folder / MANIFEST)
-            _sync(self.folder)
+            write_manifest(self.folder, world_size=self.runtime.world_size)
             if self.final.exists():
                 shutil.rmtree(self.final)
             self.folder.rename(self.final)
@@ -111,6 +99,29 @@ class CheckpointWriter:
                 shutil.rmtree(old)
         self.runtime.barrier()
         return self.final
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Write tensors to a .safetensors file. OSError where there is no room."""
+    try:
+        # The metadata is what Hugging Face's readers ask for.
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"}
+        )
+    except SafetensorError as fault:
+        if "No space left" in str(fault):  # its own error hides the system's, which the runner knows how to tell
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
+        raise
+    _sync(path)
+
+
+def write_manifest(folder: Path, *, world_size: int = 1) -> None:
+    """Make a folder of files a checkpoint: the size and digest of each, written last."""
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
+    entries = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
+    (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "world_size": world_size, "files": entries}, indent=1))
+    _sync(folder / MANIFEST)
+    _sync(folder)
 
 
 # Reading
@@ -133,11 +144,16 @@ def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
             if _digest(path) != expected["sha256"]:
                 raise ValueError(f"{name} is not what was written: its digest differs from the manifest's")
     except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise stage_failure(
-            "E406",
-            f"the checkpoint {checkpoint} is broken: {fault}",
-            help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
-        ) from fault
+        raise broken(checkpoint, fault) from fault
+
+
+def broken(checkpoint: Path, reason: object) -> StageError:
+    """The error E406 of a checkpoint that cannot be used."""
+    return stage_failure(
+        "E406",
+        f"the checkpoint {checkpoint} is broken: {reason}",
+        help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
+    )
 
 
 def newest_valid(folder: Path, runtime: Runtime, note: Any) -> Path | None:
@@ -162,13 +178,14 @@ def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> L
     """Build the model, tokenizer and tools that a checkpoint holds. StageError E406 where it is broken."""
     verify(checkpoint, MODEL_FILES)
     meta = json.loads((checkpoint / "meta.json").read_text())
-    component = rebuild("model", meta["model"], registry)
+    try:
+        component = rebuild("model", meta["model"], registry)
+        described_tools = [rebuild("tool", described, registry) for described in meta["tools"]]
+    except ValueError as fault:
+        raise broken(checkpoint, f"{fault} (meta.json)") from fault
     model = registry.builder("model", component.use)(component.config, runtime)
     model.load_state_dict(load_file(checkpoint / "model.safetensors", device=str(runtime.device)))
-    tools = []
-    for described in meta["tools"]:
-        tool = rebuild("tool", described, registry)
-        tools.append(registry.builder("tool", tool.use)(tool.config))
+    tools = [registry.builder("tool", tool.use)(tool.config) for tool in described_tools]
     return Loaded(model=model, tokenizer=Tokenizer.load(checkpoint), tools=tools, meta=meta)
 
 

@@ -1,0 +1,53 @@
+"""What lies in a folder, told by its files, and the reader of it.
+
+In: a folder, and perhaps the file of a tokenizer. Out: Weights. Here and nowhere else it is decided which format it is.
+"""
+
+import json
+from pathlib import Path
+
+from nanochat.errors import wrong_input
+from nanochat.exchange import huggingface, public_layout
+from nanochat.exchange.checkpoint_folder import read_model
+from nanochat.exchange.weights import Weights, tokenizer_of, unusable
+from nanochat.registry import Registry
+from nanochat.text.formats import read_huggingface
+from nanochat.text.pickled_encoding import read_pickled_encoding
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.text.vocabulary_file import read_vocabulary
+from nanochat.training.checkpoint import MANIFEST
+
+
+def read(folder: Path, registry: Registry, *, tokenizer_file: Path | None = None, step: int | None = None) -> Weights:
+    """The model of a folder. InputError E409 where there is none that is known, E307 for its tokenizer."""
+    tokenizer = read_tokenizer(tokenizer_file) if tokenizer_file is not None else None
+    if not folder.is_dir():
+        raise unusable(folder, "is no folder")
+    if public_layout.steps(folder):
+        return public_layout.read(folder, tokenizer, step=step)
+    if step is not None:
+        raise wrong_input(
+            "E407",
+            f"--step goes with files model_NNNNNN.pt, and {folder} has none",
+            help="name the folder that holds them, or leave --step out",
+        )
+    if (folder / huggingface.CONFIG).is_file():
+        return huggingface.read(folder, tokenizer)
+    if (folder / MANIFEST).is_file():
+        return read_model(folder, registry)
+    raise unusable(folder, f"has neither {huggingface.CONFIG}, nor model_NNNNNN.pt, nor {MANIFEST}")
+
+
+def read_tokenizer(file: Path) -> Tokenizer:
+    """A tokenizer.pkl of the public nanochat, or a tokenizer.json, Hugging Face's or ours. InputError E307."""
+    if file.suffix == ".pkl":
+        return tokenizer_of(read_pickled_encoding(file), file)
+    return tokenizer_of(read_vocabulary(file.parent) if _is_ours(file) else read_huggingface(file), file)
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False  # the other reader says why
+    return isinstance(content, dict) and "sha256" in content
