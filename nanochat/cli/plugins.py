@@ -7,7 +7,8 @@ import click
 
 from nanochat.cli.new_plugin import command as new
 from nanochat.errors import did_you_mean, wrong_input
-from nanochat.registry import PluginStatus, load_registry, normal_name
+from nanochat.registrar import PluginStatus
+from nanochat.registry import load_registry, normal_name
 
 
 @click.group("plugins", invoke_without_command=True)

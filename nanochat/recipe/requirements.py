@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from nanochat.recipe.notation import shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.tree import Leaf, Node
-from nanochat.registry import PluginStatus, Registry, normal_name
+from nanochat.registrar import PluginStatus
+from nanochat.registry import Registry, normal_name
 
 
 def check_requirements(required: Sequence[str], node: Node | None, registry: Registry, problems: Problems) -> None:
