@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -121,11 +121,13 @@ class Registry:
         """The component of that kind and name. InputError where there is none, or two plugins claim it."""
         claims = self._claims.get((kind, name), [])
         if len(claims) > 1:
-            owners = " and ".join(f"`{e.distribution}`" for e in claims)
+            owners = [claim.distribution for claim in claims]
+            several = "one of them" if len(owners) == 2 else "all of them but one"
+            blocked = ", ".join(f'"{owner}"' for owner in owners[1:])
             raise wrong_input(
                 "E203",
-                f"{kind} `{name}` is claimed by {owners}",
-                help='block one of them: [plugins] block = ["…"]',
+                f"{kind} `{name}` is claimed by {_listed(owners)}",
+                help=f"block {several}: with [plugins] block = [{blocked}] it is that of `{owners[0]}`",
             )
         if claims:
             return claims[0]
@@ -243,6 +245,12 @@ class Registry:
             f"{entry.kind} `{entry.name}` of `{entry.distribution}` is broken: {reason}",
             help="the plugin's author can mend this; `nanochat plugins` shows its state",
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `b` and `c`."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}"
 
 
 def _normal(*names: str) -> set[str]:

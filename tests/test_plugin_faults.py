@@ -171,7 +171,7 @@ def leave(*_: Any) -> Any:
     [
         (lambda: 1 / 0, "plugin `odd` failed in validate_recipe: ZeroDivisionError: division by zero"),
         (leave, "plugin `odd` failed in validate_recipe: SystemExit: 3"),
-        (lambda: "bad luck", 'plugin `odd` gave the string "bad luck" in validate_recipe, not a list of messages'),
+        (lambda: 7, "plugin `odd` gave the integer 7 in validate_recipe, not a list of messages"),
         (lambda: True, "plugin `odd` gave the boolean true in validate_recipe, not a list of messages"),
         (lambda: [1, 2], "plugin `odd` gave the array [1, 2] in validate_recipe, not a list of messages"),
         (lambda: {"a": "b"}, "plugin `odd` gave a table in validate_recipe, not a list of messages"),
@@ -185,7 +185,7 @@ def test_a_wrong_answer_to_validate_recipe_is_a_warning_and_no_veto(tmp_path: Pa
     assert stage_keys(recipe) == stage_keys(load_recipe(recipe.path, registry=tiny_registry(), machine=CPU))
 
 
-@pytest.mark.parametrize("answer", [None, [], ()])
+@pytest.mark.parametrize("answer", [None, [], (), ""])
 def test_no_objection_is_none(tmp_path: Path, answer: Any) -> None:
     assert observed(tmp_path, validate_recipe=lambda recipe: answer).warnings == []
 
@@ -197,6 +197,12 @@ def test_validate_recipe_alone_can_stop_a_run_and_every_message_is_shown(tmp_pat
         "plugin `odd`: tiny is too small",
         "plugin `odd`: and too young",
     ]
+
+
+def test_one_message_alone_stops_a_run_as_a_list_does(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        observed(tmp_path, validate_recipe=lambda recipe: f"{recipe.name} is too small")
+    assert [d.message for d in caught.value.diagnostics] == ["plugin `odd`: tiny is too small"]
 
 
 def test_an_observer_can_print_and_change_what_it_is_given_without_any_effect(

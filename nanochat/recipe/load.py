@@ -143,6 +143,8 @@ def _ask_observers(recipe: Recipe, registry: Registry) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
     for plugin, answer in registry.observe("validate_recipe", recipe=recipe):
         fault = ""
+        if isinstance(answer, str):  # one message, or none
+            answer = [answer] if answer else None
         if isinstance(answer, BaseException):
             fault = f"failed in validate_recipe: {type(answer).__name__}: {answer}"
         elif isinstance(answer, list | tuple) and all(isinstance(message, str) for message in answer):
