@@ -24,6 +24,14 @@ from nanochat.running.tracker import Audience
 from nanochat.stages import evaluation
 from nanochat.testing import tiny_subject
 
+SMALL = """
+format = 1
+[stages.tok]
+use = "tokenizer"
+vocab_size = 300
+[stages.tok.data.docs]
+use = "pydocs"
+"""
 LOOSE = Path(__file__).parent / "loose"
 
 
@@ -93,10 +101,13 @@ def test_a_distribution_whose_metadata_are_damaged_is_listed_by_its_folder(site:
     assert status("acme_odd-2.0.dist-info")[0] == "broken"
 
 
-def test_a_folder_of_loose_files_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_loose_files_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", "/no/such/folder")
-    state, reason = status("NANOCHAT_PLUGINS_DIR")
-    assert (state, "/no/such/folder" in reason) == ("broken", True)
+    reason = "NotADirectoryError: there is no folder /no/such/folder"
+    assert status("NANOCHAT_PLUGINS_DIR") == ("broken", reason)
+    (warning,) = load_recipe(write(tmp_path, SMALL), machine=CPU).warnings
+    said = f"no loose plugin is loaded: NANOCHAT_PLUGINS_DIR is broken: {reason}"
+    assert (warning.code, warning.severity, warning.message) == ("E202", "warning", said)
 
 
 def test_what_a_plugin_prints_while_it_loads_does_not_spoil_json(site: Path) -> None:
