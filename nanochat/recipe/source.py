@@ -80,7 +80,7 @@ class _Reader:
             try:
                 text = self.texts[path] = read_text(path, asked=asked)
             except InputError as fault:
-                self._problems.add_all(fault, at=None)
+                self._problems.add_all(_incomplete(fault, path) if asked is not None else fault, at=None)
                 self.losses += 1
                 return _empty(path)
             before = self.losses
@@ -95,8 +95,9 @@ class _Reader:
         own = build_tree(text.values, text.text, text.place(), base=path.parent)
         if not self._is_of_format(own):
             return _empty(path)  # another format's keys mean other things
+        unset = self._strings(own, "unset")
         before = self.losses
-        parents, unset = self._strings(own, "extends"), self._strings(own, "unset")
+        parents = self._strings(own, "extends")
         inherited, certain = _empty(path), self.losses == before
         for parent, place in parents:
             before = self.losses
@@ -125,7 +126,7 @@ class _Reader:
         return False
 
     def _lost(self, path: Path, message: str, at: Location | None) -> Table:
-        self._problems.add("E107", message, at=at)
+        self._problems.add("E107", message, at=at, help="more may follow once this is mended")
         self.losses += 1
         return _empty(path)
 
@@ -135,23 +136,23 @@ class _Reader:
         if node is None:
             return []
         if not isinstance(node, Leaf):
-            self._mistyped(f"{name} is a string or an array of strings, not a table", node.location)
+            self._mistyped(name, "is a string or an array of strings, not a table", node.location)
             return []
         if name == "unset" and not isinstance(node.value, list):
-            self._mistyped(f"unset is an array of keys, not {described(node.value)}", node.location)
-            return []
+            self._mistyped(name, f"is an array of keys, not {described(node.value)}", node.location)
         found = []
         for index, value in enumerate(node.value if isinstance(node.value, list) else [node.value]):
             place = node.place_of((index,))
             if isinstance(value, str):
                 found.append((value, place))
             else:
-                self._mistyped(f"{name} holds strings, not {described(value)}", place)
+                self._mistyped(name, f"holds strings, not {described(value)}", place)
         return found
 
-    def _mistyped(self, message: str, at: Location | None) -> None:
-        self._problems.add("E103", message, at=at)
-        self.losses += 1
+    def _mistyped(self, name: str, what: str, at: Location | None) -> None:
+        self._problems.add("E103", f"{name} {what}", at=at)
+        # A parent that is not named leaves the recipe in pieces; what one does not take away is there to be looked at.
+        self.losses += name == "extends"
 
     def _unset(self, tree: Table, key: str, place: Location) -> Table:
         path = parse_key(key)
@@ -167,6 +168,13 @@ class _Reader:
                     self._problems.add("E108", f"nothing that this recipe extends sets {key}", at=place, label=label)
                 return tree
         return without(tree, path)
+
+
+def _incomplete(fault: InputError, parent: Path) -> InputError:
+    """The fault of a parent, with what it means for the recipes that extend it: not all of theirs can be told."""
+    *others, last = fault.diagnostics
+    note = f"more may follow once {display(parent)} can be read"
+    return InputError([*others, attrs.evolve(last, help=f"{last.help}; {note}" if last.help else note)])
 
 
 def _empty(path: Path) -> Table:
