@@ -10,11 +10,12 @@ from pathlib import Path
 import attrs
 
 from nanochat.errors import InputError, Location
+from nanochat.recipe.integers import check_integers
 from nanochat.recipe.locator import locate
 from nanochat.recipe.notation import described, is_bare, shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.text import Text, display, read_text
-from nanochat.recipe.tree import Leaf, Table, build_tree, find, merge, without
+from nanochat.recipe.tree import Later, Leaf, Table, build_tree, find, merge, without
 
 FORMAT = 1
 MOST_PARENTS = 16
@@ -92,7 +93,7 @@ class _Reader:
         return self._trees[path]
 
     def _merged(self, text: Text, path: Path, chain: list[Path]) -> Table:
-        own = build_tree(text.values, text.text, text.place(), base=path.parent)
+        own = check_integers(build_tree(text.values, text.text, text.place(), base=path.parent), self._problems)
         if not self._is_of_format(own):
             return _empty(path)  # another format's keys mean other things
         unset = self._strings(own, "unset")
@@ -120,6 +121,9 @@ class _Reader:
         written = own.items.get("format")
         if not isinstance(written, Leaf) or (type(written.value) is int and written.value == FORMAT):
             return True
+        if isinstance(written.value, Later):
+            self.losses += 1
+            return False
         message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
         self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
         self.losses += 1
@@ -134,6 +138,9 @@ class _Reader:
         """The strings of a key that holds one or a list of them, each with its place."""
         node = own.items.get(name)
         if node is None:
+            return []
+        if isinstance(node, Leaf) and isinstance(node.value, Later):
+            self.losses += name == "extends"
             return []
         if not isinstance(node, Leaf):
             self._mistyped(name, "is a string or an array of strings, not a table", node.location)
