@@ -10,10 +10,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
+
 from nanochat.errors import Diagnostic, InputError, Location
 from nanochat.recipe.locator import TextPath, locate
 from nanochat.recipe.notation import key_text
-from nanochat.recipe.toml_hint import hint
+from nanochat.recipe.toml_hint import foreign_key, hint
 from nanochat.recipe.tree import DEEPEST
 
 MOST_FAULTS = 20
@@ -199,6 +201,12 @@ def _diagnostic(lines: Sequence[str], name: str, message: str, place: Location |
         return Diagnostic(code="E106", message=f"{name} is not TOML: what opens here is not closed", location=place)
     if said.startswith("Exceeds the limit"):
         return Diagnostic(code="E106", message=f"{name} holds an integer beyond 64 bits", location=place)
+    foreign = foreign_key(place.text, place.column, said) if place is not None else None
+    if place is not None and foreign is not None:
+        column, word = foreign
+        message = f"{name} is not TOML: a bare key is made of A–Z a–z 0–9 _ and -"
+        at = attrs.evolve(place, column=column, width=len(word))
+        return Diagnostic(code="E106", message=message, location=at, label=f'quote it: "{word}"')
     message = f"{name} is not TOML: {_IN_WORDS.get(said, said[:1].lower() + said[1:])}"
     remedy = hint(place.text, place.column, said) if place is not None else ""
     return Diagnostic(code="E106", message=message, location=place, help=remedy)
