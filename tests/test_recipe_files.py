@@ -115,6 +115,17 @@ def test_a_misspelt_file_suggests_the_recipe_that_is_near(
     assert (found.code, found.help) == ("E101", "did you mean `recipes/quickstart.toml`?")
 
 
+def test_a_file_that_is_near_no_recipe_but_by_its_ending_gets_no_suggestion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()
+    for name in ("b9.toml", "zope.toml", "recipes/b9.toml"):
+        write(tmp_path, TINY, name)
+    assert refused(Path("nope.toml"))[0].help == "did you mean `zope.toml`?"
+    assert "did you mean" not in refused(Path("recipes/x.toml"))[0].help
+
+
 def test_a_missing_file_names_the_recipes_beside_it(tmp_path: Path) -> None:
     write(tmp_path, TINY, "there.toml")
     (found,) = refused(tmp_path / "gone.toml")
@@ -164,7 +175,7 @@ def test_every_line_that_is_wrong_by_itself_is_shown_and_what_follows_from_it_is
 
 
 def test_a_wrong_sign_in_a_key_has_its_own_column(tmp_path: Path) -> None:
-    assert places(refused(write(tmp_path, "format = 1\nwéight = 2\n"))) == [("E106", "recipe.toml:2:2")]
+    assert places(refused(write(tmp_path, "format = 1\nwe$ght = 2\n"))) == [("E106", "recipe.toml:2:3")]
 
 
 @pytest.mark.parametrize(
