@@ -54,16 +54,26 @@ def _functions(plugin: object) -> Iterator[tuple[str, Any]]:
 
 
 def _fault(name: str, function: Any, plugin: object) -> str:
-    if not hasattr(function, _MARKED):
+    mark = getattr(function, _MARKED, None)
+    if mark is None:
         borrowed = isinstance(plugin, ModuleType) and function.__module__ != plugin.__name__
         return f"`{name}` is named as a hook is, but lacks `@hookimpl`" if name in HOOKS and not borrowed else ""
-    if name not in HOOKS:
-        return f"there is no hook `{name}`; {did_you_mean(name, HOOKS) or 'there are ' + ', '.join(HOOKS)}"
-    extra = next((argument for argument in inspect.signature(function).parameters if argument not in HOOKS[name]), "")
+    hook = mark["specname"] or name
+    if hook not in HOOKS:
+        near = did_you_mean(hook, HOOKS) or f"there are {', '.join(HOOKS)}"
+        return "" if mark["optionalhook"] else f"there is no hook `{hook}`; {near}"
+    extra = next((argument for argument in _needed(function) if argument not in HOOKS[hook]), "")
     if not extra:
         return ""
-    given = f"it gives {', '.join(f'`{argument}`' for argument in HOOKS[name])}" if HOOKS[name] else "it gives nothing"
-    return f"the hook `{name}` gives no `{extra}`; {did_you_mean(extra, HOOKS[name]) or given}"
+    given = f"it gives {', '.join(f'`{argument}`' for argument in HOOKS[hook])}" if HOOKS[hook] else "it gives nothing"
+    return f"the hook `{hook}` gives no `{extra}`; {did_you_mean(extra, HOOKS[hook]) or given}"
+
+
+def _needed(function: Any) -> Iterator[str]:
+    """The arguments that pluggy would look for: those without a default."""
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            yield name
 
 
 def fault_text(fault: BaseException) -> str:

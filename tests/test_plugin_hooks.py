@@ -85,6 +85,15 @@ def test_a_plugin_that_only_watches_needs_no_excuse(loaded: Load) -> None:
     assert (status.status, status.reason, status.observers) == ("ok", "", ["before_stage"])
 
 
+def test_what_hookimpl_says_of_its_function_is_heard(loaded: Load) -> None:
+    named = '@hookimpl(specname="on_step")\ndef watch(step, every=10): ...\n'
+    later = "@hookimpl(optionalhook=True)\ndef on_epoch(epoch): ...\n"  # of a version that may come
+    status, _ = loaded(HEAD + named + later)
+    assert (status.status, status.observers[-1]) == ("ok", "on_step")
+    status, file = loaded(HEAD + named.replace("(step,", "(stepp,"))
+    assert status.reason == f"the hook `on_step` gives no `stepp`; did you mean `step` or `stage`? ({file}:2)"
+
+
 def test_a_function_of_another_module_that_is_named_like_a_hook_is_no_slip(loaded: Load) -> None:
     status, _ = loaded("from textwrap import dedent as on_step\n" + GOOD)
     assert (status.status, status.reason) == ("ok", "")
