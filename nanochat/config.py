@@ -21,6 +21,9 @@ AUTO: Final[Any] = "auto"
 
 METADATA = "nanochat"
 T = TypeVar("T")
+Problem = str | tuple[str, str]
+"""What a config class's `problems()` says of values that do not fit together, each a sentence that says how to mend it;
+in a pair behind the key that it is shown at."""
 
 
 @attrs.frozen(kw_only=True)

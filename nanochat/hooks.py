@@ -141,8 +141,11 @@ def register_derivations(registry: Registrar) -> None:
 
 
 @hookspec
-def validate_recipe(recipe: Any) -> list[str] | None:
-    """Look at a resolved recipe; return messages, each of which stops the run. The only observer that can."""
+def validate_recipe(recipe: Any) -> list[str] | str | None:
+    """Look at a resolved recipe; return messages, each of which stops the run. The only observer that can.
+
+    A text alone is one message, and "" none.
+    """
 
 
 @hookspec

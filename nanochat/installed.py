@@ -39,7 +39,7 @@ def installed() -> Iterator[Found]:
     yield from sorted(_entry_points(), key=lambda found: (found.group, found.name))
     folder = os.environ.get(LOOSE_FILES)
     if folder and not Path(folder).is_dir():
-        yield Found(name=LOOSE_FILES, distribution=LOOSE_FILES, load=functools.partial(os.listdir, folder))
+        yield Found(name=LOOSE_FILES, distribution=LOOSE_FILES, load=functools.partial(_no_folder, folder))
     for path in sorted(Path(folder).glob("*.py")) if folder else []:
         yield Found(name=path.stem, distribution=path.stem, load=functools.partial(_import_file, path))
 
@@ -80,6 +80,10 @@ def _damaged(distribution: importlib.metadata.Distribution, fault: Exception) ->
 
     place = Path(str(getattr(distribution, "_path", "unknown"))).name
     return Found(name=place, distribution=place, load=load)
+
+
+def _no_folder(name: str) -> object:
+    raise NotADirectoryError(f"there is no folder {name}")
 
 
 def _import_file(path: Path) -> ModuleType:

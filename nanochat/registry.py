@@ -12,9 +12,7 @@ import importlib
 import inspect
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -25,67 +23,8 @@ from nanochat.config import METADATA, Rules
 from nanochat.errors import Diagnostic, InputError, did_you_mean, wrong_input
 from nanochat.hooks import GIVES, GROUP, KINDS, PROJECT
 from nanochat.installed import installed
-
-_OBJECT_REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
-
-
-@attrs.frozen(kw_only=True)
-class Entry:
-    """One registered component."""
-
-    kind: str
-    name: str
-    build: str
-    config: str | None
-    revision: int
-    plugin: str
-    distribution: str
-
-
-@attrs.define(kw_only=True)
-class PluginStatus:
-    """What is known of one installed plugin."""
-
-    name: str
-    distribution: str
-    version: str
-    status: str = "ok"
-    """ok · broken · blocked · other API"""
-    reason: str = ""
-    components: list[Entry] = attrs.field(factory=list)
-    observers: list[str] = attrs.field(factory=list)
-    """The hooks through which it watches runs."""
-    registered_as: str = attrs.field(default="", repr=False)
-    """Its name in pluggy's manager."""
-
-
-class _Door:
-    """The registrar given to one hook of one plugin: collects entries of one kind, checks what it is given."""
-
-    def __init__(self, kind: str, plugin: PluginStatus) -> None:
-        self.kind, self.plugin = kind, plugin
-
-    def add(self, name: str, *, build: str, config: str | None = None, revision: int = 1) -> None:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"{self.kind}: a component's name is a string, not {name!r}")
-        if any(entry.kind == self.kind and entry.name == name for entry in self.plugin.components):
-            raise ValueError(f"{self.kind} {name!r} is registered twice")
-        for what, value in (("build", build), ("config", config)):
-            if value is not None and not (isinstance(value, str) and _OBJECT_REFERENCE.match(value)):
-                raise TypeError(f'{self.kind} {name!r}: {what} must be a string "module:attribute", not {value!r}')
-        if isinstance(revision, bool) or not isinstance(revision, int) or revision < 1:
-            raise TypeError(f"{self.kind} {name!r}: revision must be an integer of at least 1, not {revision!r}")
-        self.plugin.components.append(
-            Entry(
-                kind=self.kind,
-                name=name,
-                build=build,
-                config=config,
-                revision=revision,
-                plugin=self.plugin.name,
-                distribution=self.plugin.distribution,
-            )
-        )
+from nanochat.plugin_fault import check_hooks, fault_text, is_silent
+from nanochat.registrar import Door, Entry, PluginStatus
 
 
 class Registry:
@@ -106,13 +45,13 @@ class Registry:
         # Two distributions may call their entry points alike; pluggy wants names that differ.
         inner = name if not self._manager.has_plugin(name) else f"{status.distribution}:{name}"
         try:
+            check_hooks(plugin)
             self._manager.register(plugin, name=inner)
-            self._manager.check_pending()  # a hook that there is not, misspelt or of a later version
             with quiet():
                 for kind in KINDS:
                     hook = getattr(plugin, f"register_{kind}s", None)
                     if hook is not None:
-                        hook(_Door(kind, status))
+                        hook(Door(kind, status))
         except KeyboardInterrupt:
             raise
         except BaseException as fault:
@@ -123,6 +62,9 @@ class Registry:
         status.registered_as = inner
         hooks_of = (caller.name for caller in self._manager.get_hookcallers(plugin) or ())
         status.observers = sorted(name for name in hooks_of if not name.startswith("register_"))
+        if not status.components and not status.observers:
+            why = ": nothing in it is marked with `@hookimpl`" if is_silent(plugin) else ""
+            status.reason = f"it offers nothing{why}"
         for entry in status.components:
             self._claims.setdefault((entry.kind, entry.name), []).append(entry)
         return status
@@ -170,7 +112,7 @@ class Registry:
 
     def _mark_broken(self, status: PluginStatus, fault: BaseException) -> None:
         status.status = "broken"
-        status.reason = f"{type(fault).__name__}: {fault}{_place(fault)}"
+        status.reason = fault_text(fault)
         status.components = []
 
     # Asking
@@ -179,11 +121,13 @@ class Registry:
         """The component of that kind and name. InputError where there is none, or two plugins claim it."""
         claims = self._claims.get((kind, name), [])
         if len(claims) > 1:
-            owners = " and ".join(f"`{e.distribution}`" for e in claims)
+            owners = [claim.distribution for claim in claims]
+            several = "one of them" if len(owners) == 2 else "all of them but one"
+            blocked = ", ".join(f'"{owner}"' for owner in owners[1:])
             raise wrong_input(
                 "E203",
-                f"{kind} `{name}` is claimed by {owners}",
-                help='block one of them: [plugins] block = ["…"]',
+                f"{kind} `{name}` is claimed by {_listed(owners)}",
+                help=f"block {several}: with [plugins] block = [{blocked}] it is that of `{owners[0]}`",
             )
         if claims:
             return claims[0]
@@ -303,6 +247,12 @@ class Registry:
         )
 
 
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `b` and `c`."""
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}"
+
+
 def _normal(*names: str) -> set[str]:
     """Names as PEP 503 compares them: case and separators do not count."""
     return {normal_name(name) for name in names}
@@ -318,14 +268,6 @@ def load_registry(*, block: Iterable[str] = ()) -> Registry:
     registry = Registry()
     registry.load_installed(block=block)
     return registry
-
-
-def _place(fault: BaseException) -> str:
-    """Where a plugin's code raised, for its author; a syntax error says it itself."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    if not frames or isinstance(fault, SyntaxError) or Path(frames[-1].filename).parent == Path(__file__).parent:
-        return ""
-    return f" ({frames[-1].filename}:{frames[-1].lineno})"
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

@@ -24,6 +24,32 @@ def test_a_bad_unset_and_a_bad_argument_do_not_hide_the_errors_of_the_keys(tmp_p
     assert [d.code for d in found] == ["E108", "E108", "E102", "E109", "E103"]
 
 
+def test_no_element_of_unset_hides_what_else_is_wrong(tmp_path: Path) -> None:
+    write(tmp_path, TINY, "base.toml")
+    unset = 'unset = ["stages.foo", "stages.base.optim.al", 3, "a..b", "stages.sft"]'
+    found = refused(write(tmp_path, f'extends = "base.toml"\n{unset}\n[stages.base]\nstepz = 3\n'))
+    assert places(found) == [
+        ("E108", "recipe.toml:2:10"),
+        ("E108", "recipe.toml:2:24"),
+        ("E103", "recipe.toml:2:48"),
+        ("E108", "recipe.toml:2:51"),
+        ("E102", "recipe.toml:4:1"),
+    ]
+    assert found[1].label == "did you mean `all`?"
+
+
+@pytest.mark.parametrize("unset", ['"stages.sft"', "5", "true", '{a = "b"}'])
+def test_an_unset_that_is_no_array_is_one_error_beside_the_others(tmp_path: Path, unset: str) -> None:
+    write(tmp_path, TINY, "base.toml")
+    found = refused(write(tmp_path, f'extends = "base.toml"\nunset = {unset}\n[stages.base]\nstepz = 3\n'))
+    assert [code for code, _ in places(found)] == ["E103", "E102"]
+
+
+def test_a_table_that_a_value_replaces_is_one_error_whatever_takes_from_it(tmp_path: Path) -> None:
+    found = refused(write(tmp_path, TINY), "stages.base=5")
+    assert places(found) == [("E103", "--set 1:13")]  # [stages.sft.optim] is taken from stages.base.optim
+
+
 def test_parents_in_a_circle_show_the_circle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path, 'extends = ["b.toml"]\n', "a.toml")
@@ -91,6 +117,19 @@ def test_what_a_broken_parent_cannot_change_is_shown_beside_it(tmp_path: Path) -
         ("E102", "recipe.toml:6:1"),
         ("E106", "torn.toml:1:8"),
         ("E103", "--set 1:21"),
+    ]
+
+
+def test_it_is_said_that_a_broken_parent_hides_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "seed = 1\nsteps = \nx\n", "torn.toml")
+    write(tmp_path, 'extends = ["torn.toml", "gone.toml", ""]\n', "mine.toml")
+    remedies = [found.help for found in refused(Path("mine.toml"))]
+    assert [remedy.rpartition("more may follow once ")[2] for remedy in remedies] == [
+        "gone.toml can be read",
+        "this is mended",
+        "the value is missing; to have the default, leave the whole line out",  # said once a file
+        "torn.toml can be read",
     ]
 
 

@@ -24,6 +24,14 @@ from nanochat.running.tracker import Audience
 from nanochat.stages import evaluation
 from nanochat.testing import tiny_subject
 
+SMALL = """
+format = 1
+[stages.tok]
+use = "tokenizer"
+vocab_size = 300
+[stages.tok.data.docs]
+use = "pydocs"
+"""
 LOOSE = Path(__file__).parent / "loose"
 
 
@@ -63,7 +71,7 @@ def status(distribution: str) -> tuple[str, str]:
         ("class Panic(BaseException): pass\nraise Panic('in Rust')", "Panic: in Rust"),
         (GOOD + "    registry.add('NAME', build='a:b')", "ValueError: task 'NAME' is registered twice"),
         (GOOD + "    raise SystemExit(3)", "SystemExit: 3"),
-        ("from nanochat.hooks import hookimpl\n@hookimpl\ndef on_step(batch): ...", "Argument(s) {'batch'}"),
+        ("from nanochat.hooks import hookimpl\n@hookimpl\ndef on_step(batch): ...", "gives no `batch`"),
     ],
 )
 def test_a_plugin_that_fails_when_it_is_loaded_is_broken_alone(site: Path, source: str, reason: str) -> None:
@@ -93,10 +101,13 @@ def test_a_distribution_whose_metadata_are_damaged_is_listed_by_its_folder(site:
     assert status("acme_odd-2.0.dist-info")[0] == "broken"
 
 
-def test_a_folder_of_loose_files_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_loose_files_that_there_is_not_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NANOCHAT_PLUGINS_DIR", "/no/such/folder")
-    state, reason = status("NANOCHAT_PLUGINS_DIR")
-    assert (state, "/no/such/folder" in reason) == ("broken", True)
+    reason = "NotADirectoryError: there is no folder /no/such/folder"
+    assert status("NANOCHAT_PLUGINS_DIR") == ("broken", reason)
+    (warning,) = load_recipe(write(tmp_path, SMALL), machine=CPU).warnings
+    said = f"no loose plugin is loaded: NANOCHAT_PLUGINS_DIR is broken: {reason}"
+    assert (warning.code, warning.severity, warning.message) == ("E202", "warning", said)
 
 
 def test_what_a_plugin_prints_while_it_loads_does_not_spoil_json(site: Path) -> None:
@@ -171,7 +182,7 @@ def leave(*_: Any) -> Any:
     [
         (lambda: 1 / 0, "plugin `odd` failed in validate_recipe: ZeroDivisionError: division by zero"),
         (leave, "plugin `odd` failed in validate_recipe: SystemExit: 3"),
-        (lambda: "bad luck", 'plugin `odd` gave the string "bad luck" in validate_recipe, not a list of messages'),
+        (lambda: 7, "plugin `odd` gave the integer 7 in validate_recipe, not a list of messages"),
         (lambda: True, "plugin `odd` gave the boolean true in validate_recipe, not a list of messages"),
         (lambda: [1, 2], "plugin `odd` gave the array [1, 2] in validate_recipe, not a list of messages"),
         (lambda: {"a": "b"}, "plugin `odd` gave a table in validate_recipe, not a list of messages"),
@@ -185,7 +196,7 @@ def test_a_wrong_answer_to_validate_recipe_is_a_warning_and_no_veto(tmp_path: Pa
     assert stage_keys(recipe) == stage_keys(load_recipe(recipe.path, registry=tiny_registry(), machine=CPU))
 
 
-@pytest.mark.parametrize("answer", [None, [], ()])
+@pytest.mark.parametrize("answer", [None, [], (), ""])
 def test_no_objection_is_none(tmp_path: Path, answer: Any) -> None:
     assert observed(tmp_path, validate_recipe=lambda recipe: answer).warnings == []
 
@@ -197,6 +208,12 @@ def test_validate_recipe_alone_can_stop_a_run_and_every_message_is_shown(tmp_pat
         "plugin `odd`: tiny is too small",
         "plugin `odd`: and too young",
     ]
+
+
+def test_one_message_alone_stops_a_run_as_a_list_does(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        observed(tmp_path, validate_recipe=lambda recipe: f"{recipe.name} is too small")
+    assert [d.message for d in caught.value.diagnostics] == ["plugin `odd`: tiny is too small"]
 
 
 def test_an_observer_can_print_and_change_what_it_is_given_without_any_effect(

@@ -91,6 +91,24 @@ def test_two_plugins_that_claim_one_name_are_both_named() -> None:
     assert registry.collisions() == [("task", "sums", ["acme-tiny", "acme-other"])]
 
 
+@pytest.mark.parametrize(
+    "others, owners, told",
+    [
+        (["b"], "`acme-tiny` and `b`", 'block one of them: with [plugins] block = ["b"]'),
+        (["b", "c"], "`acme-tiny`, `b` and `c`", 'block all of them but one: with [plugins] block = ["b", "c"]'),
+    ],
+)
+def test_what_settles_a_claim_is_told_and_does_it(others: list[str], owners: str, told: str) -> None:
+    registry = tiny_registry()
+    for name in others:
+        registry.register(offers("task", "sums"), name=name)
+    shown = refused(registry, "task", "sums")
+    assert f"task `sums` is claimed by {owners}" in shown
+    assert f"{told} it is that of `acme-tiny`" in shown
+    registry.block(others)
+    assert registry.entry("task", "sums").distribution == "acme-tiny"
+
+
 def test_blocking_one_of_them_settles_it() -> None:
     registry = tiny_registry()
     registry.register(offers("task", "sums"), name="other", distribution="acme-other")

@@ -189,6 +189,13 @@ def test_documents_that_cannot_be_used_are_passed_over_and_counted(tmp_path: Pat
     ]
 
 
+def test_one_document_is_no_documents(tmp_path: Path) -> None:
+    around = context(tmp_path)
+    run(config(Texts([" ".join(PROSE)])), around)
+    said = f"trained on {len(' '.join(PROSE))} characters of 1 document"
+    assert around.reporter.notes == [said]  # type: ignore[attr-defined]
+
+
 def test_a_source_of_no_weight_is_left_out_and_one_must_have_some() -> None:
     sources = {"a": (Texts(["aa"]), 0.0), "b": (Texts(["bb"]), 1.0)}
     assert list(corpus(sources)) == ["bb"]

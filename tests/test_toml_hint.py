@@ -1,5 +1,6 @@
 """Lines that are no TOML, as a new user writes them: the place that is marked, and what is said to write instead."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,25 @@ def test_a_file_of_yaml_is_told_so_line_by_line(tmp_path: Path) -> None:
 def test_lone_carriage_returns_are_named(tmp_path: Path) -> None:
     (found,) = refused(write(tmp_path, TINY.replace("\n", "\r")))
     assert "lone carriage return" in found.help
+
+
+@pytest.mark.parametrize(
+    "line, column, word",
+    [
+        ("dött = 3", 1, "dött"),
+        ("日本 = 3", 1, "日本"),
+        ("größe.zahl = 3", 1, "größe"),
+        ("[stages.base.data.日本]", 19, "日本"),
+        ("[stages.base.data.a-ñ.b]", 19, "a-ñ"),
+        ("[[ö]]", 3, "ö"),
+        ("x = {a = 1, dött = 3}", 13, "dött"),
+        ("o\u0308x = 3", 1, "o\u0308x"),  # the two dots apart from their letter, as some file systems give them
+    ],
+)
+def test_a_bare_key_of_other_letters_is_told_to_be_quoted(tmp_path: Path, line: str, column: int, word: str) -> None:
+    (found,) = refused(write(tmp_path, TINY + line + "\n"))
+    assert found.message.endswith("is not TOML: a bare key is made of A–Z a–z 0–9 _ and -")
+    assert found.label == f'quote it: "{word}"'
+    assert found.location is not None
+    assert (found.location.column, found.location.width) == (column, len(word))
+    tomllib.loads(line.replace(word, f'"{word}"'))

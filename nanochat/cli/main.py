@@ -130,10 +130,9 @@ def _known(fault: Exception, *, as_json: bool) -> int:
 
         click.echo(json.dumps({"errors": [attrs.asdict(found) for found in fault.diagnostics]}, indent=2))
     click.echo("\n\n".join(_coloured(diagnostic) for diagnostic in fault.diagnostics), err=True)
-    if len(fault.diagnostics) > 1:
-        click.echo(
-            f"\n{len(fault.diagnostics)} errors; `nanochat explain {fault.diagnostics[0].code}` says more", err=True
-        )
+    errors = [found for found in fault.diagnostics if found.severity == "error"]
+    if len(errors) > 1:
+        click.echo(f"\n{len(errors)} errors; `nanochat explain {errors[0].code}` says more", err=True)
     return fault.exit_code
 
 

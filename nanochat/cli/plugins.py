@@ -1,13 +1,15 @@
 """`nanochat plugins`: what is installed, what it offers, what is wrong with it. `show` one; write a `new` one."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import click
 
 from nanochat.cli.new_plugin import command as new
 from nanochat.errors import did_you_mean, wrong_input
-from nanochat.registry import PluginStatus, load_registry, normal_name
+from nanochat.recipe.notation import article
+from nanochat.registrar import PluginStatus
+from nanochat.registry import load_registry, normal_name
 
 
 @click.group("plugins", invoke_without_command=True)
@@ -38,8 +40,7 @@ def show(name: str, as_json: bool) -> None:
     plugins = registry.plugins
     found = [p for p in plugins if normal_name(name) in (normal_name(p.name), normal_name(p.distribution))]
     if not found:
-        near = did_you_mean(name, {known for p in plugins for known in (p.name, p.distribution)})
-        raise wrong_input("E201", f"no plugin `{name}` is installed", help=near or "`nanochat plugins` lists them")
+        raise wrong_input("E201", f"no plugin `{name}` is installed", help=_meant(name, plugins))
     if as_json:
         click.echo(json.dumps(registry.describe(found), indent=2))
         return
@@ -48,6 +49,16 @@ def show(name: str, as_json: bool) -> None:
 
 
 command.add_command(new)
+
+
+def _meant(name: str, plugins: Sequence[PluginStatus]) -> str:
+    """What to ask instead of a plugin that is not there: for a component, about it or the plugin that has it."""
+    having = [entry for plugin in plugins for entry in plugin.components if entry.name == name]
+    if having:
+        owners = dict.fromkeys(f"{article(entry.kind)} of `{entry.distribution}`" for entry in having)
+        return f"`{name}` is {' and '.join(owners)}: `nanochat explain {name}` says more of it"
+    near = did_you_mean(name, {known for plugin in plugins for known in (plugin.name, plugin.distribution)})
+    return near or "`nanochat plugins` lists them"
 
 
 def _print(plugin: PluginStatus, offers: Iterable[tuple[str, str]]) -> None:

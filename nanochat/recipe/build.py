@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nanochat.errors import Location, NanochatError
-from nanochat.recipe.draft import Draft
+from nanochat.recipe.draft import Cell, Draft, Field, Link, Part
 from nanochat.recipe.notation import key_text
 from nanochat.recipe.problems import Problems
 
@@ -31,9 +31,21 @@ def build_config(draft: Draft, values: Mapping[str, Any], problems: Problems) ->
     except Exception as fault:
         _refuse(draft, problems, "E202", f"{where}: the config class failed: {type(fault).__name__}: {_reason(fault)}")
         return None
-    for message in found:
-        _refuse(draft, problems, "E115", f"{where}: {message}")
+    for problem in found:
+        match problem:
+            case (str() as key, message):
+                pass
+            case message:
+                key = ""
+        _refuse(draft, problems, "E115", f"{where}: {message}", at=_place(draft.fields.get(key)))
     return built
+
+
+def _place(field: Field) -> Location | None:
+    """Where a key is written; None where it is not, or is a table of named tables."""
+    if isinstance(field, Cell | Link):
+        return field.leaf.place if field.leaf is not None else None
+    return field.location if isinstance(field, Draft | Part) else None
 
 
 def _refuse(

@@ -28,12 +28,12 @@ from nanochat.recipe.notation import LONGEST_NAME, described, is_bare
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.reference import follow_references
-from nanochat.recipe.requirements import check_requirements
+from nanochat.recipe.requirements import blocked_names, check_blocked, check_loose_files, check_requirements
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
 from nanochat.recipe.text import check_readable
-from nanochat.recipe.tree import Leaf, Table, find, merge
+from nanochat.recipe.tree import Table, find, merge
 from nanochat.registry import Registry, load_registry, quiet
 
 
@@ -65,11 +65,13 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     problems = Problems()
     source = read_source(path, problems)
     tree = merge(source.tree, parse_overrides(overrides, problems, base=base))
-    block = _blocked(tree)
+    block = find(tree, ("plugins", "block"))
     if registry is None:
-        registry = load_registry(block=block)
+        registry = load_registry(block=blocked_names(block))
     else:
-        registry.block(block)
+        registry.block(blocked_names(block))
+    check_blocked(block, registry, problems)
+    check_loose_files(registry, problems)
     if not source.whole:
         check_certain(tree, registry, problems)
         problems.raise_any()
@@ -90,7 +92,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     header = draft.header.built
     if isinstance(header, Header):
         check_requirements(header.plugins.require, find(tree, ("plugins", "require")), registry, problems)
-    warnings = [*check_plugins(lock, registry, problems), *check_revisions(lock, draft)]
+    warnings = [*problems.warnings, *check_plugins(lock, registry, problems), *check_revisions(lock, draft)]
     check_data(lock, prints, problems)
     problems.raise_any()
     assert isinstance(header, Header)
@@ -130,19 +132,14 @@ def _file_name(path: Path) -> str:
     return name or "recipe"
 
 
-def _blocked(tree: Table) -> list[str]:
-    """[plugins] block, needed before the schema can be read; its type is checked there."""
-    node = find(tree, ("plugins", "block"))
-    found = node.value if isinstance(node, Leaf) and isinstance(node.value, list) else []
-    return [name for name in found if isinstance(name, str)]
-
-
 def _ask_observers(recipe: Recipe, registry: Registry) -> list[Diagnostic]:
     """Every plugin's `validate_recipe`. What one finds stops the run; its own fault is a warning."""
     found: list[Diagnostic] = []
     faults: list[Diagnostic] = []
     for plugin, answer in registry.observe("validate_recipe", recipe=recipe):
         fault = ""
+        if isinstance(answer, str):  # one message, or none
+            answer = [answer] if answer else None
         if isinstance(answer, BaseException):
             fault = f"failed in validate_recipe: {type(answer).__name__}: {answer}"
         elif isinstance(answer, list | tuple) and all(isinstance(message, str) for message in answer):

@@ -99,9 +99,10 @@ def check_data(lock: Table, prints: Mapping[str, Fingerprints], problems: Proble
     """E304 for every table whose data is not what the lock was made with."""
     for path, facts in (item for found in prints.values() for item in found.items()):
         node = find(lock, ("data", key_text(path)))
-        if node is None:
+        written = as_plain(node) if isinstance(node, Table) else None
+        if node is None or not isinstance(written, dict):
             continue
-        before, after = facts_apart(as_plain(node)), facts_apart(plain(dict(facts)))
+        before, after = facts_apart(written), facts_apart(plain(dict(facts)))
         if before != after:
             differing = [name for name in {**before, **after} if before.get(name) != after.get(name)]
             changes = "; ".join(
@@ -122,8 +123,9 @@ def restore(lock: Table, draft: RecipeDraft) -> dict[str, Fingerprints]:
     for stage in draft.stages.values():
         for found in stage.config.drafts():
             facts = find(lock, ("data", key_text(found.path)))
-            if isinstance(facts, Table):
-                prints[stage.name][found.path] = as_plain(facts)
+            written = as_plain(facts) if isinstance(facts, Table) else None
+            if isinstance(written, dict):
+                prints[stage.name][found.path] = written
     return prints
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from nanochat.errors import Diagnostic, InputError, Location
+from nanochat.recipe.integers import check_integers
 from nanochat.recipe.locator import Mark
 from nanochat.recipe.notation import key_text, value_text
 from nanochat.recipe.problems import Problems
@@ -31,7 +32,7 @@ def parse_overrides(arguments: Sequence[str], problems: Problems, *, base: Path)
     tree = Table(items={}, location=None, base=base)
     for number, argument in enumerate(arguments, start=1):
         try:
-            tree = merge(tree, _parse(argument, f"--set {number}", base))
+            tree = merge(tree, check_integers(_parse(argument, f"--set {number}", base), problems))
         except InputError as fault:
             problems.add_all(fault, at=None)
     return tree

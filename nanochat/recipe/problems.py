@@ -1,6 +1,6 @@
 """The list of everything wrong with a recipe, gathered in one pass and shown in the order of the file.
 
-In: diagnostics as the passes meet them. Out: one InputError that carries them all, or nothing.
+In: diagnostics as the passes meet them. Out: one InputError that carries them all, or nothing but warnings.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,8 @@ class Problems:
     def __init__(self) -> None:
         self._found: dict[tuple[str, Location | None, str], Diagnostic] = {}
         self._files: list[str] = []
+        self.warnings: list[Diagnostic] = []
+        """What is shown and stops nothing, beside what does if anything does."""
 
     def __len__(self) -> int:
         return len(self._found)
@@ -51,12 +53,18 @@ class Problems:
                 help=found.help,
             )
 
+    def warn(self, code: str, message: str, *, at: Location | None, label: str = "", help: str = "") -> None:
+        """Note what may be meant so."""
+        found = Diagnostic(code=code, message=message, location=at, label=label, help=help, severity="warning")
+        if found not in self.warnings:
+            self.warnings.append(found)
+
     def suggestion(self, name: str, valid: Iterable[str]) -> str:
         """«did you mean …?», at most three; nothing where nothing is close (or too much is wrong already)."""
         return did_you_mean(name, valid) if len(self) <= MOST else ""
 
     def raise_any(self) -> None:
-        """Raise all of them, in file order, if there are any."""
+        """Raise all of them, in file order, if there are any; the warnings too, which may say why."""
         if not self._found:
             return
         ordered = sorted(self._found.values(), key=self._rank)
@@ -67,7 +75,7 @@ class Problems:
                 *ordered[: MOST - 1],
                 Diagnostic(code=last.code, message=last.message, location=last.location, help=f"and {rest} more"),
             ]
-        raise InputError(ordered)
+        raise InputError([*self.warnings, *ordered])
 
     def _rank(self, found: Diagnostic) -> tuple[int, str, int, int]:
         where = found.location

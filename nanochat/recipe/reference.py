@@ -125,6 +125,8 @@ class _Expansion:
     def _target(self, origin: Node) -> Path:
         if not isinstance(origin, Leaf):
             self._refuse("`from` is a string that names a key, not a table", origin.place)
+        if isinstance(origin.value, Later):
+            raise _Broken
         if not isinstance(origin.value, str):
             self._refuse(f"`from` is a string that names a key, not {described(origin.value)}", origin.location)
         target = parse_key(origin.value)

@@ -32,7 +32,7 @@ class Schema:
         self._registry, self._problems = registry, problems
         self._stages, self._nameless = list[KeyPath](), set[Location]()
         self._meant: set[KeyPath] = set()
-        """What misspelt keys would have filled: it is not said to be missing."""
+        """What misspelt keys, or tables where another value stands, would have filled: it is not said to be missing."""
         self._dangling: list[tuple[Leaf, KeyPath, str]] = []
         """`from`s of what is not there, their targets and what is said of them."""
 
@@ -332,6 +332,7 @@ class Schema:
             remedy = f"write [{name}]: one pair of brackets, a name for each table" if tables else ""
             label = self._problems.suggestion(path[-1], ["from", "use"]) if isinstance(node.value, str) else ""
             message = f"{key_text(path)} is {found}, not {wanted}"
+            self._meant.add(path)
             self._problems.add("E103", message, at=node.place, subject=path[-1], label=label, help=remedy)
         return None
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import attrs
 
 from nanochat.errors import InputError, Location
+from nanochat.recipe.integers import check_integers
 from nanochat.recipe.locator import locate
 from nanochat.recipe.notation import described, is_bare, shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.text import Text, display, read_text
-from nanochat.recipe.tree import Leaf, Table, build_tree, find, merge, without
+from nanochat.recipe.tree import Later, Leaf, Table, build_tree, find, merge, without
 
 FORMAT = 1
 MOST_PARENTS = 16
@@ -80,7 +81,7 @@ class _Reader:
             try:
                 text = self.texts[path] = read_text(path, asked=asked)
             except InputError as fault:
-                self._problems.add_all(fault, at=None)
+                self._problems.add_all(_incomplete(fault, path) if asked is not None else fault, at=None)
                 self.losses += 1
                 return _empty(path)
             before = self.losses
@@ -92,11 +93,12 @@ class _Reader:
         return self._trees[path]
 
     def _merged(self, text: Text, path: Path, chain: list[Path]) -> Table:
-        own = build_tree(text.values, text.text, text.place(), base=path.parent)
+        own = check_integers(build_tree(text.values, text.text, text.place(), base=path.parent), self._problems)
         if not self._is_of_format(own):
             return _empty(path)  # another format's keys mean other things
+        unset = self._strings(own, "unset")
         before = self.losses
-        parents, unset = self._strings(own, "extends"), self._strings(own, "unset")
+        parents = self._strings(own, "extends")
         inherited, certain = _empty(path), self.losses == before
         for parent, place in parents:
             before = self.losses
@@ -119,13 +121,16 @@ class _Reader:
         written = own.items.get("format")
         if not isinstance(written, Leaf) or (type(written.value) is int and written.value == FORMAT):
             return True
+        if isinstance(written.value, Later):
+            self.losses += 1
+            return False
         message = f"this nanochat reads format {FORMAT}, not {shown(written.value)}"
         self._problems.add("E104", message, at=written.location, label=f"format = {FORMAT}")
         self.losses += 1
         return False
 
     def _lost(self, path: Path, message: str, at: Location | None) -> Table:
-        self._problems.add("E107", message, at=at)
+        self._problems.add("E107", message, at=at, help="more may follow once this is mended")
         self.losses += 1
         return _empty(path)
 
@@ -134,24 +139,27 @@ class _Reader:
         node = own.items.get(name)
         if node is None:
             return []
+        if isinstance(node, Leaf) and isinstance(node.value, Later):
+            self.losses += name == "extends"
+            return []
         if not isinstance(node, Leaf):
-            self._mistyped(f"{name} is a string or an array of strings, not a table", node.location)
+            self._mistyped(name, "is a string or an array of strings, not a table", node.location)
             return []
         if name == "unset" and not isinstance(node.value, list):
-            self._mistyped(f"unset is an array of keys, not {described(node.value)}", node.location)
-            return []
+            self._mistyped(name, f"is an array of keys, not {described(node.value)}", node.location)
         found = []
         for index, value in enumerate(node.value if isinstance(node.value, list) else [node.value]):
             place = node.place_of((index,))
             if isinstance(value, str):
                 found.append((value, place))
             else:
-                self._mistyped(f"{name} holds strings, not {described(value)}", place)
+                self._mistyped(name, f"holds strings, not {described(value)}", place)
         return found
 
-    def _mistyped(self, message: str, at: Location | None) -> None:
-        self._problems.add("E103", message, at=at)
-        self.losses += 1
+    def _mistyped(self, name: str, what: str, at: Location | None) -> None:
+        self._problems.add("E103", f"{name} {what}", at=at)
+        # A parent that is not named leaves the recipe in pieces; what one does not take away is there to be looked at.
+        self.losses += name == "extends"
 
     def _unset(self, tree: Table, key: str, place: Location) -> Table:
         path = parse_key(key)
@@ -167,6 +175,13 @@ class _Reader:
                     self._problems.add("E108", f"nothing that this recipe extends sets {key}", at=place, label=label)
                 return tree
         return without(tree, path)
+
+
+def _incomplete(fault: InputError, parent: Path) -> InputError:
+    """The fault of a parent, with what it means for the recipes that extend it: not all of theirs can be told."""
+    *others, last = fault.diagnostics
+    note = f"more may follow once {display(parent)} can be read"
+    return InputError([*others, attrs.evolve(last, help=f"{last.help}; {note}" if last.help else note)])
 
 
 def _empty(path: Path) -> Table:

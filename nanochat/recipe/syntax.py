@@ -10,10 +10,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
+
 from nanochat.errors import Diagnostic, InputError, Location
 from nanochat.recipe.locator import TextPath, locate
 from nanochat.recipe.notation import key_text
-from nanochat.recipe.toml_hint import hint
+from nanochat.recipe.toml_hint import foreign_key, hint
 from nanochat.recipe.tree import DEEPEST
 
 MOST_FAULTS = 20
@@ -61,29 +63,9 @@ def parse(text: str, name: str) -> dict[str, Any]:
         raise _too_deep(text, name, _deep_bracket(text)) from None
     except ValueError as fault:
         raise InputError(_faults(text, name, str(fault))) from None
-    giants: list[TextPath] = []
-    for path, value in _walk(values):
-        if len(path) > DEEPEST:
-            raise _too_deep(text, name, _deep_bracket(text))
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            giants.append(path)
-    if giants:
-        raise InputError(_beyond_64_bits(text, name, giants))
+    if any(len(path) > DEEPEST for path in _paths(values)):
+        raise _too_deep(text, name, _deep_bracket(text))
     return values
-
-
-def _beyond_64_bits(text: str, name: str, paths: Sequence[TextPath]) -> list[Diagnostic]:
-    spans = locate(text)
-    marks = sorted((mark.start, mark.end) for path in paths if (mark := spans[path].value) is not None)
-    return [
-        Diagnostic(
-            code="E106",
-            message=f"{name} holds an integer beyond 64 bits",
-            location=_at(text, name, start, end - start),
-            label="-9223372036854775808 to 9223372036854775807",
-        )
-        for start, end in marks[:MOST_FAULTS]
-    ]
 
 
 def _too_deep(text: str, name: str, start: int | None) -> InputError:
@@ -121,12 +103,12 @@ def _at(text: str, name: str, start: int, width: int = 1) -> Location:
     return Location(path=name, line=row, column=start - line_start + 1, width=width, text=line)
 
 
-def _walk(values: Any) -> Iterator[tuple[TextPath, Any]]:
-    """Every value with its path; with a list of its own instead of recursion, so that no depth can overflow it."""
+def _paths(values: Any) -> Iterator[TextPath]:
+    """Every value's path; with a list of its own instead of recursion, so that no depth can overflow it."""
     waiting: list[tuple[TextPath, Any]] = [((), values)]
     while waiting:
         path, value = waiting.pop()
-        yield path, value
+        yield path
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         if len(path) <= DEEPEST:
             waiting.extend(((*path, name), item) for name, item in inner)
@@ -219,6 +201,12 @@ def _diagnostic(lines: Sequence[str], name: str, message: str, place: Location |
         return Diagnostic(code="E106", message=f"{name} is not TOML: what opens here is not closed", location=place)
     if said.startswith("Exceeds the limit"):
         return Diagnostic(code="E106", message=f"{name} holds an integer beyond 64 bits", location=place)
+    foreign = foreign_key(place.text, place.column, said) if place is not None else None
+    if place is not None and foreign is not None:
+        column, word = foreign
+        message = f"{name} is not TOML: a bare key is made of A–Z a–z 0–9 _ and -"
+        at = attrs.evolve(place, column=column, width=len(word))
+        return Diagnostic(code="E106", message=message, location=at, label=f'quote it: "{word}"')
     message = f"{name} is not TOML: {_IN_WORDS.get(said, said[:1].lower() + said[1:])}"
     remedy = hint(place.text, place.column, said) if place is not None else ""
     return Diagnostic(code="E106", message=message, location=place, help=remedy)

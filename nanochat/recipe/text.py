@@ -101,16 +101,16 @@ def _read(path: Path, name: str, asked: Location | None) -> bytes:
 
 
 def near_recipes(path: Path) -> str:
-    """«did you mean `recipes/quickstart.toml`?» of the recipes here, in recipes/ and beside the path; or nothing."""
-    names: dict[str, str] = {}
+    """«did you mean `recipes/quickstart.toml`?» of the recipes here, in recipes/ and beside the path; or nothing.
+
+    Names are compared without their folder and `.toml`, which all have alike.
+    """
+    names: dict[str, list[str]] = {}
     for folder in (path.parent, Path(), Path("recipes")):
         for name in _recipes_in(folder):
-            shown = display(folder / name)
-            names |= dict.fromkeys((shown, name, name.removesuffix(".toml")), shown)
-    asked = _escaped(str(path))
-    close = [*close_names(asked, names), *close_names(_escaped(path.name), names)]
-    found = list(dict.fromkeys(names[name] for name in close))[:3]
-    return suggestion_of(found)
+            names.setdefault(name.removesuffix(".toml"), []).append(display(folder / name))
+    close = close_names(_escaped(path.name).removesuffix(".toml"), names)
+    return suggestion_of(list(dict.fromkeys(shown for name in close for shown in names[name]))[:3])
 
 
 def _recipes_in(folder: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """What was meant where a line is not TOML: the slips of hands that know JSON, YAML, Python or a word processor.
 
-In: a line, a place in it and what tomllib said. Out: a sentence on what to write instead, or nothing.
+In: a line, a place in it and what tomllib said. Out: a sentence on what to write instead, or nothing; and the word that
+is a key elsewhere but not in TOML.
 """
 
 import re
@@ -14,6 +15,8 @@ _WORD = re.compile(r"[A-Za-z_][\w./:*@+-]*")
 _CONSTANTS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 _PREFIXED = re.compile(r"[A-Za-z]{1,2}[\"']")
+_KEY_ENDS = ("Invalid statement", "Invalid initial character for a key", "Expected '='", "Expected ']'")
+"""What tomllib says where a key has a sign that it does not take for one of a key."""
 _DECLARING = ("let", "var", "const", "export", "set")
 _NOTHING = ("none", "null", "nil", "undefined")
 
@@ -24,6 +27,23 @@ def hint(line: str, column: int, said: str) -> str:
         return ""
     at = column - 1
     return next((found for look in _LOOKS if (found := look(line, at, said))), "")
+
+
+def foreign_key(line: str, column: int, said: str) -> tuple[int, str] | None:
+    """A key with letters that a bare key cannot have, and the column where it begins; None where that is not it."""
+    at = column - 1
+    if len(line) > LONGEST_LINE or not said.startswith(_KEY_ENDS) or line[at : at + 1].isascii():
+        return None
+    start, end = at, at
+    while start > 0 and _is_letter(line[start - 1]):
+        start -= 1
+    while end < len(line) and _is_letter(line[end]):
+        end += 1
+    return (start + 1, line[start:end]) if end > at else None
+
+
+def _is_letter(character: str) -> bool:
+    return character in "_-" or character.isalnum() or unicodedata.category(character).startswith("M")
 
 
 def _invisible(line: str, at: int, said: str) -> str:  # noqa: ARG001 (each look is asked alike)

@@ -26,7 +26,7 @@ class Later:
     """The value of a leaf that names another value (`{ from = "…" }`) which only defaults or derivations will give."""
 
     target: tuple[str, ...]
-    """Empty: the reference is broken and was reported."""
+    """Empty: what is wrong with the value was reported."""
 
 
 @attrs.frozen(kw_only=True)
@@ -159,7 +159,8 @@ def places_in(node: Node) -> Iterator[tuple[TextPath, Location]]:
 
 
 def as_plain(node: Node) -> Any:
-    """The node as tomllib would give it."""
+    """The node as tomllib would give it; a broken `Later` where something in it was reported."""
     if isinstance(node, Table):
-        return {name: as_plain(item) for name, item in node.items.items()}
+        items = {name: as_plain(item) for name, item in node.items.items()}
+        return Later(target=()) if Later(target=()) in items.values() else items
     return plain(node.value)

@@ -86,7 +86,8 @@ class _Training:
             progress=self._on_merges(corpus),
         )
         skipped = "".join(f", {count} passed over ({reason})" for reason, count in sorted(corpus.skipped.items()))
-        report.note(f"trained on {corpus.characters:,} characters of {corpus.documents:,} documents{skipped}")
+        documents = "1 document" if corpus.documents == 1 else f"{corpus.documents:,} documents"
+        report.note(f"trained on {corpus.characters:,} characters of {documents}{skipped}")
         figures = {
             "vocab_size": Figure(value=float(tokenizer.vocab_size)),
             "characters": Figure(value=float(corpus.characters), n=corpus.documents),

@@ -1,6 +1,6 @@
 """Configuration of `hub`: any data set of the hub. Imports neither the hub's client nor a reader."""
 
-from nanochat.config import config, option
+from nanochat.config import Problem, config, option
 from nanochat_plugins.sources.files_config import COMPACTNESS, LONGEST_DOCUMENT
 from nanochat_plugins.sources.hub_manifest import HubFile, known
 from nanochat_plugins.sources.hub_selection import HubSelection
@@ -36,10 +36,10 @@ class HubConfig:
     )
     workers: int = option(4, minimum=1, maximum=64, execution=True, doc="files downloaded ahead of their use at a time")
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """Two ways of holding out are one too many."""
         both = bool(self.validation) and self.validation_share > 0
-        return ["`validation` and `validation_share` exclude each other"] if both else []
+        return [("validation_share", "`validation` and `validation_share` exclude each other")] if both else []
 
     def selection(self) -> HubSelection:
         """What is read."""

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import attrs
 
-from nanochat.config import Fingerprinted, config, option
+from nanochat.config import Fingerprinted, Problem, config, option
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.text.conversation import check_conversation
@@ -51,10 +51,10 @@ class CustomJSONConfig(Fingerprinted):
         _conversations(self.path, islice(_lines(read), LOOKED_AT))
         return {"sha256": hashlib.sha256(read).hexdigest()}
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """What does not fit together."""
         if self.stop is not None and self.stop < self.start:
-            return [f"stop ({self.stop}) must not come before start ({self.start})"]
+            return [("stop", f"stop ({self.stop}) must not come before start ({self.start})")]
         return []
 
 

@@ -9,7 +9,7 @@ import hashlib
 import random
 import re
 
-from nanochat.config import config, option
+from nanochat.config import Problem, config, option
 
 _MARKED = re.compile(r"####\s*(-?[\d,]*\.?\d+)")
 
@@ -27,10 +27,10 @@ class GeneratedConfig:
     stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
     step: int = option(1, minimum=1, maximum=10**12, doc="every how many examples one is taken")
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """What does not fit together."""
         if self.stop is not None and self.stop < self.start:
-            return [f"stop ({self.stop}) must not come before start ({self.start})"]
+            return [("stop", f"stop ({self.stop}) must not come before start ({self.start})")]
         return []
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nanochat.config import Artifact, Fingerprinted, artifact, config, option
+from nanochat.config import Artifact, Fingerprinted, Problem, artifact, config, option
 from nanochat.errors import wrong_input
 from nanochat_plugins.tasks.generated import GeneratedConfig, held_out
 from nanochat_plugins.tasks.user_file import content, digest
@@ -31,10 +31,11 @@ class SpellingConfig(GeneratedConfig, Fingerprinted):
     word_list: Path | None = option(None, execution=True, doc="instead of `words`: a file with a word a line")
     max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc="the most frequent words to choose from")
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """What does not fit together."""
         if (self.words is None) == (self.word_list is None):
-            return [*super().problems(), 'give either words = "stage:NAME" (a tokenizer) or word_list = "FILE"']
+            said = 'give either words = "stage:NAME" (a tokenizer) or word_list = "FILE"'
+            return [*super().problems(), ("word_list", said)]
         return super().problems()
 
     def fingerprint(self) -> Mapping[str, Any]:
