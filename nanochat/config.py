@@ -23,7 +23,7 @@ METADATA = "nanochat"
 T = TypeVar("T")
 Problem = str | tuple[str, str]
 """What a config class's `problems()` says of values that do not fit together, each a sentence that says how to mend it;
-in a pair behind the key that it is shown at."""
+in a pair behind the key that it is shown at, or several, `"dim n_head"`: at the first of them that is written."""
 
 
 @attrs.frozen(kw_only=True)
@@ -157,8 +157,13 @@ def revived(cls: type[T], values: Mapping[str, Any]) -> T:
             raise ValueError(f"it lacks the option `{name}`")
     made = cls(**complete)
     if found := list(getattr(made, "problems", list)()):
-        raise ValueError(found[0])
+        raise ValueError(sentence(found[0]))
     return made
+
+
+def sentence(problem: Problem) -> str:
+    """What a problem says."""
+    return problem if isinstance(problem, str) else problem[1]
 
 
 @attrs.frozen(kw_only=True)

@@ -84,7 +84,7 @@ def test_what_cannot_be_shared_out_is_known_before_a_stage_starts(tmp_path: Path
         ("steps = 5", "steps = {a = 1}", "E103", "steps = {a = 1}", 9, "a table"),
         ("depth = 2", "head_dim = 32\nneck = 1", "E106", "head_dim = 64", 1, "the first is in line 20"),
         ("depth = 2\n", "", "E105", "[stages.base.model]", 14, "`depth`, an integer (transformer blocks)"),
-        ("head_dim = 64", "head_dim = 63", "E115", "[stages.base.model]", 14, "must be even"),
+        ("head_dim = 64", "head_dim = 63", "E115", "head_dim = 63", 12, "must be even"),
         ('use = "gpt"', 'use = "gtp"', "E201", 'use = "gtp"', 7, "`gpt`"),
         ('use = "gpt"\n', "", "E105", "[stages.base.model]", 14, "`use`"),
         ('use = "gpt"', "use = 1", "E103", "use = 1", 7, "not a string"),

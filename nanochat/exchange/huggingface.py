@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from nanochat.config import sentence
 from nanochat.errors import wrong_input
 from nanochat.exchange.chat_template import CHAT_TEMPLATE
 from nanochat.exchange.checkpoint_folder import whole_folder
@@ -115,7 +116,7 @@ def read(folder: Path, tokenizer: Tokenizer | None = None) -> Weights:
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as fault:
         raise unusable(folder, f"does not describe a {ARCHITECTURE} ({type(fault).__name__}: {fault})") from fault
     if problems := config.problems():
-        raise unusable(folder / CONFIG, f"does not fit together: {problems[0]}")
+        raise unusable(folder / CONFIG, f"does not fit together: {sentence(problems[0])}")
     if config.tied:
         found.pop("head.weight", None)
     if given > config.vocab_size:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from nanochat.config import sentence
 from nanochat.exchange.weights import Weights, fitted, tokenizer_of, unusable, usable_tokenizer
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.pickled_encoding import read_pickled_encoding
@@ -114,7 +115,7 @@ def _config(path: Path, found: Mapping[str, torch.Tensor]) -> GPTConfig:
     except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as fault:
         raise unusable(path, f"does not describe a model ({type(fault).__name__}: {fault})") from fault
     if problems:
-        raise unusable(path, f"does not fit together: {problems[0]}")
+        raise unusable(path, f"does not fit together: {sentence(problems[0])}")
     return config
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from nanochat.config import Derivation, config, option
+from nanochat.config import Derivation, Problem, config, option
 from nanochat.model import sizes
 
 
@@ -70,26 +70,28 @@ class GPTConfig:
     backout: bool = option(True, doc="subtract a learnt share of the middle block's output before the head")
     init: str = option("current", choices=("current", "classic"), doc="initialisation of the weights")
 
-    def problems(self) -> list[str]:
+    def problems(self) -> list[Problem]:
         """What does not fit together, each as a sentence that says how to mend it."""
-        found = []
+        found: list[Problem] = []
         if self.n_head * self.head_dim != self.dim:
+            product = f"{self.n_head} × {self.head_dim} = {self.n_head * self.head_dim}"
             found.append(
-                f"n_head × head_dim is {self.n_head} × {self.head_dim} = {self.n_head * self.head_dim}, "
-                f"but dim is {self.dim}: make them equal"
+                ("dim n_head head_dim", f"n_head × head_dim is {product}, but dim is {self.dim}: make them equal")
             )
         if self.n_head % self.n_kv_head:
-            found.append(f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
-        if self.head_dim % 2:
-            found.append(f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs")
-        if 0 < self.logit_softcap < 1:
             found.append(
-                f"logit_softcap ({self.logit_softcap:g}) must be 0 (off) or at least 1: no word would be likely"
+                ("n_kv_head n_head", f"n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
             )
+        if self.head_dim % 2:
+            found.append(("head_dim", f"head_dim ({self.head_dim}) must be even: rotary embeddings turn pairs"))
+        if 0 < self.logit_softcap < 1:
+            message = f"logit_softcap ({self.logit_softcap:g}) must be 0 (off) or at least 1: no word would be likely"
+            found.append(("logit_softcap", message))
         if not self.window_pattern or set(self.window_pattern) - set("SL"):
-            found.append(f"window_pattern {self.window_pattern!r} may hold only S and L")
+            found.append(("window_pattern", f"window_pattern {self.window_pattern!r} may hold only S and L"))
         if (self.smear and self.dim < SMEAR_CHANNELS) or (self.value_embeddings and self.dim < VALUE_GATE_CHANNELS):
-            found.append(f"dim {self.dim} is too small for the smear's and value embeddings' gates: at least 24")
+            message = f"dim {self.dim} is too small for the smear's and value embeddings' gates: at least 24"
+            found.append(("dim depth aspect_ratio", message))
         return found
 
     def tag(self) -> str:

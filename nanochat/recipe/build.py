@@ -33,11 +33,12 @@ def build_config(draft: Draft, values: Mapping[str, Any], problems: Problems) ->
         return None
     for problem in found:
         match problem:
-            case (str() as key, message):
+            case (str() as keys, message):
                 pass
             case message:
-                key = ""
-        _refuse(draft, problems, "E115", f"{where}: {message}", at=_place(draft.fields.get(key)))
+                keys = ""
+        places = [place for key in keys.split() if (place := _place(draft.fields.get(key))) is not None]
+        _refuse(draft, problems, "E115", f"{where}: {message}", at=places[0] if places else None)
     return built
 
 
