@@ -95,6 +95,21 @@ def test_nothing_is_made_before_the_first_batch_is_asked_for():
     assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
+def test_whether_a_batch_is_ready_can_be_asked_without_waiting_for_it():
+    loader, may_go_on = mixed_pretrain(), threading.Event()
+    make = loader.next_batch
+    loader.next_batch = lambda: may_go_on.wait(10) and make()
+    ahead, plain = Prefetch(loader), mixed_pretrain()
+    assert not ahead.ready(0.05)
+    may_go_on.set()
+    assert ahead.ready(10)
+    assert ahead.ready(0)  # still
+    assert ahead.state().cursors["rows"] == 0  # and none was handed out
+    for _ in range(3):
+        assert same(ahead.next_batch(), plain.next_batch())
+    ahead.close()
+
+
 def test_what_goes_wrong_on_the_thread_is_raised_where_the_batch_is_due_and_again_after_it():
     loader, left = mixed_pretrain(), iter([1, 1, 1])
     make = loader.next_batch

@@ -12,7 +12,7 @@ import torch
 
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState
-from nanochat.errors import StageError, Stopped
+from nanochat.errors import StageError, Stopped, stage_failure
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.registry import load_registry
@@ -36,6 +36,9 @@ class CountingLoader:
 
     def __init__(self) -> None:
         self.step = 0
+
+    def ready(self, seconds: float) -> bool:
+        return True
 
     def next_batch(self) -> Batch:
         generator = torch.Generator().manual_seed(self.step)
@@ -153,6 +156,37 @@ def test_a_stop_in_the_middle_of_an_evaluation_loses_no_step(
             made.execute()
     stage(tmp_path, tokenizer, recorder).execute()
     assert "goes on from step 5" in recorder.notes
+
+
+def test_asked_to_stop_while_it_waits_for_data_training_saves_its_steps(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    undisturbed, disturbed = Recorder(), Recorder()
+    stage(tmp_path / "whole", tokenizer, undisturbed).execute()
+    made = stage(tmp_path / "cut", tokenizer, disturbed, iter([False] * 7 + [True]))
+    made.loader.ready = lambda seconds: made.loader.step < 5  # type: ignore[attr-defined, method-assign]
+    with pytest.raises(Stopped):  # after five questions of the steps, and two of the wait
+        made.execute()
+    stage(tmp_path / "cut", tokenizer, disturbed).execute()
+    assert "goes on from step 5" in disturbed.notes
+    assert disturbed.losses == undisturbed.losses
+
+
+def test_data_that_fails_costs_no_step_that_was_trained(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    undisturbed, disturbed = Recorder(), Recorder()
+    stage(tmp_path / "whole", tokenizer, undisturbed).execute()
+    made = stage(tmp_path / "cut", tokenizer, disturbed)
+    rows = made.loader.next_batch
+
+    def next_batch() -> Batch:
+        if made.loader.step == 5:  # type: ignore[attr-defined]
+            raise stage_failure("E301", "the shard cannot be had")
+        return rows()
+
+    made.loader.next_batch = next_batch  # type: ignore[method-assign]
+    with pytest.raises(StageError, match="the shard cannot be had"):
+        made.execute()
+    stage(tmp_path / "cut", tokenizer, disturbed).execute()
+    assert "goes on from step 5" in disturbed.notes
+    assert disturbed.losses == undisturbed.losses
 
 
 def test_float16_is_refused_for_training(tmp_path: Path, tokenizer: Tokenizer) -> None:

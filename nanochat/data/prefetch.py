@@ -6,7 +6,7 @@ torch's host allocator gives such memory out again only when an event says that 
 making batches.
 """
 
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 
 import attrs
@@ -47,11 +47,13 @@ class Prefetch:
         """The loader's counts as of the last batch that was handed out."""
         return dict(self._place.counts)
 
+    def ready(self, seconds: float) -> bool:
+        """Whether the next batch, or what went wrong in making it, is there; waits for it at most so long."""
+        return self._started().is_ready(seconds)
+
     def next_batch(self) -> Batch:
         """The next (B, T) inputs and targets."""
-        if self._thread is None:
-            self._thread = _Worker(self._loader, self._ahead, self._pin_for)
-        made = self._thread.take()
+        made = self._started().take()
         self._place = made.place
         return made.batch
 
@@ -70,6 +72,11 @@ class Prefetch:
         if self._end():
             self._loader.load_state(self.state())
 
+    def _started(self) -> "_Worker":
+        if self._thread is None:
+            self._thread = _Worker(self._loader, self._ahead, self._pin_for)
+        return self._thread
+
     def _end(self) -> bool:
         if self._thread is None:
             return False
@@ -86,6 +93,7 @@ class _Worker(Thread):
         self._loader, self._pin_for = loader, pin_for
         self._made: Queue[_Made | BaseException] = Queue(ahead)
         self._ended = Event()
+        self._next_made: _Made | None = None  # taken out of the queue, and not yet asked for
         self._failure: BaseException | None = None
         self.start()
 
@@ -94,23 +102,35 @@ class _Worker(Thread):
             if self._pin_for is not None:
                 torch.cuda.set_device(self._pin_for)  # a thread's own; pinned memory belongs to a device's context
             while not self._ended.is_set():
-                self._put(self._next())
+                self._put(self._make())
         except BaseException as failure:  # whatever it is, it belongs to whoever waits for the batch
             self._put(failure)
 
+    def is_ready(self, seconds: float | None) -> bool:
+        if self._next_made is None and self._failure is None:
+            try:
+                made = self._made.get(timeout=seconds)
+            except Empty:
+                return False
+            if isinstance(made, BaseException):
+                self._failure = made
+            else:
+                self._next_made = made
+        return True
+
     def take(self) -> _Made:
-        if self._failure is None:
-            made = self._made.get()
-            if not isinstance(made, BaseException):
-                return made
-            self._failure = made
-        raise self._failure
+        self.is_ready(None)
+        if self._next_made is None:
+            assert self._failure is not None
+            raise self._failure
+        made, self._next_made = self._next_made, None
+        return made
 
     def end(self) -> None:
         self._ended.set()
         self.join(_END_SECONDS)
 
-    def _next(self) -> _Made:
+    def _make(self) -> _Made:
         batch = self._loader.next_batch()
         place = self._loader.snapshot()
         if self._pin_for is not None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nanochat.data.loader import Batch
-from nanochat.errors import Stopped, stage_failure
+from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.runtime import Runtime
 from nanochat.training import schedule
 from nanochat.training.optimizer import Optimizer
@@ -24,8 +24,15 @@ SMOOTHING = 0.9
 """Decay of the loss that the progress shows: about the last ten steps."""
 
 
+ASK_SECONDS = 1.0
+"""How long the loop waits for data before it asks whether to stop."""
+
+
 class Loader(Protocol):
     """What the loop needs of a loader."""
+
+    def ready(self, seconds: float) -> bool:
+        """Whether the next batch, or what went wrong in making it, is there; waits for it at most so long."""
 
     def next_batch(self) -> Batch:
         """This rank's rows of the next step."""
@@ -80,7 +87,7 @@ def train(run: TrainingRun) -> None:
         lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
 
         asked_at = time.monotonic()
-        batch = run.loader.next_batch()
+        batch = next_batch(run)
         waited += time.monotonic() - asked_at
         loss = accumulate_gradients(run, batch)
         if not math.isfinite(loss):
@@ -128,6 +135,20 @@ def train(run: TrainingRun) -> None:
             run.saved_step, saved_at = run.step, time.monotonic()
         if stop and not run.finished:
             raise Stopped
+
+
+def next_batch(run: TrainingRun) -> Batch:
+    """The rows of the next step. Stopped, with everything saved, when asked to stop while any rank waits for data."""
+    while run.runtime.any(not run.loader.ready(ASK_SECONDS)):  # all ranks ask equally often
+        if run.should_stop():
+            run.save()
+            raise Stopped
+    try:
+        return run.loader.next_batch()
+    except NanochatError:
+        if run.runtime.world_size == 1:  # the data may be all right on other ranks, and a checkpoint needs them all
+            run.save()
+        raise
 
 
 def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
