@@ -35,7 +35,12 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 _IDS, _OFFSETS, _MANIFEST = "ids.bin", "offsets.npy", "manifest.json"
+_FILES = (_IDS, _OFFSETS)
 _UINT16_IDS = 2**16
+
+
+class _Damaged(Exception):
+    """What is wrong with a folder."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -68,26 +73,21 @@ class TokenCache:
         self._encoder = encoder
         self._folder = data_dir() / "tokens" / encoder.digest[:32]
         self._dtype = np.dtype(np.uint16 if encoder.vocab_size <= _UINT16_IDS else np.uint32)
-        self._verified: set[Path] = set()
+        self._verified: dict[Path, object] = {}
 
     def find(self, shard: Shard) -> CachedShard | None:
         """A shard's tokens, if they are here and whole. A damaged folder is named in the log and not used."""
         folder = self.place(shard)
-        manifest = _manifest(folder)
-        if manifest is None:
+        if not folder.is_dir():
             return None
-        if folder not in self._verified:
-            if damage := _damage(folder, manifest):
-                log.warning("%s is not used: %s; `nanochat data tokenize` makes it anew", folder, damage)
-                return None
-            self._verified.add(folder)
-        ids = np.memmap(folder / _IDS, dtype=self._dtype, mode="r") if manifest["ids"] else np.empty(0, self._dtype)
-        return CachedShard(
-            ids=ids.view(np.ndarray),  # slices of a memmap would be ten times as slow to make
-            offsets=np.load(folder / _OFFSETS),
-            faults={int(number): reason for number, reason in manifest["faults"].items()},
-            skipped=manifest["skipped"],
-        )
+        try:
+            return self._read(folder)
+        except OSError as fault:
+            damage = f"{Path(fault.filename or folder).name} cannot be read ({fault.strerror})"
+        except (_Damaged, ValueError, KeyError, TypeError, AttributeError) as fault:
+            damage = str(fault) if isinstance(fault, _Damaged) else f"its {_MANIFEST} is damaged"
+        log.warning("%s is not used: %s; `nanochat data tokenize` makes it anew", folder, damage)
+        return None
 
     def write(self, source: Source, shard: Shard, progress: Callable[[int], object] | None = None) -> CachedShard:
         """Tokenise a shard, unless that is done already; another process that does it is waited for.
@@ -107,6 +107,7 @@ class TokenCache:
             try:
                 self._write(partial, source, shard, progress)
                 partial.rename(folder)
+                _sync(folder.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         written = self.find(shard)
@@ -116,6 +117,34 @@ class TokenCache:
     def place(self, shard: Shard) -> Path:
         """The folder of a shard's tokens."""
         return self._folder / hashlib.sha256(f"{shard.name}\0{shard.digest}\0{shard.reading}".encode()).hexdigest()[:32]
+
+    def _read(self, folder: Path) -> CachedShard:
+        """What a folder holds. _Damaged where it does not hold together."""
+        manifest = _manifest(folder)
+        if manifest["tokenizer"] != self._encoder.digest:
+            raise _Damaged("it is of another tokenizer")
+        self._verify(folder, manifest["sha256"])
+        count, ids = int(manifest["documents"]), int(manifest["ids"])
+        faults = {int(number): str(reason) for number, reason in manifest["faults"].items()}
+        offsets = np.load(folder / _OFFSETS)
+        empty = np.flatnonzero(np.diff(offsets) == 0).tolist()
+        if (folder / _IDS).stat().st_size != ids * self._dtype.itemsize or len(offsets) != count + 1:
+            raise _Damaged(f"{_MANIFEST} tells of other files")
+        if offsets[0] != 0 or offsets[-1] != ids or (np.diff(offsets) < 0).any() or empty != sorted(faults):
+            raise _Damaged(f"{_OFFSETS} and {_MANIFEST} do not fit together")
+        mapped = np.memmap(folder / _IDS, dtype=self._dtype, mode="r") if ids else np.empty(0, self._dtype)
+        # A plain array: slices of a memmap are ten times as slow to make.
+        return CachedShard(ids=mapped.view(np.ndarray), offsets=offsets, faults=faults, skipped=manifest["skipped"])
+
+    def _verify(self, folder: Path, digests: Mapping[str, str]) -> None:
+        """Compare the files with their digests: once, and again where one was written since."""
+        stamps = tuple((stat.st_size, stat.st_mtime_ns) for stat in ((folder / name).stat() for name in _FILES))
+        if self._verified.get(folder) == stamps:
+            return
+        for name in _FILES:
+            if _sha256(folder / name) != digests[name]:
+                raise _Damaged(f"{name} does not match its sha256")
+        self._verified[folder] = stamps
 
     def _write(self, folder: Path, source: Source, shard: Shard, progress: Callable[[int], object] | None) -> None:
         before = dict(source.skipped())
@@ -142,7 +171,7 @@ class TokenCache:
             "ids": int(offsets[-1]),
             "faults": faults,
             "skipped": {reason: n - before.get(reason, 0) for reason, n in source.skipped().items()},
-            "sha256": {name: _sha256(folder / name) for name in (_IDS, _OFFSETS)},
+            "sha256": {name: _sha256(folder / name) for name in _FILES},
         }
         (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
         for path in (*folder.iterdir(), folder):
@@ -162,24 +191,12 @@ def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a folder; None where there is none of this format."""
-    try:
-        found = json.loads((folder / _MANIFEST).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def _damage(folder: Path, manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with the files of a folder; None where nothing is."""
-    for name, digest in manifest["sha256"].items():
-        try:
-            if _sha256(folder / name) != digest:
-                return f"{name} does not match its sha256"
-        except OSError as fault:
-            return f"{name} cannot be read ({fault.strerror})"
-    return None
+def _manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder."""
+    found = json.loads((folder / _MANIFEST).read_bytes())
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise _Damaged(f"{_MANIFEST} is of another format")
+    return found
 
 
 def _sha256(path: Path) -> str:
