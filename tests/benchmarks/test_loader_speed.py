@@ -107,6 +107,16 @@ def test_packing_alone(benchmark, capsys, buffer):
     tell(capsys, f"packing from a buffer of {buffer:,}", benchmark.stats.stats.median)
 
 
+@pytest.mark.parametrize("buffer", [250, 1_000])
+def test_noting_the_place(benchmark, capsys, corpus, buffer):
+    """What each batch carries so that a checkpoint can be written of it: the documents of eight lanes, by reference."""
+    made = loader(corpus, buffer=buffer, sequence_len=128)
+    made.next_batch()
+    benchmark.pedantic(made.snapshot, rounds=30)
+    with capsys.disabled():
+        print(f"\nnoting the place, 8 lanes of {buffer:,}: {benchmark.stats.stats.median * 1e3:.3f} ms a batch")
+
+
 def test_from_parquet(benchmark, capsys, corpus):
     made = loader(corpus)
     benchmark.pedantic(made.next_batch, rounds=60, warmup_rounds=3)
