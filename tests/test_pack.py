@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -210,3 +211,21 @@ def test_the_command_packs_a_source_of_a_recipe_and_prints_how_to_use_it(
         main([*arguments[:-2], "--source", "base"])
     assert done.value.code == 2
     assert "base.docs, base.stories" in capsys.readouterr().err
+
+
+def test_the_lines_to_paste_are_toml_and_mean_the_same_folder_from_anywhere(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    recipe = Path(__file__).parent.parent / "recipes" / "quickstart.toml"
+    arguments = ["data", "pack", str(recipe), 'a "quoted" folder', "--source", "base.stories"]
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "--set", "stages.base.data.stories.size=300"])
+    assert done.value.code == 0
+    pasted = tomllib.loads(capsys.readouterr().out.partition("\n\n")[2])
+    folder = home / 'a "quoted" folder'
+    assert pasted["stages"]["base"]["data"]["stories"] == {
+        "use": "files",
+        "path": str(folder / "train"),
+        "validation": str(folder / "validation"),
+    }
