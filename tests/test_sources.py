@@ -312,6 +312,21 @@ def test_a_digest_is_remembered_until_the_file_changes(home: Path, monkeypatch: 
     assert file_digest(path) != known
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["written over", "replaced"])
+def test_a_change_of_the_same_length_whose_time_was_put_back_is_seen(home: Path, replaced: bool) -> None:
+    path = home / "a.txt"
+    path.write_text("one")
+    file_digest(path)
+    status = path.stat()
+    new = home / "b.txt" if replaced else path
+    new.write_text("two")
+    new.replace(path)
+    while path.stat().st_ctime_ns == status.st_ctime_ns:  # a system's clock may be coarse
+        os.utime(path, ns=(1, 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as cp -p and rsync -t do
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
+
+
 # pydocs
 
 
