@@ -58,7 +58,7 @@ def received(part: Path) -> int:
     """Bytes of an unfinished file."""
     try:
         return part.stat().st_size
-    except FileNotFoundError:  # not begun, or finished and moved to its place
+    except (FileNotFoundError, NotADirectoryError):  # not begun, or finished and moved to its place
         return 0
 
 
