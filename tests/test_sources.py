@@ -1,5 +1,6 @@
 """The first-party sources: the same documents in one order, exact places, splits that share nothing, named faults."""
 
+import codecs
 import functools
 import gzip
 import hashlib
@@ -251,6 +252,28 @@ def test_a_truncated_or_foreign_file_is_e304_and_named(home: Path, name: str) ->
         code, message = refusal(FilesConfig(path=home / name))
         assert code == "E304"
         assert name in message
+
+
+@pytest.mark.parametrize("name", ["a.parquet.gz", "a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.txt.zst"])
+def test_a_compressed_file_of_no_bytes_is_e304_and_named(home: Path, name: str) -> None:
+    write(home / "0.jsonl", TEXTS)
+    (home / name).touch()
+    code, message = refusal(FilesConfig(path=home))
+    assert code == "E304"
+    assert f"{home / name} cannot be read: it is empty" in message
+
+
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("form", [".jsonl", ".txt"])
+def test_a_byte_order_mark_is_no_text(home: Path, form: str, compression: str) -> None:
+    write(home / f"plain{form}", TEXTS)
+    path = home / f"marked{form}{compression}"
+    compressed(path, codecs.BOM_UTF8 + (home / f"plain{form}").read_bytes())
+    config = FilesConfig(path=path, validation_share=0.0)
+    config.fingerprint()  # a plan looks at it too
+    assert read(Files(config)) == TEXTS
+    compressed(path, codecs.BOM_UTF8 + b"\n")
+    assert refusal(config)[0] == "E302"
 
 
 @pytest.mark.parametrize(
