@@ -1,5 +1,6 @@
 """`nanochat data`: what a recipe reads is listed, fetched, verified and described; what is wrong ends with 1."""
 
+import errno
 import json
 import os
 import threading
@@ -12,7 +13,7 @@ import pytest
 from fake_hub import Answer, FakeHub, in_this_process, parquet, serving
 
 from nanochat.cli.main import main
-from nanochat.data.source import split_digest
+from nanochat.data.source import Shard, split_digest
 from nanochat.errors import Stopped
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
@@ -167,6 +168,36 @@ def test_verify_names_what_is_damaged_or_missing_and_get_brings_it(hub: FakeHub,
     assert not files["a.parquet"].exists()
     said("get", "recipe.toml")
     assert len(json.loads(said("verify", "recipe.toml", "--json"))["sound"]) == 4
+
+
+@pytest.mark.parametrize("number, code", [(errno.EIO, "E304"), (errno.ENOSPC, "E401")])
+def test_what_the_disk_refuses_of_one_file_is_told_of_it_and_the_others_come(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int, code: str
+) -> None:
+    files = data_files(datasets(load_recipe(Path("recipe.toml")), load_registry(), only="base.web"))
+    fetch = HubSource.fetch
+
+    def refusing(source: HubSource, shard: Shard, on_bytes: Any) -> None:
+        if shard.name == "b.parquet":
+            raise OSError(number, os.strerror(number), str(source.place(shard)))
+        fetch(source, shard, on_bytes)
+
+    monkeypatch.setattr(HubSource, "fetch", refusing)
+    (fault,) = fetch_all(files, workers=1, on_bytes=lambda _: None, on_done=lambda _: None)
+    assert fault.code == code and str(next(f.place for f in files if f.shard.name == "b.parquet")) in fault.message
+    assert sorted(file.shard.name for file in files if file.is_here) == ["a.parquet", "c.parquet", "e.parquet"]
+
+
+def test_a_file_where_a_folder_is_wanted_is_told_of_every_file_that_it_hinders(
+    hub: FakeHub, said: Any, home: Path
+) -> None:
+    said("list", "recipe.toml")  # pins
+    hinders = home / "home" / "data" / "someone--texts" / "incoming"
+    hinders.write_text("")
+    errors = said("get", "recipe.toml", code=1)
+    for name in "abce":
+        assert f"{name}.parquet cannot be read or written" in errors
+    assert errors.count(f"({hinders}") == 4
 
 
 def test_stats_describe_the_documents_that_were_read(hub: FakeHub, said: Any) -> None:

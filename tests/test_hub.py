@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -18,15 +19,16 @@ from fake_hub import Answer, FakeHub, in_this_process, parquet, serving
 from nanochat.config import Component
 from nanochat.data.remote import RemoteSource
 from nanochat.data.source import Source, split_digest
-from nanochat.errors import NanochatError
+from nanochat.errors import NanochatError, Stopped
 from nanochat.estimating.answer import answer, whole
 from nanochat.estimating.data_need import available_characters
 from nanochat.registry import load_registry
 from nanochat.testing import check_source
 from nanochat_plugins.sources import arrivals, hub_checkout, hub_fault
 from nanochat_plugins.sources.hub import HubSource
+from nanochat_plugins.sources.hub_checkout import Checkout
 from nanochat_plugins.sources.hub_config import HubConfig
-from nanochat_plugins.sources.hub_manifest import pinned
+from nanochat_plugins.sources.hub_manifest import HubFile, Manifest, pinned
 from nanochat_plugins.sources.shuffled_config import (
     CLIMBMIX_LAST,
     FINEWEB_EDU_LAST,
@@ -252,6 +254,31 @@ def test_in_the_middle_of_training_a_wait_ends_with_an_error_of_its_own(
     exit_code, code, message = refusal(lambda: read(source))
     assert (exit_code, code) == (1, "E301")
     assert "b.parquet did not arrive within 0.2 s" in message
+
+
+def test_the_limit_of_a_wait_holds_while_the_network_says_nothing_and_the_transfer_is_told_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "LONGEST_WAIT_SECONDS", 0.2)
+    silence, told = threading.Event(), threading.Event()
+
+    class Silent(Checkout):
+        def fetch(self, file: HubFile, on_bytes: Any) -> None:
+            if file.name == "late":
+                silence.wait(20)  # in the system's calls, which look at no limit
+                try:
+                    on_bytes(0)
+                except Stopped:
+                    told.set()
+
+    files = [HubFile(name, 10, "sha256:0") for name in ("first", "late")]
+    manifest = Manifest(repo=REPO, revision="main", commit="0" * 40, files=files)
+    waits = arrivals.Arrivals(Silent(manifest), train=[], validation=[], workers=1)
+    waits.wait(files[0])
+    assert refusal(lambda: waits.wait(files[1]))[:2] == (1, "E301")
+    assert not told.is_set()
+    silence.set()
+    assert told.wait(20)
 
 
 def test_a_file_that_cannot_be_had_ends_the_reading_with_its_error(hub: FakeHub) -> None:

@@ -281,6 +281,25 @@ def test_what_the_receiver_of_bytes_raises_ends_the_transfer(hub: FakeHub) -> No
     assert len(ranges(hub)) == 1
 
 
+def test_a_pause_between_attempts_ends_when_nobody_waits_any_more(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, file = checkout()
+    monkeypatch.setattr(hub_fault, "PAUSES_SECONDS", (5,))
+    hub.next(LAST, Answer(status=503))
+    looks: list[int] = []
+
+    def stop(n_bytes: int) -> None:
+        looks.append(n_bytes)
+        if len(looks) == 4:  # the first is before the attempt
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        copy.fetch(file, stop)
+    assert looks == [0, 0, 0, 0]
+    assert len(ranges(hub)) == 1
+
+
 @pytest.mark.parametrize("pause, level", [(1, logging.INFO), (16, logging.WARNING)])
 def test_the_log_says_what_failed_and_a_long_pause_is_a_warning(
     hub: FakeHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, pause: int, level: int

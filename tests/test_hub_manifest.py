@@ -76,9 +76,23 @@ def test_a_damaged_manifest_is_e304_and_named(hub: FakeHub) -> None:
     path = manifest_path(REPO, "main")
     sound = json.loads(path.read_text())
     climbing = {**sound, "files": [{"name": "../../x", "size": 1, "digest": "sha256:0"}]}
-    for content in ("{", "[]", "{}", json.dumps({**sound, "format": 99}), json.dumps(climbing)):
+    outside = {**sound, "commit": "../../../outside"}
+    for content in ("{", "[]", "{}", json.dumps({**sound, "format": 99}), json.dumps(climbing), json.dumps(outside)):
         path.write_text(content)
         with pytest.raises(NanochatError) as raised:
             pinned(REPO, "main")
         assert raised.value.diagnostics[0].code == "E304"
         assert str(path) in raised.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize("commit", ["../../../outside", "/outside", "", "main", "A" * 40, "0" * 39, "0" * 40 + "\n"])
+def test_a_commit_of_the_hub_that_could_be_another_folder_is_e304_and_nothing_is_kept(
+    hub: FakeHub, commit: str
+) -> None:
+    hub.commits[REPO] = {commit: FILES}
+    with pytest.raises(StageError) as raised:
+        pinned(REPO, "main")
+    (found,) = raised.value.diagnostics
+    assert found.code == "E304"
+    assert f"{REPO} (main)" in found.message and repr(commit) in found.message
+    assert not manifest_path(REPO, "main").exists()

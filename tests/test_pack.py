@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import tempfile
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,36 @@ def test_what_is_cut_off_leaves_nothing(home: Path, fault: BaseException) -> Non
     assert list(home.iterdir()) == []
 
 
+def test_a_neighbour_whatever_its_name_is_left_alone(home: Path) -> None:
+    mine = home / "out.partial" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    packed(home / "out")
+    assert sorted(path.name for path in home.iterdir() if path.name != "home") == ["out", "out.partial"]
+    assert mine.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", [[], ["mine.txt"]])
+def test_a_folder_that_appears_meanwhile_stays_and_the_finished_work_is_kept_and_named(
+    home: Path, content: list[str]
+) -> None:
+    class Slow(Texts):
+        def documents(self, shard: Any, start: int = 0) -> Any:
+            yield from TEXTS
+            (home / "out").mkdir(exist_ok=True)
+            for name in content:
+                (home / "out" / name).touch()
+
+    with pytest.raises(NanochatError) as raised:
+        packed(home / "out", source=Slow(TEXTS))
+    (found,) = raised.value.diagnostics
+    assert found.code == "E407" and f"{home / 'out'} cannot be made" in found.message
+    assert [path.name for path in (home / "out").iterdir()] == content
+    (kept,) = home.glob("out.*.partial/out")
+    assert str(kept) in found.help
+    assert set(texts_in(kept)) == set(TEXTS)
+
+
 def test_a_folder_that_is_there_is_refused_and_a_source_without_text_too(home: Path) -> None:
     packed(home / "out")
     refused: list[tuple[Callable[[], Any], str]] = [
@@ -180,3 +211,21 @@ def test_the_command_packs_a_source_of_a_recipe_and_prints_how_to_use_it(
         main([*arguments[:-2], "--source", "base"])
     assert done.value.code == 2
     assert "base.docs, base.stories" in capsys.readouterr().err
+
+
+def test_the_lines_to_paste_are_toml_and_mean_the_same_folder_from_anywhere(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    recipe = Path(__file__).parent.parent / "recipes" / "quickstart.toml"
+    arguments = ["data", "pack", str(recipe), 'a "quoted" folder', "--source", "base.stories"]
+    with pytest.raises(SystemExit) as done:
+        main([*arguments, "--set", "stages.base.data.stories.size=300"])
+    assert done.value.code == 0
+    pasted = tomllib.loads(capsys.readouterr().out.partition("\n\n")[2])
+    folder = home / 'a "quoted" folder'
+    assert pasted["stages"]["base"]["data"]["stories"] == {
+        "use": "files",
+        "path": str(folder / "train"),
+        "validation": str(folder / "validation"),
+    }

@@ -1,5 +1,6 @@
 """The first-party sources: the same documents in one order, exact places, splits that share nothing, named faults."""
 
+import codecs
 import functools
 import gzip
 import hashlib
@@ -253,6 +254,28 @@ def test_a_truncated_or_foreign_file_is_e304_and_named(home: Path, name: str) ->
         assert name in message
 
 
+@pytest.mark.parametrize("name", ["a.parquet.gz", "a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.txt.zst"])
+def test_a_compressed_file_of_no_bytes_is_e304_and_named(home: Path, name: str) -> None:
+    write(home / "0.jsonl", TEXTS)
+    (home / name).touch()
+    code, message = refusal(FilesConfig(path=home))
+    assert code == "E304"
+    assert f"{home / name} cannot be read: it is empty" in message
+
+
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("form", [".jsonl", ".txt"])
+def test_a_byte_order_mark_is_no_text(home: Path, form: str, compression: str) -> None:
+    write(home / f"plain{form}", TEXTS)
+    path = home / f"marked{form}{compression}"
+    compressed(path, codecs.BOM_UTF8 + (home / f"plain{form}").read_bytes())
+    config = FilesConfig(path=path, validation_share=0.0)
+    config.fingerprint()  # a plan looks at it too
+    assert read(Files(config)) == TEXTS
+    compressed(path, codecs.BOM_UTF8 + b"\n")
+    assert refusal(config)[0] == "E302"
+
+
 @pytest.mark.parametrize(
     "name, text, code, said",
     [
@@ -310,6 +333,21 @@ def test_a_digest_is_remembered_until_the_file_changes(home: Path, monkeypatch: 
     path.write_text("two")
     os.utime(path, ns=(1, 1))
     assert file_digest(path) != known
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["written over", "replaced"])
+def test_a_change_of_the_same_length_whose_time_was_put_back_is_seen(home: Path, replaced: bool) -> None:
+    path = home / "a.txt"
+    path.write_text("one")
+    file_digest(path)
+    status = path.stat()
+    new = home / "b.txt" if replaced else path
+    new.write_text("two")
+    new.replace(path)
+    while path.stat().st_ctime_ns == status.st_ctime_ns:  # a system's clock may be coarse
+        os.utime(path, ns=(1, 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as cp -p and rsync -t do
+    assert file_digest(path) == hashlib.sha256(b"two").hexdigest()
 
 
 # pydocs

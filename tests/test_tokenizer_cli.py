@@ -1,5 +1,6 @@
 """`nanochat tokenizer`: to other programs' files and back."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_a_tokenizer_goes_to_tiktoken_and_comes_back_with_its_pattern(
     assert list(tiktoken.load.load_tiktoken_bpe(str(file))) == list(ours.vocabulary.tokens)
     tokenizer(capsys, "import", file, tmp_path / "back", "--pattern", SPLIT_PATTERN)
     assert Tokenizer.load(tmp_path / "back").digest == ours.digest
+
+
+def test_the_line_to_paste_is_toml_and_means_the_same_folder_from_anywhere(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer(capsys, "export", folder, tmp_path / "ours.json")
+    monkeypatch.chdir(tmp_path)
+    said = tokenizer(capsys, "import", "ours.json", 'my "own"')
+    pasted = tomllib.loads(said.partition("in a recipe: ")[2])
+    assert pasted == {"tokenizer": "path:" + str(tmp_path / 'my "own"')}
 
 
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(

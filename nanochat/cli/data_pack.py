@@ -10,6 +10,7 @@ from nanochat.errors import wrong_input
 from nanochat.hardware import probe_machine
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
+from nanochat.recipe.notation import key_text, value_text
 from nanochat.registry import load_registry
 from nanochat.running.datasets import datasets
 
@@ -58,7 +59,14 @@ def pack(
         documents, characters = sum(s.documents for s in shards), sum(s.characters for s in shards)
         total = size(sum(shard.size for shard in shards))
         click.echo(f"{split}: {len(shards):,} shards, {documents:,} documents, {count(characters)} characters, {total}")
-    name = dataset.names[0]
-    click.echo(f'\n[stages.{name.replace(".", ".data.")}]\nuse = "files"\npath = "{folder}/train"')
-    if written["validation"]:
-        click.echo(f'validation = "{folder}/validation"')
+    click.echo(f"\n{_as_used(dataset.names[0], folder.resolve(), validation=bool(written['validation']))}")
+
+
+def _as_used(name: str, folder: Path, *, validation: bool) -> str:
+    """The lines of a recipe that read the folder: its paths are whole, since a recipe's are relative to its file."""
+    stage, _, part = name.partition(".")
+    lines = [f"[{key_text(('stages', stage, 'data', part))}]", 'use = "files"']
+    lines.append(f"path = {value_text(folder / 'train')}")
+    if validation:
+        lines.append(f"validation = {value_text(folder / 'validation')}")
+    return "\n".join(lines)

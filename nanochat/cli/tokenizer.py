@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from nanochat.errors import InputError, wrong_input
+from nanochat.recipe.notation import value_text
 
 
 @click.group("tokenizer")
@@ -65,7 +66,8 @@ def import_file(file: Path, folder: Path, pattern: str | None) -> None:
         raise _not_written(folder, error) from error
     except ValueError as error:
         raise wrong_input("E307", f"the tokenizer file {file} cannot be used: {error}", help="see --pattern") from error
-    click.echo(f'wrote {folder / FILE_NAME}, {tokenizer.vocab_size:,} ids; in a recipe: tokenizer = "path:{folder}"')
+    used = value_text(f"path:{folder.resolve()}")  # a recipe's paths are relative to its file, not to this shell
+    click.echo(f"wrote {folder / FILE_NAME}, {tokenizer.vocab_size:,} ids; in a recipe: tokenizer = {used}")
 
 
 def _refuse_to_overwrite(path: Path) -> None:

@@ -6,9 +6,12 @@ The same source, seed and sizes give the same bytes.
 """
 
 import json
+import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from errno import EEXIST
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +41,15 @@ def pack(
 ) -> Packed:
     """Repack both splits. `description` of the source is kept in the manifest; `progress` is told now and then.
 
-    InputError E407 where the folder is there, E302 where the source has no document to train on.
+    InputError E407 where the folder is there, before or after the work; E302 where the source has no document to train
+    on.
     """
     if folder.exists():
         raise wrong_input("E407", f"{folder} is there already", help="name a folder that is not, or remove it")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was cut off
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own: whatever else lies beside the folder is not ours to remove.
+    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
+    partial = scratch / folder.name
     sizes = {"shard_characters": shard_characters, "group_rows": group_rows}
     try:
         written: dict[Split, Sequence[WrittenShard]] = {}
@@ -62,10 +68,26 @@ def pack(
             **sizes,
         }
         _write_manifest(partial / MANIFEST, facts, written)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    _publish(partial, folder)
+    scratch.rmdir()
     return written
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    """Move the finished work to its place; it stays where it is, and InputError E407 says so, if that is taken."""
+    try:
+        if os.path.lexists(folder):  # the move would replace an empty folder
+            raise FileExistsError(EEXIST, "it appeared meanwhile")
+        partial.rename(folder)
+    except OSError as fault:
+        raise wrong_input(
+            "E407",
+            f"{folder} cannot be made: {fault.strerror}",
+            help=f"what was packed is whole and lies in {partial}: move it to a place that is free",
+        ) from fault
 
 
 def _write_manifest(path: Path, facts: Mapping[str, Any], written: Packed) -> None:

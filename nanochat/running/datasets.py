@@ -18,6 +18,7 @@ from nanochat.data.source import Shard, Source, Split
 from nanochat.errors import Diagnostic, NanochatError, Stopped, did_you_mean, wrong_input
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import Registry
+from nanochat.running.home import disk_failure, is_disk_fault
 
 SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -130,6 +131,8 @@ def _each(
                     ended.result()
                 except NanochatError as fault:
                     faults += fault.diagnostics
+                except OSError as fault:
+                    faults += _disk_fault(running[ended], fault)
                 else:
                     on_done(running[ended])
         except BaseException:
@@ -137,6 +140,21 @@ def _each(
             pool.shutdown(cancel_futures=True)
             raise
     return faults
+
+
+def _disk_fault(file: DataFile, fault: OSError) -> Sequence[Diagnostic]:
+    """What the disk said of one file."""
+    if is_disk_fault(fault):
+        return disk_failure(file.place, fault).diagnostics
+    reason = fault.strerror or str(fault) or type(fault).__name__
+    where = f" ({fault.filename})" if fault.filename not in (None, str(file.place)) else ""
+    return [
+        Diagnostic(
+            code="E304",
+            message=f"{file.place} cannot be read or written: {reason}{where}",
+            help="mend what the system says of the disk or the path; then the same command goes on",
+        )
+    ]
 
 
 def _sources(config: Any) -> Iterator[Component]:

@@ -28,9 +28,9 @@ def register_sources(registry: Registrar) -> None:
     package = "nanochat_plugins.sources"
     hub, shuffled = f"{package}.hub:HubSource", f"{package}.shuffled_config"
     registry.add("climbmix", build=hub, config=f"{shuffled}:ClimbMixConfig")
-    registry.add("files", build=f"{package}.files:Files", config=f"{package}.files_config:FilesConfig", revision=2)
+    registry.add("files", build=f"{package}.files:Files", config=f"{package}.files_config:FilesConfig", revision=3)
     registry.add("fineweb_edu", build=hub, config=f"{shuffled}:FineWebEduConfig")
-    registry.add("hub", build=hub, config=f"{package}.hub_config:HubConfig")
+    registry.add("hub", build=hub, config=f"{package}.hub_config:HubConfig", revision=2)
     registry.add("pydocs", build=f"{package}.pydocs:PyDocs", config=f"{package}.pydocs:PyDocsConfig")
     registry.add("stories", build=f"{package}.stories:Stories", config=f"{package}.stories:StoriesConfig")
 

@@ -3,7 +3,8 @@
 In: a checkout and the files in the order in which they are read. Out: `wait(file)` gives a file's path once it is here,
 says now and then how far it is, and raises the StageError that its download ended with. Of all processes of a machine
 that read one data set, one downloads ahead (it holds a lock, which a crash frees); one that waits for a file which
-nobody is fetching fetches it itself. When the reader is dropped, its downloads end.
+nobody is fetching fetches it itself: in a thread, so that the limit of a wait holds whatever the network does. When the
+reader is dropped, its downloads end.
 """
 
 import logging
@@ -11,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
+from concurrent import futures
 from pathlib import Path
 
 from filelock import FileLock
@@ -18,10 +20,13 @@ from filelock import FileLock
 from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.quantity import size
 from nanochat_plugins.sources.hub_checkout import Checkout
+from nanochat_plugins.sources.hub_file import OnBytes
 from nanochat_plugins.sources.hub_manifest import HubFile
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.2
+"""Between two looks at a file that is waited for."""
 SAY_SECONDS = 15.0
 """Between two lines about a file that is waited for."""
 LONGEST_WAIT_SECONDS = 540.0
@@ -45,7 +50,14 @@ class Arrivals:
         self._download_ahead(file)
         if not self._checkout.is_here(file):
             patience = _Patience(self._checkout, file, LONGEST_WAIT_SECONDS if self._begun else None)
-            self._checkout.fetch(file, patience.on_bytes)
+            stop = threading.Event()
+            fetched = _fetch(self._checkout, file, stop)
+            try:
+                while not futures.wait([fetched], LOOK_SECONDS).done:
+                    patience.look()
+            finally:
+                stop.set()
+            fetched.result()
         self._begun = True
         return self._checkout.place(file)
 
@@ -59,6 +71,33 @@ class Arrivals:
             self._ahead = _Ahead(self._checkout, missing, self._workers)
             weakref.finalize(self, self._ahead.stop.set)
             self._ahead.start()
+
+
+def _fetch(checkout: Checkout, file: HubFile, stop: threading.Event) -> futures.Future[None]:
+    """Fetch a file in a thread of its own, until `stop` is set; what it ended with."""
+    ended: futures.Future[None] = futures.Future()
+
+    def fetch() -> None:
+        try:
+            checkout.fetch(file, _until(stop))
+        except BaseException as fault:
+            ended.set_exception(fault)
+        else:
+            ended.set_result(None)
+
+    # No pool, here and below: Python would wait for its threads, and so for all files, when a process ends.
+    threading.Thread(target=fetch, daemon=True).start()
+    return ended
+
+
+def _until(stop: threading.Event) -> OnBytes:
+    """What ends a transfer once `stop` is set: whoever wanted the file is gone."""
+
+    def on_bytes(_: int) -> None:
+        if stop.is_set():
+            raise Stopped
+
+    return on_bytes
 
 
 class _Ahead(threading.Thread):
@@ -75,7 +114,6 @@ class _Ahead(threading.Thread):
         folder = self._checkout.manifest.folder / "locks"
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "ahead.lock").acquire(poll_interval=1.0):
-            # No pool: Python would wait for its threads, and so for all files, when a process ends.
             workers = [threading.Thread(target=self._work, daemon=True) for _ in range(self._workers)]
             for worker in workers:
                 worker.start()
@@ -86,7 +124,7 @@ class _Ahead(threading.Thread):
         """Whoever needs a file that failed tries it again and has the error; here it is only told."""
         while (file := self._next()) is not None:
             try:
-                if not self._checkout.is_here(file) and self._checkout.try_fetch(file, self._on_bytes):
+                if not self._checkout.is_here(file) and self._checkout.try_fetch(file, _until(self.stop)):
                     log.info("%s is here, %s", file.name, size(file.size))
             except Stopped:
                 return
@@ -96,11 +134,6 @@ class _Ahead(threading.Thread):
     def _next(self) -> HubFile | None:
         with self._taking:
             return next(self._queue, None)
-
-    def _on_bytes(self, _: int) -> None:
-        """Whoever reads the files may be gone."""
-        if self.stop.is_set():
-            raise Stopped
 
 
 class _Patience:
@@ -112,8 +145,8 @@ class _Patience:
         self._began = self._said = time.monotonic()
         log.info("waiting for %s (%s) of %s", file.name, size(file.size), checkout.manifest.repo)
 
-    def on_bytes(self, _: int) -> None:
-        """Called whenever some came, or time went by. StageError E301 past the limit."""
+    def look(self) -> None:
+        """Say now and then how far the file is. StageError E301 past the limit."""
         now = time.monotonic()
         here = f"{size(self._checkout.bytes_here(self.file))} of {size(self.file.size)}"
         if self._limit is not None and now - self._began > self._limit:

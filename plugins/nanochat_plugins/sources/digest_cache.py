@@ -1,6 +1,8 @@
-"""sha256 digests of files, remembered by path, size and modification time, so that planning reads no file twice.
+"""sha256 digests of files, remembered by path and by what the system tells, so that planning reads no file twice.
 
-In: a path. Out: its digest. What is remembered lies below the data folder; where that cannot be written, nothing is.
+In: a path. Out: its digest. Size and modification time alone would not do: tools that copy put the time back (cp -p,
+rsync -t); the time of the last change of status and the inode cannot be put back. What is remembered lies below the
+data folder; where that cannot be written, nothing is.
 """
 
 import contextlib
@@ -16,7 +18,8 @@ def file_digest(path: Path) -> str:
     """The sha256 of a file's content. OSError where it cannot be read."""
     status = path.stat()
     where = str(path.absolute())
-    facts = {"path": where, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    times = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
+    facts = {"path": where, "size": status.st_size, "inode": status.st_ino, **times}
     name = hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     place = data_dir() / "digests" / f"{name}.json"
     known = read_json(place)

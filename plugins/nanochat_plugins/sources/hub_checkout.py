@@ -86,6 +86,7 @@ class Checkout:
             manifest.folder,
             lambda: receive(url, file, part, on_bytes),
             received=lambda: received(part),
+            on_pause=lambda: on_bytes(0),
         )
         part.replace(place)
         sync_folder(place.parent)

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 PAUSES_SECONDS: tuple[float, ...] = (1, 4, 16, 60)
 """Before each attempt but the first."""
+LOOK_SECONDS = 0.2
+"""Between two looks, during a pause, at whether anyone still waits for it."""
 SAID_FROM_SECONDS = 10
 """A longer pause is a warning; a shorter one passes unnoticed."""
 ENOUGH_BYTES = 1 << 20
@@ -30,8 +32,18 @@ class Damaged(Exception):
     """What came is not what the manifest describes."""
 
 
-def insist(what: str, folder: Path, attempt: Callable[[], T], *, received: Callable[[], int] = lambda: 0) -> T:
-    """Try until it succeeds. `what` begins an error's message; `received`: bytes that are here and will not be lost."""
+def insist(
+    what: str,
+    folder: Path,
+    attempt: Callable[[], T],
+    *,
+    received: Callable[[], int] = lambda: 0,
+    on_pause: Callable[[], None] = lambda: None,
+) -> T:
+    """Try until it succeeds. `what` begins an error's message; `received`: bytes that are here and will not be lost.
+
+    `on_pause` is called several times a second between attempts; what it raises ends them.
+    """
     pauses, most = iter(PAUSES_SECONDS), received()
     while True:
         try:
@@ -54,7 +66,14 @@ def insist(what: str, folder: Path, attempt: Callable[[], T], *, received: Calla
                 ) from fault
             level = logging.WARNING if pause >= SAID_FROM_SECONDS else logging.INFO
             log.log(level, "%s: %s; trying again in %g s", what, reason, pause)
-            time.sleep(pause)
+            _pause(pause, on_pause)
+
+
+def _pause(seconds: float, on_pause: Callable[[], None]) -> None:
+    while seconds > 0:
+        on_pause()
+        time.sleep(min(seconds, LOOK_SECONDS))
+        seconds -= LOOK_SECONDS
 
 
 def _is_final(fault: Exception) -> bool:

@@ -56,7 +56,10 @@ def set_aside(path: Path) -> Path:
 
 def received(part: Path) -> int:
     """Bytes of an unfinished file."""
-    return part.stat().st_size if part.exists() else 0
+    try:
+        return part.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):  # not begun, or finished and moved to its place
+        return 0
 
 
 def _transfer(url: str, file: HubFile, part: Path, on_bytes: OnBytes) -> None:

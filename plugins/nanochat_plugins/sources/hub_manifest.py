@@ -3,11 +3,13 @@
 In: a repository and a revision. Out: the Manifest, from DATA/REPO/REVISION.json. Where that file is not there, the hub
 is asked once, on first contact, and it is written: from then on a branch or a tag means the commit that it meant on
 that day, and nothing is asked of the network. (To follow a branch further, remove the file.) StageError E301 where the
-hub cannot be asked or does not know them; InputError E304 where the file is damaged. Not here: the files themselves.
+hub cannot be asked or does not know them, E304 where it names no commit; InputError E304 where the file is damaged.
+Not here: the files themselves.
 """
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import attrs
 from filelock import FileLock
 
-from nanochat.errors import wrong_input
+from nanochat.errors import stage_failure, wrong_input
 from nanochat.home import data_dir
 from nanochat.running.json_file import write_json
 from nanochat_plugins.sources.hub_fault import insist
@@ -23,6 +25,7 @@ from nanochat_plugins.sources.hub_fault import insist
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_COMMIT = re.compile("[0-9a-f]{40}")  # it becomes a folder: nothing that could lead out of ours
 
 
 @attrs.frozen
@@ -92,9 +95,12 @@ def known(repo: str, revision: str) -> Manifest | None:
     try:
         facts = json.loads(content)
         files = [HubFile(str(file["name"]), int(file["size"]), str(file["digest"])) for file in facts["files"]]
+        commit = str(facts["commit"])
         if facts["format"] != FORMAT or not all(map(_is_sound, files)):
             raise ValueError("it is of another kind")
-        return Manifest(repo=repo, revision=revision, commit=str(facts["commit"]), files=files)
+        if not _COMMIT.fullmatch(commit):
+            raise ValueError(f"the commit {commit!r} is not 40 hexadecimal digits")
+        return Manifest(repo=repo, revision=revision, commit=commit, files=files)
     except (ValueError, KeyError, TypeError) as fault:
         raise wrong_input(
             "E304", f"the manifest {path} is damaged: {fault}", help="remove it; it is fetched anew from the hub"
@@ -114,8 +120,13 @@ def _ask(repo: str, revision: str) -> Manifest:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    commit = api.dataset_info(repo, revision=revision).sha
-    assert commit is not None
+    commit = api.dataset_info(repo, revision=revision).sha or ""
+    if not _COMMIT.fullmatch(commit):
+        raise stage_failure(
+            "E304",
+            f"the hub names a commit of the data set {repo} ({revision}) that is none: {commit!r}",
+            help="a commit is 40 hexadecimal digits: check that HF_ENDPOINT is a hub",
+        )
     entries = api.list_repo_tree(repo, recursive=True, revision=commit, repo_type="dataset")
     files = [_described(entry) for entry in entries if hasattr(entry, "size")]
     return Manifest(

@@ -5,6 +5,7 @@ where a line is no JSON object, at the line's place.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Record:
 def json_lines(path: Path, stream: Iterable[bytes], column: str) -> Iterator[Record]:
     """The records of a .jsonl file, whose path is for messages."""
     for number, line in enumerate(stream, 1):
-        if line.isspace():
+        line = line.removeprefix(BOM_UTF8) if number == 1 else line
+        if not line.strip():
             continue
         where = f"{path}:{number}"
         try:

@@ -7,6 +7,7 @@ there are lines. Memory stays at one row group, one line or one document.
 """
 
 import io
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -27,6 +28,8 @@ def records(path: Path, *, column: str, separator: str, first_group: int = 0) ->
     compression = COMPRESSIONS.get(path.suffix)
     form = path.with_suffix("").suffix if compression else path.suffix
     try:
+        if compression and not path.stat().st_size:  # of nothing, a decompressor makes nothing
+            raise damaged(path, f"it is empty, and holds no {compression} frame")
         if form == ".parquet":
             yield from _parquet(path, compression, column, first_group)
             return
@@ -96,8 +99,10 @@ def _pieces(stream: BinaryIO, separator: bytes) -> Iterator[Record]:
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    """A file with the line ends of Unix."""
-    while block := stream.read(BLOCK):
+    """A file with the line ends of Unix, and without the mark that Windows puts before UTF-8."""
+    rest = stream.read(len(BOM_UTF8)).removeprefix(BOM_UTF8)
+    while block := rest + stream.read(BLOCK):
+        rest = b""
         while block.endswith(b"\r") and (more := stream.read(1)):  # do not part \r\n
             block += more
         yield block.replace(b"\r\n", b"\n")
