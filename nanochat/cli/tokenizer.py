@@ -63,8 +63,6 @@ def import_file(file: Path, folder: Path, pattern: str | None) -> None:
         tokenizer.save(folder)
     except OSError as error:
         raise _not_written(folder, error) from error
-    except ValueError as error:
-        raise wrong_input("E307", f"the tokenizer file {file} cannot be used: {error}", help="see --pattern") from error
     click.echo(f'wrote {folder / FILE_NAME}, {tokenizer.vocab_size:,} ids; in a recipe: tokenizer = "path:{folder}"')
 
 
