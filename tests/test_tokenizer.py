@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from nanochat.errors import InputError
 from nanochat.text.decoder import TextStream
 from nanochat.text.encoders import Ids
-from nanochat.text.special import SPECIAL_TOKENS
+from nanochat.text.special import SPECIAL_TOKENS, SPLIT_PATTERN
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.text.vocabulary_file import Vocabulary
 
@@ -145,6 +146,23 @@ def test_a_file_without_a_vocabulary_that_can_be_used_is_refused_though_its_dige
         Vocabulary(**(whole | change)).write(tmp_path)  # type: ignore[arg-type]
         with pytest.raises(InputError, match=r"E307.*no usable vocabulary"):
             Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "added, reason",
+    [
+        (7, "the special 7 is no string"),
+        (None, "the special None is no string"),
+        (["<|a|>"], r"the special \['<\|a\|>'\] is no string"),
+        ("<|bos|>", r"the special '<\|bos\|>' is there twice"),
+    ],
+)
+def test_a_special_is_a_string_and_there_once(tmp_path: Path, added: Any, reason: str) -> None:
+    """Else an id would have no name of its own, and a file whose digest fits would fail somewhere later."""
+    tokens = tuple(bytes([byte]) for byte in range(256))
+    Vocabulary(pattern=SPLIT_PATTERN, tokens=tokens, specials=(*SPECIAL_TOKENS, added)).write(tmp_path)
+    with pytest.raises(InputError, match=f"E307.*{reason}"):
+        Tokenizer.load(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_is_an_error_with_what_to_do(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(
         (("export", folder, tmp_path / "nowhere" / "x.tiktoken"), "E407", "cannot be written"),
         (("export", folder, tmp_path / "nowhere" / "x.json"), "E407", "cannot be written"),
         (("export", tmp_path / "nothing", tmp_path / "x.json"), "E307", "cannot be read"),
-        (("import", table, tmp_path / "new"), "E407", "--pattern goes with"),
+        (("import", table, tmp_path / "new"), "E407", "--pattern is missing"),
         (("import", kept, tmp_path / "new", "--pattern", "."), "E407", "--pattern goes with"),
         (("import", table, tmp_path / "new", "--pattern", "."), "E307", "no token for the byte 0"),
         (("import", kept, tmp_path / "new"), "E307", "no tokenizer of that package"),

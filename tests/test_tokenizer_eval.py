@@ -1,7 +1,8 @@
 """The evaluation of a tokenizer: bytes a token counted anew, beside rivals that are here or are trained."""
 
 import hashlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,7 @@ def test_without_sources_the_fixed_texts_are_measured_and_a_note_says_why_there_
 
 
 def test_a_vocabulary_that_tiktoken_has_here_is_the_rival(nothing_known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for address in FILES["gpt2"]:
-        (nothing_known / hashlib.sha1(address.encode()).hexdigest()).touch()
+    keep(nothing_known, FILES["gpt2"], monkeypatch)
     ours = tiny_tokenizer()
     ranks = {ours.decode_bytes([i]): i for i in range(ours.vocab_size - 9)}
     known = tiktoken.Encoding("known", pat_str=PATTERNS["gpt2"], mergeable_ranks=ranks, special_tokens={})
@@ -120,9 +120,60 @@ def test_a_vocabulary_that_tiktoken_has_here_is_the_rival(nothing_known: Path, m
         assert found[f"{kind}.gpt2"].value == pytest.approx(expected)
 
 
-def test_half_of_a_vocabularys_files_is_not_the_vocabulary(nothing_known: Path) -> None:
-    (nothing_known / hashlib.sha1(FILES["gpt2"][0].encode()).hexdigest()).touch()
+def keep(folder: Path, addresses: Iterable[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as tiktoken keeps them, of other content, which is made the expected one."""
+    kept = {address: address.encode() for address in addresses}
+    for address, content in kept.items():
+        (folder / hashlib.sha1(address.encode()).hexdigest()).write_bytes(content)
+    monkeypatch.setitem(FILES, "gpt2", FILES["gpt2"] | {a: hashlib.sha256(c).hexdigest() for a, c in kept.items()})
+
+
+def test_half_of_a_vocabularys_files_is_not_the_vocabulary(
+    nothing_known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(nothing_known, list(FILES["gpt2"])[:1], monkeypatch)
     assert "news.gpt2" not in evaluate(TokenizerEvalConfig(), subject())
+
+
+def test_a_damaged_file_of_tiktokens_is_not_the_vocabulary_and_a_note_says_so(nothing_known: Path) -> None:
+    for address in FILES["gpt2"]:
+        (nothing_known / hashlib.sha1(address.encode()).hexdigest()).write_bytes(b"cut off")
+    notes: list[str] = []
+    assert "news.gpt2" not in evaluate(TokenizerEvalConfig(), subject(note=notes.append))
+    assert notes[0].startswith("tokenizer: gpt2 is left out") and "damaged" in notes[0]
+
+
+def test_what_tiktoken_cannot_read_is_left_out_and_a_note_says_so(
+    nothing_known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(nothing_known, FILES["gpt2"], monkeypatch)
+    notes: list[str] = []
+    found = evaluate(TokenizerEvalConfig(), subject(note=notes.append))
+    assert "news.gpt2" not in found and "news.gpt2_pattern" in found
+    assert notes[0] == "tokenizer: tiktoken could not read its gpt2 (AssertionError: gpt2 would be downloaded)"
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_without_a_cache_tiktoken_has_nothing_here(
+    nothing_known: Path, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    """A variable that is set to nothing turns tiktoken's cache off, whatever lies in the usual places."""
+    keep(nothing_known, FILES["gpt2"], monkeypatch)
+    (nothing_known / "data-gym-cache").symlink_to(nothing_known)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(nothing_known))
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
+    if other:
+        monkeypatch.setenv("DATA_GYM_CACHE_DIR", str(nothing_known))
+    notes: list[str] = []
+    evaluate(TokenizerEvalConfig(), subject(note=notes.append))
+    assert not [note for note in notes if "could not read" in note], "tiktoken was not asked"
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_the_rivals_patterns_are_ones_that_the_encoder_cuts_by_hand(name: str) -> None:
+    """It knows them to the letter, and by a regular expression takes many times as long."""
+    known = Path(__file__).parent.parent / "rustbpe/src/gpt.rs"
+    assert f'r"{PATTERNS[name]}"' in known.read_text()
 
 
 def test_else_rivals_are_trained_on_the_stages_text_with_the_others_patterns() -> None:

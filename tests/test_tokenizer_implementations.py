@@ -12,7 +12,7 @@ import attrs
 import numpy as np
 import pytest
 import tiktoken.load
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Peer
 
@@ -141,6 +141,7 @@ def exported(tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_the_file_for_hugging_face_encodes_and_decodes_there_as_here(
     exported: Path, tokenizer: Tokenizer, text: str
 ) -> None:
+    assume(not any(token in text for token in SPECIAL_TOKENS))  # which is the special there
     peer = Peer.from_file(str(exported))
     ids = peer.encode(text, add_special_tokens=False).ids
     assert ids == tokenizer.encode(text)
@@ -199,7 +200,44 @@ REFUSED: list[tuple[str, Change]] = [
     ("do not follow", lambda content: content["added_tokens"].pop(0)),
     ("no letter of a byte", lambda content: content["model"]["vocab"].update({"▁": 1})),
     ("KeyError", lambda content: content.pop("model")),
+    ("leaves text out, of '\\\\x00'", lambda content: cut_by(content, r"\p{L}+|\p{N}+|\s+")),
+    ("leaves text out, of '\\\\n'", lambda content: cut_by(content, r".")),
+    ("leaves text out, of 'aa '", lambda content: cut_by(content, r"[^ ]+| +(?=[^ ])")),
+    ("cannot be used: the split pattern", lambda content: cut_by(content, "(")),
+    ("sets truncation", lambda content: content.update(truncation=TRUNCATION)),
+    ("sets padding", lambda content: content.update(padding={"strategy": {"Fixed": 8}})),
+    ("sets dropout", lambda content: content["model"].update(dropout=0.1)),
+    ("sets continuing_subword_prefix", lambda content: content["model"].update(continuing_subword_prefix="##")),
+    ("sets end_of_word_suffix", lambda content: content["model"].update(end_of_word_suffix="</w>")),
+    ("sets a post_processor that adds", lambda content: content.update(post_processor=BEGINS_WITH_BOS)),
+    ("encodes .* with their package", lambda content: content["added_tokens"].append(BLANKS | {"id": 1800})),
 ]
+TRUNCATION = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+BEGINS_WITH_BOS = {
+    "type": "Sequence",
+    "processors": [
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+        {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {"<|bos|>": {"id": "<|bos|>", "ids": [0], "tokens": ["<|bos|>"]}},
+        },
+    ],
+}
+BLANKS = {
+    "content": "  ",
+    "special": False,
+    "normalized": False,
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+}
+"""An added token that ordinary text becomes there, and never here."""
+
+
+def cut_by(content: dict[str, Any], pattern: str) -> None:
+    content["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = pattern
 
 
 @pytest.mark.parametrize("reason, change", REFUSED)
@@ -212,6 +250,42 @@ def test_a_file_of_theirs_that_means_something_else_is_refused(
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=f"(?s)E307.*{reason}.*= help: give a"):
         read_huggingface(path)
+
+
+@pytest.mark.parametrize("harmless", [{"unk_token": "<|bos|>"}, {"fuse_unk": True}, {"byte_fallback": True}])
+def test_what_a_file_says_of_unknown_characters_is_nothing_where_every_byte_is_known(
+    exported: Path, tokenizer: Tokenizer, tmp_path: Path, harmless: dict[str, Any]
+) -> None:
+    content = json.loads(exported.read_bytes())
+    content["model"].update(harmless)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(content))
+    assert Peer.from_file(str(path)).encode("größer 汉\x00").ids == tokenizer.encode("größer 汉\x00")
+    assert read_huggingface(path) == tokenizer.vocabulary
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_token_that_no_merges_make_comes_in_only_where_a_whole_piece_is_it_there(tmp_path: Path, whole: bool) -> None:
+    tokens = (*(bytes([byte]) for byte in range(256)), b"xyz")
+    vocabulary = Vocabulary(pattern=SPLIT_PATTERN, tokens=tokens, specials=SPECIAL_TOKENS)
+    path = tmp_path / "tokenizer.json"
+    write_huggingface(vocabulary, path)
+    content = json.loads(path.read_bytes())
+    content["model"]["ignore_merges"] = whole
+    path.write_text(json.dumps(content))
+    assert Peer.from_file(str(path)).encode("xyz").ids == ([256] if whole else list(b"xyz"))
+    if whole:
+        assert read_huggingface(path) == vocabulary
+    else:
+        with pytest.raises(InputError, match=r"E307.*the token b'xyz', which no merges make"):
+            read_huggingface(path)
+
+
+def test_a_pattern_for_a_tiktoken_file_must_leave_no_text_out(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "it.tiktoken"
+    write_tiktoken(tokenizer.vocabulary, path)
+    with pytest.raises(InputError, match=r"E307.*leaves text out, of '\\x00'"):
+        read_tiktoken(path, pattern=r"\w+|\s+")
 
 
 @pytest.mark.parametrize(

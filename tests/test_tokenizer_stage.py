@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from nanochat.errors import InputError, Stopped
 from nanochat.runtime import local_runtime
 from nanochat.stages.context import StageContext
 from nanochat.stages.corpus import Corpus
-from nanochat.stages.slots import SourceSlot
+from nanochat.stages.slots import EvalSlot, SourceSlot
 from nanochat.stages.tokenizer import run
 from nanochat.stages.tokenizer_config import TokenizerConfig
 from nanochat.stages.word_list import WordList
@@ -46,9 +47,14 @@ class Texts:
 
 
 class Shelf:
-    """A registry whose components are their own configs."""
+    """A registry whose sources are their own configs, and with one evaluation."""
 
-    def builder(self, kind: str, name: str) -> Callable[[Any], Any]:
+    def __init__(self, evaluate: Callable[..., Any] | None = None) -> None:
+        self.evaluate = evaluate
+
+    def builder(self, kind: str, name: str) -> Callable[..., Any]:
+        if kind == "eval" and self.evaluate:
+            return self.evaluate
         assert kind == "source"
         return lambda config: config
 
@@ -221,13 +227,24 @@ def test_what_cannot_be_trained_is_one_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("questions", range(6))
+@pytest.mark.parametrize("questions", range(5))
 def test_a_stage_that_is_asked_to_stop_stops_and_leaves_nothing(tmp_path: Path, questions: int) -> None:
     answers = iter([False] * questions + [True])
-    # 192 documents are read (3 questions), then merged (2), then measured (1).
+    # 192 documents are read (3 questions), then merged (2).
     with pytest.raises(Stopped):
         run(config(Texts(PROSE * 64)), context(tmp_path, stop=lambda: next(answers)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_in_measuring_does_not_cost_the_tokenizer(tmp_path: Path) -> None:
+    def fails(*_: Any) -> None:
+        raise OSError("the evaluation's own file is gone")
+
+    bad = Component(kind="eval", name="bad", use="bad", revision=1, config=None, slot=EvalSlot())
+    around = attrs.evolve(context(tmp_path), registry=Shelf(fails))
+    with pytest.raises(OSError, match="is gone"):
+        run(config(Texts(PROSE), evals={"bad": bad}), around)
+    assert Tokenizer.load(tmp_path / "tokenizer").digest == Tokenizer.train(PROSE, vocab_size=290).digest
 
 
 def test_progress_goes_from_the_first_document_to_the_whole(tmp_path: Path) -> None:

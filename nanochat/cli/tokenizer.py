@@ -49,12 +49,12 @@ def import_file(file: Path, folder: Path, pattern: str | None) -> None:
     from nanochat.text.tokenizer import Tokenizer
     from nanochat.text.vocabulary_file import FILE_NAME
 
-    if (file.suffix == ".tiktoken") != (pattern is not None):
-        raise wrong_input(
-            "E407",
-            f"--pattern goes with a .tiktoken file, and with no other; the file is {file.name}",
-            help="give the pattern that the file's author names, in quotes, or leave it out",
-        )
+    if file.suffix == ".tiktoken" and pattern is None:
+        message = f"{file.name} does not hold its split pattern: --pattern is missing"
+        raise wrong_input("E407", message, help="give the pattern that the file's author names, in quotes")
+    if file.suffix != ".tiktoken" and pattern is not None:
+        message = f"--pattern goes with a .tiktoken file alone; {file.name} holds its own"
+        raise wrong_input("E407", message, help="leave it out")
     if file.suffix not in (".tiktoken", ".json"):
         raise _wrong_suffix(file)
     _refuse_to_overwrite(folder / FILE_NAME)
@@ -64,8 +64,6 @@ def import_file(file: Path, folder: Path, pattern: str | None) -> None:
         tokenizer.save(folder)
     except OSError as error:
         raise _not_written(folder, error) from error
-    except ValueError as error:
-        raise wrong_input("E307", f"the tokenizer file {file} cannot be used: {error}", help="see --pattern") from error
     used = value_text(f"path:{folder.resolve()}")  # a recipe's paths are relative to its file, not to this shell
     click.echo(f"wrote {folder / FILE_NAME}, {tokenizer.vocab_size:,} ids; in a recipe: tokenizer = {used}")
 

@@ -5,8 +5,8 @@ In: sources with weights (shares of the characters). Out: the artifact, a folder
     tokenizer.json    the vocabulary (nanochat/text/vocabulary_file.py)
     words.txt         the training text's words, `word<TAB>count`, most frequent first (nanochat/stages/word_list.py)
 
-It appears whole or not at all. Rank 0 does the work and has the figures; the others wait for it. Not here: tokenising
-the data, which happens where it is read.
+It appears whole or not at all, before it is measured. Rank 0 does the work and has the figures; the others wait for
+it. Not here: tokenising the data, which happens where it is read.
 """
 
 import shutil
@@ -88,14 +88,14 @@ class _Training:
         skipped = "".join(f", {count} passed over ({reason})" for reason, count in sorted(corpus.skipped.items()))
         documents = "1 document" if corpus.documents == 1 else f"{corpus.documents:,} documents"
         report.note(f"trained on {corpus.characters:,} characters of {documents}{skipped}")
-        figures = {
+        # A fault in what only measures, a plugin's too, must not cost the hours that were trained.
+        self._save(tokenizer)
+        return {
             "vocab_size": Figure(value=float(tokenizer.vocab_size)),
             "characters": Figure(value=float(corpus.characters), n=corpus.documents),
             **self._measure(tokenizer),
             **evaluation.run_evals(self.config.evals, self._subject(tokenizer), self.context),
         }
-        self._save(tokenizer)
-        return figures
 
     def _subject(self, tokenizer: Tokenizer) -> Subject:
         """What the evaluations measure. They run on rank 0 alone, so their runtime knows of no other."""

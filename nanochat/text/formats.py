@@ -2,7 +2,8 @@
 
 In and out: files and Vocabularies, which encode the same on both sides. A `.tiktoken` file has only the tokens, so what
 reads it must be told the pattern; `tokenizer.json` has the specials too. A file that means more than a Vocabulary can
-hold (normalizers, gaps between the ids, another model) is refused. Not here: our own file (vocabulary_file.py).
+hold (normalizers, gaps between the ids, another model) is refused, and so is one whose pattern leaves text out, or that
+encodes otherwise there than here (probe.py). Not here: our own file (vocabulary_file.py).
 """
 
 import base64
@@ -15,11 +16,17 @@ from typing import Any
 from nanochat.errors import InputError, wrong_input
 from nanochat.text.byte_level import byte_level, merges_of, unspelled
 from nanochat.text.encoders import needed
+from nanochat.text.probe import difference, fault
 from nanochat.text.special import SPECIAL_TOKENS
 from nanochat.text.vocabulary_file import Vocabulary
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What Hugging Face's ByteLevel cuts by where it is not told otherwise."""
+GPT4_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]"
+    r"|\s+(?!\S)|\s"
+)
+"""cl100k_base's, in tiktoken's spelling, which our encoder knows without a regular expression."""
 
 
 def write_tiktoken(vocabulary: Vocabulary, path: Path) -> None:
@@ -38,7 +45,7 @@ def read_tiktoken(path: Path, *, pattern: str) -> Vocabulary:
                 ranks[base64.b64decode(token, validate=True)] = int(rank)
             except (binascii.Error, ValueError) as error:
                 raise unusable(path, f"has no token and id in line {number}") from error
-    return Vocabulary(pattern=pattern, tokens=in_order(ranks, path), specials=SPECIAL_TOKENS)
+    return usable(Vocabulary(pattern=pattern, tokens=in_order(ranks, path), specials=SPECIAL_TOKENS), path)
 
 
 def write_huggingface(vocabulary: Vocabulary, path: Path) -> None:
@@ -51,9 +58,13 @@ def write_huggingface(vocabulary: Vocabulary, path: Path) -> None:
 
 
 def read_huggingface(path: Path) -> Vocabulary:
-    """A byte-level BPE of theirs; those specials of ours that it lacks go last. InputError E307 if it is none."""
+    """A byte-level BPE of theirs; those specials of ours that it lacks go last. InputError E307 if it is none.
+
+    Where their package is installed, it and ours must encode a fixed lot of short texts alike.
+    """
     try:
-        content = json.loads(_read(path))
+        text = _read(path).decode()
+        content = json.loads(text)
         model, added = content["model"], content["added_tokens"] or []
         if model["type"] != "BPE" or content["normalizer"] is not None:
             raise unusable(path, "is no byte-level BPE without a normalizer")
@@ -62,14 +73,28 @@ def read_huggingface(path: Path) -> Vocabulary:
         tokens = in_order({unspelled(spelling): rank for spelling, rank in spellings.items()}, path)
         merges = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
         pattern = _pattern(content["pre_tokenizer"])
+        changing = _changing(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise unusable(path, f"is no tokenizer of that package ({type(error).__name__}: {error})") from error
+    if changing:
+        raise unusable(path, f"sets {changing}, which changes the ids and which a vocabulary of ours does not have")
     _check_merges(merges, tokens, spellings, path)
+    if not model.get("ignore_merges"):
+        _check_reached(tokens, path)
     theirs = sorted(names, key=names.__getitem__)
     if [names[name] for name in theirs] != list(range(len(tokens), len(tokens) + len(theirs))):
         raise unusable(path, "has added tokens whose ids do not follow the others'")
     ours = tuple(token for token in SPECIAL_TOKENS if token not in names)
-    return Vocabulary(pattern=pattern, tokens=tokens, specials=(*theirs, *ours))
+    vocabulary = usable(Vocabulary(pattern=pattern, tokens=tokens, specials=(*theirs, *ours)), path)
+    _compare(vocabulary, text, path)
+    return vocabulary
+
+
+def usable(vocabulary: Vocabulary, path: Path) -> Vocabulary:
+    """A vocabulary that was read. InputError E307 where it cannot encode, or its pattern leaves text out."""
+    if reason := fault(vocabulary):
+        raise unusable(path, reason)
+    return vocabulary
 
 
 def in_order(ranks: dict[bytes, int], path: Path) -> tuple[bytes, ...]:
@@ -93,6 +118,48 @@ def _check_merges(merges: list[Any], tokens: tuple[bytes, ...], ids: dict[str, i
     in_order = all(before <= after for before, after in pairwise(made)) and -1 not in made
     if not in_order or (pairs != merges_of(tokens) and sorted(pairs) != _every_merge(tokens)):
         raise unusable(path, "has merges in another order than its ids, which is no vocabulary of ours")
+
+
+def _check_reached(tokens: tuple[bytes, ...], path: Path) -> None:
+    """That merges make every token: a piece that is a token is that token here, and there only if they do."""
+    made = {left + right for left, right in merges_of(tokens)}
+    if missing := [token for token in tokens if len(token) > 1 and token not in made]:
+        raise unusable(path, f"has the token {missing[0]!r}, which no merges make, and does not set ignore_merges")
+
+
+def _changing(content: dict[str, Any]) -> str | None:
+    """What the file sets that changes ids and that no Vocabulary holds.
+
+    What it says of unknown characters (unk_token, fuse_unk, byte_fallback) changes nothing: every byte is a token.
+    """
+    for name in ("truncation", "padding"):
+        if content.get(name) is not None:
+            return name
+    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if content["model"].get(name):
+            return name
+    return "a post_processor that adds tokens" if _adds_tokens(content.get("post_processor")) else None
+
+
+def _adds_tokens(processor: dict[str, Any] | None) -> bool:
+    if processor is None or processor["type"] == "ByteLevel":
+        return False
+    if processor["type"] == "Sequence":
+        return any(map(_adds_tokens, processor["processors"]))
+    return processor["type"] != "TemplateProcessing" or any("SpecialToken" in part for part in processor["single"])
+
+
+def _compare(vocabulary: Vocabulary, text: str, path: Path) -> None:
+    try:
+        import tokenizers
+    except ImportError:
+        return
+    try:
+        peer = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the package raises nothing more exact
+        raise unusable(path, f"is no tokenizer of that package ({error})") from error
+    if reason := difference(vocabulary, peer):
+        raise unusable(path, reason)
 
 
 def _every_merge(tokens: tuple[bytes, ...]) -> list[tuple[bytes, bytes]]:

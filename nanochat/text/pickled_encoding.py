@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from nanochat.text.formats import in_order, unusable
+from nanochat.text.formats import in_order, unusable, usable
 from nanochat.text.special import SPECIAL_TOKENS
 from nanochat.text.vocabulary_file import Vocabulary
 
@@ -67,7 +67,7 @@ def _vocabulary(state: dict[Any, Any], path: Path) -> Vocabulary:
     if [special[name] for name in names] != list(range(len(tokens), len(tokens) + len(names))):
         raise unusable(path, "has specials whose ids do not follow the others'")
     ours = tuple(token for token in SPECIAL_TOKENS if token not in special)
-    return Vocabulary(pattern=pattern, tokens=tokens, specials=(*names, *ours))
+    return usable(Vocabulary(pattern=pattern, tokens=tokens, specials=(*names, *ours)), path)
 
 
 def _maps(value: object, keys: type) -> bool:

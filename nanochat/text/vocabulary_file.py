@@ -6,7 +6,6 @@ another package than ours encodes with it, which. Nothing is unpickled. Not here
 """
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -77,16 +76,28 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         return Vocabulary(
             pattern=content["pattern"],
             tokens=tuple(base64.b64decode(token, validate=True) for token in content["tokens"]),
-            specials=tuple(content["specials"]),
+            specials=_specials(content["specials"]),
             implementation=content.get("implementation", "rust"),
         )
-    except (KeyError, TypeError, binascii.Error) as error:
+    except (KeyError, TypeError, ValueError) as error:  # what b64decode raises is a ValueError too
         raise _broken(path, f"is no tokenizer of ours ({type(error).__name__}: {error})") from error
 
 
 def broken_vocabulary(folder: Path, reason: str) -> InputError:
     """The error for a file that was read and cannot be used."""
     return _broken(folder / FILE_NAME, reason)
+
+
+def _specials(found: list[Any]) -> tuple[str, ...]:
+    """TypeError, ValueError where they are no strings, or one is there twice: an id would have no name of its own."""
+    seen: dict[str, None] = {}
+    for token in found:
+        if not isinstance(token, str):
+            raise TypeError(f"the special {token!r} is no string")
+        if token in seen:
+            raise ValueError(f"the special {token!r} is there twice")
+        seen[token] = None
+    return tuple(seen)
 
 
 def _parse(path: Path) -> dict[str, Any]:

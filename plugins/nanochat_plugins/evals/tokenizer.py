@@ -22,6 +22,7 @@ from nanochat.data.source import Split
 from nanochat.errors import InputError, Stopped
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
+from nanochat.text.formats import GPT2_PATTERN, GPT4_PATTERN
 from nanochat.text.tokenizer import Tokenizer
 from nanochat_plugins.evals.tokenizer_config import TokenizerEvalConfig
 
@@ -29,19 +30,23 @@ KINDS = ("news", "code", "maths", "multilingual", "science")
 AT_ONCE = 64
 
 FILES = {
-    "gpt2": (
-        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
-        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json",
-    ),
-    "cl100k_base": ("https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken",),
+    "gpt2": {
+        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe": (
+            "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+        ),
+        "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/encoder.json": (
+            "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
+        ),
+    },
+    "cl100k_base": {
+        "https://openaipublic.blob.core.windows.net/encodings/cl100k_base.tiktoken": (
+            "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7"
+        ),
+    },
 }
-"""What tiktoken would download; it keeps each file under the sha1 of its address."""
+"""What tiktoken would download, and its sha256; it keeps each file under the sha1 of its address."""
 
-PATTERNS = {
-    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "cl100k_base": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s+$|\s*[\r\n]|\s+(?!\S)|\s",
-}
+PATTERNS = {"gpt2": GPT2_PATTERN, "cl100k_base": GPT4_PATTERN}
 
 Counter = Callable[[Sequence[str]], list[int]]
 """Texts → the number of each one's tokens."""
@@ -105,7 +110,8 @@ def _count_with(tokenizer: Tokenizer) -> Counter:
 
 def _rivals(config: TokenizerEvalConfig, subject: Subject) -> dict[str, Counter]:
     """The vocabularies that tiktoken has here; where it has none of them, trained ones."""
-    here = {name: _known(name) for name in config.rivals if _is_here(name)}
+    found = {name: _known(name, subject) for name in config.rivals if _is_here(name, subject)}
+    here = {name: counter for name, counter in found.items() if counter is not None}
     if here or not config.rivals:
         return here
     text = list(_read(subject, "train", config.peer_chars))
@@ -133,15 +139,38 @@ def _asks(subject: Subject) -> Callable[[int], None]:
     return on_merges
 
 
-def _known(name: str) -> Counter:
-    import tiktoken  # not before it is needed: its import takes a tenth of a second
+def _known(name: str, subject: Subject) -> Counter | None:
+    """tiktoken's encoding; None, and a note, where it fails: a rival is no reason for the stage to fail."""
+    try:
+        import tiktoken  # not before it is needed: its import takes a tenth of a second
 
-    encoding = tiktoken.get_encoding(name)
+        encoding = tiktoken.get_encoding(name)
+    except Exception as fault:  # another's code, which names no exceptions
+        subject.note(f"tokenizer: tiktoken could not read its {name} ({type(fault).__name__}: {fault})")
+        return None
     return lambda texts: [len(ids) for ids in encoding.encode_ordinary_batch(list(texts))]
 
 
-def _is_here(name: str) -> bool:
-    """Whether tiktoken has a vocabulary's files, so that it asks no network for them."""
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    place = Path(folder) if folder else Path(tempfile.gettempdir()) / "data-gym-cache"
-    return all((place / hashlib.sha1(address.encode()).hexdigest()).is_file() for address in FILES[name])
+def _is_here(name: str, subject: Subject) -> bool:
+    """Whether tiktoken has a vocabulary's files, undamaged, so that it asks no network for them."""
+    place = _cache()
+    if place is None:
+        return False
+    for address, digest in FILES[name].items():
+        path = place / hashlib.sha1(address.encode()).hexdigest()
+        try:
+            content = path.read_bytes()
+        except OSError:
+            return False
+        if hashlib.sha256(content).hexdigest() != digest:
+            subject.note(f"tokenizer: {name} is left out: tiktoken's file {path} is damaged, and it would load it anew")
+            return False
+    return True
+
+
+def _cache() -> Path | None:
+    """Where tiktoken keeps its files: by the first of its two variables that is set; set to nothing, nowhere."""
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        if (folder := os.environ.get(variable)) is not None:
+            return Path(folder) if folder else None
+    return Path(tempfile.gettempdir()) / "data-gym-cache"
