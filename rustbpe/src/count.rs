@@ -3,10 +3,10 @@
 //! Each thread counts texts into a table of its own; then each part of the hash's range is added to the table of that
 //! part, again on all threads. So no lock is waited for, and memory grows with the distinct pieces, not with the text.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
-use rustc_hash::FxHashMap;
 
 use crate::piece::{bytes_of, hash, key, Key};
 use crate::split::{Invalid, Splitter};
@@ -19,7 +19,8 @@ const SHARDS: usize = 1 << SHARD_BITS;
 #[derive(Debug)]
 pub struct PieceCounts {
     short: Vec<Table>,
-    long: FxHashMap<Box<[u8]>, u64>,
+    /// By the standard library's hash: for long pieces, rustc's is the same in every process, whatever its seed.
+    long: HashMap<Box<[u8]>, u64>,
     left_out: u64,
 }
 
@@ -27,7 +28,7 @@ impl Default for PieceCounts {
     fn default() -> Self {
         Self {
             short: (0..SHARDS).map(|_| Table::new(SHARD_BITS, 4)).collect(),
-            long: FxHashMap::default(),
+            long: HashMap::default(),
             left_out: 0,
         }
     }
@@ -36,7 +37,7 @@ impl Default for PieceCounts {
 /// What one thread counted, the long pieces borrowed from the texts.
 struct Part<'t> {
     short: Table,
-    long: FxHashMap<&'t [u8], u64>,
+    long: HashMap<&'t [u8], u64>,
     left_out: u64,
 }
 
@@ -51,7 +52,7 @@ impl PieceCounts {
             .map(|_| {
                 let mut part = Part {
                     short: Table::new(0, 14),
-                    long: FxHashMap::default(),
+                    long: HashMap::default(),
                     left_out: 0,
                 };
                 while let Some(text) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -227,6 +228,11 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::hash::BuildHasher;
+
+    use rustc_hash::FxSeededState;
+
     use super::*;
 
     fn found(counts: &PieceCounts) -> Vec<(String, u64)> {
@@ -266,5 +272,24 @@ mod tests {
             .collect();
         expected.sort_unstable();
         assert_eq!(found(&counts), expected);
+    }
+
+    #[test]
+    fn long_pieces_that_are_all_one_to_rustcs_hash_are_many_to_ours() {
+        // Its first constant in their first eight bytes: the next eight are multiplied by nothing, under any seed.
+        let pieces: Vec<Vec<u8>> = (0..100_u64)
+            .map(|number| {
+                let constant = 0x243f_6a88_85a3_08d3_u64.to_le_bytes();
+                [constant, number.to_le_bytes(), [0; 8], [0; 8]].concat()
+            })
+            .collect();
+        let distinct =
+            |hash: &dyn Fn(&[u8]) -> u64| pieces.iter().map(|piece| hash(piece)).collect::<HashSet<_>>().len();
+        for seed in [0, 1, 0x9e37_79b9_7f4a_7c15] {
+            let rustc = FxSeededState::with_seed(seed);
+            assert_eq!(distinct(&|piece| rustc.hash_one(piece)), 1);
+        }
+        let counts = PieceCounts::default();
+        assert_eq!(distinct(&|piece| counts.long.hasher().hash_one(piece)), 100);
     }
 }

@@ -3,7 +3,7 @@
 //! One thread's, of bounded size: a short piece has one place, where a later one takes over; once there are many ids,
 //! all is forgotten.
 
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 
 use crate::piece::Key;
 
@@ -25,7 +25,7 @@ struct Slot {
 #[derive(Debug, Default)]
 pub struct Memory {
     slots: Vec<Slot>,
-    long: FxHashMap<Box<[u8]>, (u32, u32)>,
+    long: HashMap<Box<[u8]>, (u32, u32)>,
     ids: Vec<u32>,
     bytes: usize,
 }

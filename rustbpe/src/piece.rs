@@ -1,6 +1,9 @@
 //! A piece of at most fifteen bytes as one number: most pieces are short, and a number is compared at once and needs no
 //! place in memory beside its table.
 
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
 /// The most bytes of a piece that is a number.
 pub const SHORT: usize = 15;
 
@@ -40,11 +43,17 @@ pub fn bytes_of(key: Key) -> ([u8; 16], usize) {
     (key.to_le_bytes(), (key >> 120) as usize)
 }
 
-/// A hash whose highest bits are good: both halves multiplied, the product folded.
+/// This process's own numbers, so that nobody can write a text whose pieces all have one hash, and take hours.
+static SEEDS: LazyLock<[u64; 2]> = LazyLock::new(|| {
+    let state = RandomState::new();
+    [state.hash_one(0), state.hash_one(1)]
+});
+
+/// A hash whose highest bits are good: both halves multiplied, the product folded. Another one in each process.
 #[inline]
 pub fn hash(key: Key) -> u64 {
-    const SEEDS: [u64; 2] = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]; // odd, and of no pattern
-    let product = u128::from(key as u64 ^ SEEDS[0]) * u128::from((key >> 64) as u64 ^ SEEDS[1]);
+    let [first, second] = *SEEDS;
+    let product = u128::from(key as u64 ^ first) * u128::from((key >> 64) as u64 ^ second);
     (product as u64) ^ (product >> 64) as u64
 }
 
@@ -64,5 +73,19 @@ mod tests {
         assert_eq!(key(text, 3, 3), None);
         assert_eq!(key(text, 0, 16), None);
         assert_ne!(key(b"\0", 0, 1), key(b"\0\0", 0, 2));
+    }
+
+    #[test]
+    fn keys_that_share_a_half_share_no_hash_whatever_the_half_is() {
+        for half in [0, u64::MAX, 0x9e37_79b9_7f4a_7c15] {
+            for shift in [0, 64] {
+                let mut hashes: Vec<u64> = (1..=1000_u128)
+                    .map(|other| hash(u128::from(half) << shift | other << (64 - shift)))
+                    .collect();
+                hashes.sort_unstable();
+                hashes.dedup();
+                assert_eq!(hashes.len(), 1000);
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Open addressing with linear probing, at most half full, never changed once made. Numbers are the keys (piece.rs), so
 //! that a look-up reads one place of memory and compares no strings.
 
-use rustc_hash::FxHashMap;
+use std::collections::HashMap;
 
 use crate::piece::{hash, key, Key};
 use crate::split::Invalid;
@@ -124,7 +124,7 @@ fn home(hash: u64, mask: usize) -> usize {
 #[derive(Debug)]
 pub struct Tables {
     short: Tokens,
-    long: FxHashMap<Box<[u8]>, u32>,
+    long: HashMap<Box<[u8]>, u32>,
     /// What two tokens become. Holds every way of cutting a token into two tokens.
     merges: Merges,
     /// What two bytes become, the first times 256 plus the second.
@@ -143,7 +143,7 @@ impl Tables {
                 .get([byte as u8].as_slice())
                 .ok_or_else(|| Invalid(format!("the vocabulary has no token for the byte {byte}")))?;
         }
-        let (mut short, mut long) = (Vec::with_capacity(tokens.len()), FxHashMap::default());
+        let (mut short, mut long) = (Vec::with_capacity(tokens.len()), HashMap::default());
         for (token, &id) in &ids {
             match key(token, 0, token.len()) {
                 Some(key) => short.push((key, id)),
@@ -190,11 +190,11 @@ impl Tables {
     }
 }
 
-fn ids_of(tokens: &[Vec<u8>]) -> Result<FxHashMap<&[u8], u32>, Invalid> {
+fn ids_of(tokens: &[Vec<u8>]) -> Result<HashMap<&[u8], u32>, Invalid> {
     if tokens.len() > MOST {
         return Err(Invalid(format!("the vocabulary has more than {MOST} tokens")));
     }
-    let mut ids = FxHashMap::default();
+    let mut ids = HashMap::default();
     for (id, token) in tokens.iter().enumerate() {
         if token.is_empty() {
             return Err(Invalid(format!("token {id} of the vocabulary is empty")));
@@ -206,7 +206,7 @@ fn ids_of(tokens: &[Vec<u8>]) -> Result<FxHashMap<&[u8], u32>, Invalid> {
     Ok(ids)
 }
 
-fn ways_to_merge(ids: &FxHashMap<&[u8], u32>) -> Vec<(u64, u32)> {
+fn ways_to_merge(ids: &HashMap<&[u8], u32>) -> Vec<(u64, u32)> {
     let mut merges = Vec::new();
     for (token, &id) in ids {
         for cut in 1..token.len() {
