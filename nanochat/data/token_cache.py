@@ -14,7 +14,6 @@ It appears whole or not at all. Not here: when it is written (`nanochat data tok
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from nanochat.data.encoding import BATCH_CHARS, BATCH_DOCUMENTS, Encoder, encode_documents, unusable
 from nanochat.data.packing import Ids
 from nanochat.data.source import Shard, Source
+from nanochat.durable import sha256, sync
 from nanochat.home import data_dir
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ class TokenCache:
             try:
                 self._write(partial, source, shard, progress)
                 partial.rename(folder)
-                _sync(folder.parent)
+                sync(folder.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
         written = self.find(shard)
@@ -142,7 +142,7 @@ class TokenCache:
         if self._verified.get(folder) == stamps:
             return
         for name in _FILES:
-            if _sha256(folder / name) != digests[name]:
+            if sha256(folder / name) != digests[name]:
                 raise _Damaged(f"{name} does not match its sha256")
         self._verified[folder] = stamps
 
@@ -171,11 +171,11 @@ class TokenCache:
             "ids": int(offsets[-1]),
             "faults": faults,
             "skipped": {reason: n - before.get(reason, 0) for reason, n in source.skipped().items()},
-            "sha256": {name: _sha256(folder / name) for name in _FILES},
+            "sha256": {name: sha256(folder / name) for name in _FILES},
         }
         (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2))
         for path in (*folder.iterdir(), folder):
-            _sync(path)
+            sync(path)
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
@@ -197,16 +197,3 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise _Damaged(f"{_MANIFEST} is of another format")
     return found
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,10 +17,11 @@ from typing import Any, Literal
 
 import attrs
 
+from nanochat.durable import sync
 from nanochat.errors import wrong_input
 from nanochat.home import store_dir
 from nanochat.recipe.artifacts import KEY_CHARACTERS
-from nanochat.running.json_file import read_json, sync_folder, write_json
+from nanochat.running.json_file import read_json, write_json
 
 RECORD = "record.json"
 CONFIG = "config.json"
@@ -133,7 +134,7 @@ class Store:
             old = self.root / OLD
             old.mkdir(exist_ok=True)
             folder.path.rename(old / f"{folder.path.name}.{time.time_ns()}")
-            sync_folder(self.root)
+            sync(self.root)
 
     def set_back(self, folder: StageFolder, step: int) -> None:
         """Move the record and the checkpoints after a step out of the way, kept as by `set_aside`, with the metrics.
@@ -151,7 +152,7 @@ class Store:
             shutil.copy2(folder.path / METRICS, aside / METRICS)
         for name in moved:
             (folder.path / name).rename(aside / name)
-            sync_folder((folder.path / name).parent)
+            sync((folder.path / name).parent)
 
     def drop_set_aside(self, folder: StageFolder) -> None:
         """Delete what was set aside for this folder."""
@@ -180,10 +181,10 @@ def discard(folder: Path, marker: str) -> int:
     """
     freed = bytes_in(folder)
     (folder / marker).unlink(missing_ok=True)
-    sync_folder(folder)
+    sync(folder)
     (folder.parent / OLD).mkdir(exist_ok=True)
     gone = folder.rename(folder.parent / OLD / f"{folder.name}.{time.time_ns()}")
-    sync_folder(folder.parent)
+    sync(folder.parent)
     shutil.rmtree(gone)
     return freed
 

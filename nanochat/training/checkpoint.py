@@ -9,7 +9,6 @@ digests of its manifest is refused by name.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nanochat.config import Component, revived
+from nanochat.durable import sha256, sync
 from nanochat.errors import NanochatError, StageError, stage_failure
 from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
@@ -84,7 +84,7 @@ class CheckpointWriter:
         """Write NAME.json."""
         path = self.folder / f"{name}.json"
         path.write_text(json.dumps(value, indent=1, sort_keys=True))
-        _sync(path)
+        sync(path)
 
     def commit(self) -> Path:
         """Hash, write the manifest, rename into place, prune older ones. Every rank calls it."""
@@ -94,7 +94,7 @@ class CheckpointWriter:
             if self.final.exists():
                 shutil.rmtree(self.final)
             self.folder.rename(self.final)
-            _sync(self.final.parent)
+            sync(self.final.parent)
             for old in checkpoints(self.final.parent)[: -self.kept]:
                 shutil.rmtree(old)
         self.runtime.barrier()
@@ -112,16 +112,16 @@ def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
         if "No space left" in str(fault):  # its own error hides the system's, which the runner knows how to tell
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
         raise
-    _sync(path)
+    sync(path)
 
 
 def write_manifest(folder: Path, *, world_size: int = 1) -> None:
     """Make a folder of files a checkpoint: the size and digest of each, written last."""
     files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
-    entries = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in files}
+    entries = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
     (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "world_size": world_size, "files": entries}, indent=1))
-    _sync(folder / MANIFEST)
-    _sync(folder)
+    sync(folder / MANIFEST)
+    sync(folder)
 
 
 # Reading
@@ -141,7 +141,7 @@ def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
             path, expected = checkpoint / name, files[name]
             if path.stat().st_size != expected["bytes"]:
                 raise ValueError(f"{name} has {path.stat().st_size} bytes, its manifest says {expected['bytes']}")
-            if _digest(path) != expected["sha256"]:
+            if sha256(path) != expected["sha256"]:
                 raise ValueError(f"{name} is not what was written: its digest differs from the manifest's")
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise broken(checkpoint, fault) from fault
@@ -241,16 +241,3 @@ def restore_random_states(states: Mapping[str, torch.Tensor], runtime: Runtime) 
 def as_tensors(arrays: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, torch.Tensor]:
     """NumPy arrays as tensors over the same memory."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

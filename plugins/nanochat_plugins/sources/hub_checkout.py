@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from nanochat.durable import sync
 from nanochat.errors import stage_failure
-from nanochat.running.json_file import sync_folder
 from nanochat_plugins.sources.hub_fault import insist
 from nanochat_plugins.sources.hub_file import OnBytes, file_digest, receive, received, set_aside
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
@@ -89,7 +89,7 @@ class Checkout:
             on_pause=lambda: on_bytes(0),
         )
         part.replace(place)
-        sync_folder(place.parent)
+        sync(place.parent)
 
     def _part(self, file: HubFile) -> Path:
         return self.manifest.folder / "incoming" / self.manifest.commit / f"{file.name}.part"
