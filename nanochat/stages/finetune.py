@@ -9,7 +9,8 @@ from nanochat.runtime import Runtime
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.finetune_config import FinetuneConfig
 from nanochat.stages.subject import Subject
-from nanochat.stages.training_stage import TrainingStage, rows_of_a_rank
+from nanochat.stages.training_faults import rows_of_a_rank
+from nanochat.stages.training_stage import TrainingStage
 from nanochat.training.checkpoint import load_checkpoint
 
 

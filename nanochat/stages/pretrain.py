@@ -6,7 +6,8 @@ from nanochat.stages.context import Record, StageContext
 from nanochat.stages.pretrain_config import PretrainConfig
 from nanochat.stages.same_data import check_same_data
 from nanochat.stages.subject import Subject
-from nanochat.stages.training_stage import TrainingStage, rows_of_a_rank
+from nanochat.stages.training_faults import rows_of_a_rank
+from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint
 

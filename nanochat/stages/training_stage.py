@@ -4,10 +4,7 @@ In: a stage's config and a model, loader and tokenizer that the stage made. Out:
 in what they put in.
 """
 
-import inspect
 import json
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,13 +17,14 @@ from torch import nn
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
-from nanochat.errors import stage_failure
 from nanochat.stages import evaluation
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.subject import Subject
+from nanochat.stages.training_faults import refuse_float16, refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, groups, schedule
 from nanochat.training.loop import TrainingRun, train
+from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.optimizer import Optimizer
 
 
@@ -103,7 +101,7 @@ class TrainingStage:
                 "steps": Figure(value=float(self.run.step)),
                 "tokens": Figure(value=float(self.run.tokens)),
                 "parameters": Figure(value=float(sum(p.numel() for p in self.model.parameters()))),
-                "peak_memory_bytes": Figure(value=float(peak_memory_bytes(context))),
+                "peak_memory_bytes": Figure(value=float(peak_memory_bytes(context.runtime.device))),
             },
         )
 
@@ -165,26 +163,6 @@ class TrainingStage:
         context.reporter.note(f"goes on from step {self.run.step}")
 
 
-def refuse_float16(context: StageContext) -> None:
-    """StageError E115: without loss scaling, float16 gradients of large batches are zeros."""
-    if context.runtime.dtype == torch.float16:
-        raise stage_failure(
-            "E115",
-            f"stage `{context.stage}` cannot train in float16",
-            help='set dtype = "bfloat16" or "float32" in [hardware]',
-        )
-
-
-def refuse_without_documents(model: nn.Module, context: StageContext) -> None:
-    """StageError E115 where the model cannot keep attention within documents."""
-    if "documents" not in inspect.signature(model.forward).parameters:
-        raise stage_failure(
-            "E115",
-            f"stage `{context.stage}` has document_mask, and its model does not know of documents",
-            help="leave document_mask out, or take a model whose forward has a parameter `documents`",
-        )
-
-
 def read_loader_state(found: Path) -> LoaderState:
     """The places of all ranks that wrote a checkpoint, in one."""
     states = []
@@ -208,22 +186,3 @@ def build_optimizers(
         optimizers[name] = context.build(group, members, context.runtime)
         schedule.remember_peaks([optimizers[name]], lr_factor * group.slot.lr_factor)
     return optimizers
-
-
-def rows_of_a_rank(total_batch_size: int, sequence_len: int, world_size: int) -> int:
-    """Rows that one rank makes for a step. StageError where the numbers do not divide."""
-    if total_batch_size % (sequence_len * world_size):
-        raise stage_failure(
-            "E115",
-            f"total_batch_size {total_batch_size} is no multiple of {sequence_len} tokens × {world_size} processes",
-            help=f"use a multiple of {sequence_len * world_size}",
-        )
-    return total_batch_size // sequence_len // world_size
-
-
-def peak_memory_bytes(context: StageContext) -> int:
-    """The most memory this process has held: on the GPU where it computes there, else resident."""
-    if context.runtime.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(context.runtime.device)
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
