@@ -10,12 +10,13 @@ import attrs
 import pytest
 from click.testing import CliRunner
 
+from nanochat.accelerators import recognised
 from nanochat.cli.estimate import command
 from nanochat.cli.estimate_text import print_estimate
 from nanochat.config import Component, config, option
 from nanochat.errors import InputError
 from nanochat.estimating.data_need import characters_per_token
-from nanochat.estimating.device import Device, middle, named_device, recognised
+from nanochat.estimating.device import Device, middle, named_device
 from nanochat.estimating.estimate import Estimate, estimate
 from nanochat.estimating.footprint import optimizer_groups
 from nanochat.hardware import Machine

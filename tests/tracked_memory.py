@@ -62,8 +62,8 @@ def tracked(stage: Stage) -> Tracked:
 
         run = cast(
             TrainingRun,
-            attrs.make_class("Run", ["model", "runtime", "device_batch_size"])(
-                forward, runtime, config.device_batch_size
+            attrs.make_class("Run", ["model", "runtime", "device_batch_size", "loss_scale"])(
+                forward, runtime, config.device_batch_size, None
             ),
         )
         for _ in range(2):

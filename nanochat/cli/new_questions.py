@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 import attrs
 import click
 
+from nanochat.accelerators import ACCELERATORS
 from nanochat.cli.sheet import print_pairs
 from nanochat.errors import InputError, wrong_input
 from nanochat.estimating.budget import Budget, parse_budget
-from nanochat.estimating.device import ACCELERATORS, Device, named_device
+from nanochat.estimating.device import Device, named_device
 from nanochat.estimating.new_recipe import CLIMBMIX, PYDOCS
 from nanochat.hardware import Machine
 from nanochat.quantity import size

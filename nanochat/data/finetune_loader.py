@@ -93,6 +93,11 @@ class FinetuneLoader(Loader):
         """
         return {"passes": max(lane.passes() for lane in self._own), **self._conversations.counts}
 
+    def position(self) -> dict[str, int]:
+        """Whole passes, and conversations through all passes, of the furthest lane."""
+        passes = max(lane.passes() for lane in self._own)
+        return {"passes": passes, "conversations": max(lane.reached() for lane in self._own)}
+
 
 class _Pass:
     """The examples of one pass after another: which example of which task comes at a place of the endless order."""
@@ -214,6 +219,10 @@ class _ConversationLane:
     def used(self) -> int:
         """Examples that went into rows, or were passed over."""
         return (self._next - self._lane) // self._lanes - len(self._buffer)
+
+    def reached(self) -> int:
+        """The place of its next example in the endless order."""
+        return self._next
 
     def passes(self) -> int:
         """Whole passes that lie behind it."""

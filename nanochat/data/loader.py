@@ -62,6 +62,7 @@ class Snapshot:
     lanes: Mapping[int, tuple[dict[str, Any], Sequence[Document]]]
     """Lane number → its cursor, and the documents it holds."""
     counts: Mapping[str, int]
+    position: Mapping[str, int]
     progress: float
 
     def state(self) -> LoaderState:
@@ -157,6 +158,10 @@ class Loader:
         """What a run's record tells of its data: passes, and what was passed over."""
         raise NotImplementedError
 
+    def position(self) -> dict[str, int]:
+        """How far its furthest lane has read, for a line of metrics: epochs, shards, documents."""
+        raise NotImplementedError
+
     def snapshot(self) -> Snapshot:
         """Where it stands; later batches do not change it."""
         return Snapshot(
@@ -164,6 +169,7 @@ class Loader:
             lane_count=self._turns.lanes,
             lanes={number: (lane.cursor(), lane.held()) for number, lane in self._lanes.items()},
             counts=self.counts(),
+            position=self.position(),
             progress=self.progress,
         )
 

@@ -47,6 +47,10 @@ class Prefetch:
         """The loader's counts as of the last batch that was handed out."""
         return dict(self._place.counts)
 
+    def position(self) -> dict[str, int]:
+        """How far the loader had read, as of the last batch that was handed out."""
+        return dict(self._place.position)
+
     def ready(self, seconds: float) -> bool:
         """Whether the next batch, or what went wrong in making it, is there; waits for it at most so long."""
         return self._started().is_ready(seconds)

@@ -72,6 +72,18 @@ class PretrainLoader(Loader):
                 counts[f"{stream.name}.skipped.{reason}"] = skipped
         return counts
 
+    def position(self) -> dict[str, int]:
+        """By source: epoch, shard, and the usable documents before it in all epochs, of the furthest lane."""
+        found: dict[str, int] = {}
+        for stream in self._streams:
+            at = max((stream.position(lane) for lane in self._turns.own), key=lambda place: place.ordinal)
+            found |= {
+                f"{stream.name}.epoch": at.epoch,
+                f"{stream.name}.shard": at.shard,
+                f"{stream.name}.documents": at.ordinal,
+            }
+        return found
+
 
 class _Feed:
     """One lane's documents: each from the source that is due."""

@@ -1,10 +1,9 @@
 """Devices to compute on: what this machine has, measured or looked up, and accelerators by name.
 
-In: a name, or what was probed of this machine. Out: memory in bytes and peak FLOP/s by dtype. Peaks are the makers'
-figures for dense products; a CPU's is measured, by products of NumPy's. Imports no torch and loads no driver.
+In: a name, or what was probed of this machine. Out: memory in bytes and peak FLOP/s by dtype. A GPU's are those of
+`nanochat.accelerators`; a CPU's is measured, by products of NumPy's. Imports no torch and loads no driver.
 """
 
-import re
 import shutil
 import statistics
 import subprocess
@@ -13,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from nanochat.accelerators import ACCELERATORS, recognised
 from nanochat.errors import did_you_mean, wrong_input
 from nanochat.hardware import Machine
 
@@ -43,29 +43,6 @@ class Device:
     """Where the figures come from."""
     spread: tuple[float, float] | None = None
     """Where measurements differed: the slow and the fast ones' FLOP/s, as factors of those above."""
-
-
-# GiB as the driver reports them; TFLOP/s dense in bfloat16 with float32 accumulation, and in float32 without tensor
-# cores. Sources: NVIDIA's data sheets and architecture white papers, AMD's for MI300X.
-ACCELERATORS = {
-    "b200": (179, 2250, 75),
-    "h200": (140, 989, 67),
-    "h100": (79, 989, 67),
-    "h100-pcie": (79, 756, 51),
-    "gh200": (95, 989, 67),
-    "a100-80": (79, 312, 19.5),
-    "a100-40": (39, 312, 19.5),
-    "mi300x": (191, 1307, 163),
-    "l40s": (44, 362, 91.6),
-    "l4": (22, 121, 30.3),
-    "a10": (22, 125, 31.2),
-    "rtx6000-ada": (47, 364, 91.1),
-    "rtx5090": (31, 209, 105),
-    "rtx4090": (23, 165, 82.6),
-    "rtx3090": (23, 71, 35.6),
-}
-_WORDS = re.compile(r"rtx|[a-z]*\d+[a-z]*|[a-z]+")
-"""Of a name in the table, as a driver writes them: rtx 6000 ada."""
 
 
 def named_device(name: str) -> Device:
@@ -110,13 +87,13 @@ def this_cpu(machine: Machine) -> Device:
 
 
 def _accelerator(name: str) -> Device:
-    gibibytes, half, single = ACCELERATORS[name]
+    known = ACCELERATORS[name]
     return Device(
         name=name,
         kind="cuda",
-        memory_bytes=gibibytes * GIB,
-        flops={"bfloat16": half * 1e12, "float16": half * 1e12, "float32": single * 1e12},
-        source=f"its maker's dense peaks: {half} TFLOP/s in bfloat16, {single} in float32",
+        memory_bytes=known.gibibytes * GIB,
+        flops={dtype: known.peak_flops(dtype) for dtype in ("bfloat16", "float16", "float32")},
+        source=f"its maker's dense peaks: {known.half} TFLOP/s in bfloat16, {known.single} in float32",
     )
 
 
@@ -141,17 +118,6 @@ def _found_gpu() -> Device:
         flops=device.flops if device else {},
         source=device.source if device else "its speed is not known: name a GPU with --gpu",
     )
-
-
-def recognised(name: str, mebibytes: int) -> str | None:
-    """The name in the table of what a driver calls "NVIDIA A100-SXM4-40GB"; None for other makes, an RTX A1000 say."""
-    words = set(re.findall(r"[a-z0-9]+", name.lower()))
-    if "laptop" in words:  # another chip under the desktop's name
-        return None
-    if "a100" in words:
-        return "a100-80" if mebibytes > 41_000 else "a100-40"
-    candidates = [known for known in ACCELERATORS if words.issuperset(_WORDS.findall(known))]
-    return max(candidates, key=len, default=None)
 
 
 def middle(rates: Sequence[float]) -> tuple[float, tuple[float, float] | None]:

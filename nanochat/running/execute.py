@@ -77,6 +77,7 @@ def _run(
         reporter=reporter,
         # The ranks agree in here, so all of them must ask equally often, at the same points of their loops.
         should_stop=lambda: runtime.any(requests.asked),
+        stop_asked=lambda: requests.asked,
     )
     try:
         record = registry.builder("stage", stage.use)(config, context)

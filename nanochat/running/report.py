@@ -128,6 +128,7 @@ def _training_section(stages: Iterable[FinishedStage]) -> str:
             continue
         rates = [line["tokens_per_second"] for line in lines if line.get("tokens_per_second")]
         waits = [line["data_wait"] for line in lines if "data_wait" in line]
+        shares = [line["mfu"] for line in lines if line.get("mfu")]
         counts = {name: stage.figures.get(name, {}).get("value") for name in _COUNTS}
         rows.append(
             [
@@ -137,6 +138,7 @@ def _training_section(stages: Iterable[FinishedStage]) -> str:
                 _whole(counts["tokens"]),
                 f"{lines[0]['loss']:.3f} → {lines[-1]['loss']:.3f}",
                 _whole(statistics.median(rates)) if rates else "",
+                f"{statistics.median(shares):.0%}" if shares else "",
                 f"{statistics.mean(waits):.1%}" if waits else "",
                 f"{counts['peak_memory_bytes'] / 2**20:,.0f} MiB" if counts["peak_memory_bytes"] else "",
             ]
@@ -148,6 +150,7 @@ def _training_section(stages: Iterable[FinishedStage]) -> str:
         "tokens",
         "loss first → last",
         "tokens/s (median)",
+        "of the peak FLOP/s",
         "waiting for data",
         "peak memory",
     ]

@@ -43,7 +43,10 @@ class StageContext:
     registry: Registry
     reporter: Reporter
     should_stop: Callable[[], bool]
-    """True once a person or the scheduler asked to stop: save, then raise `errors.Stopped`."""
+    """True once a person or the scheduler asked to stop: save, then raise `errors.Stopped`. Asks all ranks, which must
+    ask equally often."""
+    stop_asked: Callable[[], bool] = attrs.field(default=attrs.Factory(lambda self: self.should_stop, takes_self=True))
+    """Whether this rank alone was asked, for a loop that exchanges more than that with the others."""
 
     def build(self, component: Component, *arguments: Any) -> Any:
         """Build a resolved component: its plugin's builder, called with its config and the arguments."""

@@ -2,21 +2,10 @@
 
 import inspect
 
-import torch
 from torch import nn
 
 from nanochat.errors import stage_failure
 from nanochat.stages.context import StageContext
-
-
-def refuse_float16(context: StageContext) -> None:
-    """StageError E115: without loss scaling, float16 gradients of large batches are zeros."""
-    if context.runtime.dtype == torch.float16:
-        raise stage_failure(
-            "E115",
-            f"stage `{context.stage}` cannot train in float16",
-            help='set dtype = "bfloat16" or "float32" in [hardware]',
-        )
 
 
 def refuse_without_documents(model: nn.Module, context: StageContext) -> None:

@@ -20,12 +20,14 @@ from nanochat.data.source import digests
 from nanochat.stages import evaluation
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.subject import Subject
-from nanochat.stages.training_faults import refuse_float16, refuse_without_documents
+from nanochat.stages.training_faults import refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, groups, schedule
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
+from nanochat.training.meter import Meter
 from nanochat.training.optimizer import Optimizer
+from nanochat.training.peak import peak_flops
 
 
 class ResumableLoader(Protocol):
@@ -36,6 +38,7 @@ class ResumableLoader(Protocol):
     def state(self) -> LoaderState: ...
     def load_state(self, state: LoaderState) -> None: ...
     def counts(self) -> Mapping[str, int]: ...
+    def position(self) -> Mapping[str, float]: ...
     def close(self) -> None: ...
 
 
@@ -62,7 +65,6 @@ class TrainingStage:
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
         context, config = self.context, self.config
-        refuse_float16(context)
         if config.document_mask:
             refuse_without_documents(self.model, context)
         self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
@@ -83,7 +85,9 @@ class TrainingStage:
             progress=context.reporter.progress,
             evaluate=self.evaluate_due,
             save=self.save,
-            should_stop=context.should_stop,
+            stop_asked=context.stop_asked,
+            folder=context.folder,
+            meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
         )
         self.resume()
         try:
@@ -127,7 +131,9 @@ class TrainingStage:
             writer.tensors("model", self.model.state_dict())
             writer.tensors("optim", tensors)
             writer.tensors("random", checkpoint.random_states(runtime))
-            writer.json("state", {"step": run.step, "tokens": run.tokens, "optimizers": values})
+            scale = run.loss_scale.state() if run.loss_scale else None
+            state = {"step": run.step, "tokens": run.tokens, "meter": run.meter.state(), "loss_scale": scale}
+            writer.json("state", state | {"optimizers": values})
             writer.json("meta", self.meta())
             self.tokenizer.save(writer.folder)
         writer.commit()
@@ -159,8 +165,17 @@ class TrainingStage:
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
+        self.run.meter.load_state(state.get("meter", {}))
+        if self.run.loss_scale is not None:
+            self.run.loss_scale.load_state(state["loss_scale"])
         context.reporter.truncate_metrics(self.run.step)
         context.reporter.note(f"goes on from step {self.run.step}")
+
+
+def flops_per_token(model: nn.Module) -> int | None:
+    """Training FLOPs a token; None where the model's config does not say."""
+    said = getattr(getattr(model, "config", None), "flops_per_token", None)
+    return said() if callable(said) else None
 
 
 def read_loader_state(found: Path) -> LoaderState:

@@ -2,11 +2,15 @@
 
 In: a model, its optimizers, a loader and callbacks for what surrounds a step. Out: the model trained in place, a
 checkpoint in its folder. It decides nothing that a recipe declares.
+
+The host waits for the device once a step, where the ranks agree on it (`agree`); all that a step must know is exchanged
+there in one sum: a GPU is not kept waiting by a question each for stopping, saving and data.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import attrs
@@ -14,15 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from nanochat.data.loader import Batch
-from nanochat.errors import NanochatError, Stopped, stage_failure
+from nanochat.errors import NanochatError, Stopped
 from nanochat.runtime import Runtime
-from nanochat.training import schedule
+from nanochat.training import nonfinite, schedule
+from nanochat.training.loss_scale import LossScale
+from nanochat.training.memory import peak_memory_bytes
+from nanochat.training.meter import Meter
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.schedule_config import ScheduleConfig
-
-SMOOTHING = 0.9
-"""Decay of the loss that the progress shows: about the last ten steps."""
-
 
 ASK_SECONDS = 1.0
 """How long the loop waits for data before it asks whether to stop."""
@@ -36,6 +39,9 @@ class Loader(Protocol):
 
     def next_batch(self) -> Batch:
         """This rank's rows of the next step."""
+
+    def position(self) -> Mapping[str, float]:
+        """How far it has read, for the metrics: epochs, shards, documents by source."""
 
 
 @attrs.define(kw_only=True)
@@ -51,7 +57,7 @@ class TrainingRun:
     steps: int | None
     """None: until `fraction` reaches 1."""
     fraction: Callable[[int], float]
-    """Step → share of the run that is done, 0 … 1."""
+    """Step → share of the run that is done, 0 … 1, once its batch was taken."""
     device_batch_size: int
     grad_clip: float = 0.0
     log_every: int = 10
@@ -62,85 +68,79 @@ class TrainingRun:
     evaluate: Callable[[int], Mapping[str, float]]
     """Step → figures of the evaluations that are due then; usually none."""
     save: Callable[[], None]
-    should_stop: Callable[[], bool]
+    stop_asked: Callable[[], bool]
+    """Whether this rank was asked to stop; the loop asks all of them equally often, and exchanges it."""
+    folder: Path | None = None
+    """Where a batch is written down whose loss is not finite; None: nowhere."""
+    loss_scale: LossScale | None = attrs.field()
+    meter: Meter = attrs.field(factory=Meter)
     step: int = 0
     """Steps done."""
     tokens: int = 0
     """Tokens computed by all ranks, padding included."""
     saved_step: int = -1
     done: float = 0.0
-    """The share of the run that is done, as of its last step."""
+    """The share of the run that is done, as of the last batch taken."""
+
+    @loss_scale.default
+    def _needed_scale(self) -> LossScale | None:
+        return LossScale() if self.runtime.dtype == torch.float16 else None
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
-        return self.step >= self.steps if self.steps is not None else self.done >= 1.0
+        return self.finished_at(self.step)
+
+    def finished_at(self, step: int) -> bool:
+        """Whether no step is left when so many are done."""
+        return step >= self.steps if self.steps is not None else self.done >= 1.0
 
 
 def train(run: TrainingRun) -> None:
     """Train until the run is finished; raise Stopped, with everything saved, when asked to stop."""
     run.model.train()
-    smoothed, saved_at, logged_at, logged_tokens = math.nan, time.monotonic(), time.monotonic(), run.tokens
-    waited = 0.0  # seconds for data since the last line of the log
-    run.done = run.fraction(run.step)
+    run.meter.begin()
+    run.done, saved_at, all_ready = run.fraction(run.step), time.monotonic(), False
     while not run.finished:
-        lr = schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
+        schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
 
-        asked_at = time.monotonic()
-        batch = next_batch(run)
-        waited += time.monotonic() - asked_at
-        loss = accumulate_gradients(run, batch)
-        if not math.isfinite(loss):
-            raise stage_failure(
-                "E501",
-                f"the loss is {loss} at step {run.step}; no weight was updated by it",
-                help="lower the learning rates, or set grad_clip = 1.0; the last checkpoint is intact",
-            )
-        norm = clip_gradients(run.model, run.grad_clip) if run.grad_clip else None
-        for optimizer in run.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        with run.meter.waiting():
+            batch = next_batch(run, all_ready=all_ready)
+        run.done = run.fraction(run.step + 1)
+        shown = (run.step + 1) % run.log_every == 0 or run.finished_at(run.step + 1)
+
+        shares = accumulate_gradients(run, batch)
+        norm = gradient_norm(run.model)
+        agreed = agree(run, shares, norm, overdue=time.monotonic() - saved_at >= run.checkpoint_seconds)
+        require_finite(run, agreed, batch, shares)
+        changes = update(run, agreed, measured=shown)
 
         run.step += 1
-        run.done = run.fraction(run.step)
-        run.tokens += batch.inputs.numel() * run.runtime.world_size
-        smoothed = loss if math.isnan(smoothed) else SMOOTHING * smoothed + (1 - SMOOTHING) * loss
-        if run.step % run.log_every == 0 or run.finished:
-            now = time.monotonic()
-            figures = {
-                "loss": loss,
-                "lr_multiplier": lr,
-                "tokens": float(run.tokens),
-                "tokens_per_second": (run.tokens - logged_tokens) / (now - logged_at),
-                "data_wait": waited / (now - logged_at),  # the share of the time in which the loop waited for a batch
-            }
-            run.metrics(run.step, figures if norm is None else figures | {"gradient_norm": norm})
-            logged_at, logged_tokens, waited = now, run.tokens, 0.0
-        run.progress(run.step, expected_steps(run), {"loss": smoothed, "tokens": float(run.tokens)})
+        tokens = batch.inputs.numel() * run.runtime.world_size
+        run.tokens += tokens
+        run.meter.add(agreed.loss, tokens)
+        if shown:
+            run.metrics(run.step, figures(run, agreed) | changes)
+        run.progress(run.step, expected_steps(run), run.meter.shown | {"tokens": float(run.tokens)})
+        all_ready = agreed.all_ready
 
-        try:
-            evaluated = run.evaluate(run.step)
-        except Stopped:
-            run.save()
-            raise
-        if evaluated:
-            run.metrics(run.step, evaluated)
-            run.model.train()
-            logged_at, logged_tokens, waited = time.monotonic(), run.tokens, 0.0
-        stop = run.should_stop()
-        overdue = run.runtime.any(time.monotonic() - saved_at >= run.checkpoint_seconds)
-        due = run.checkpoint_every is not None and run.step % run.checkpoint_every == 0
-        if stop or overdue or due or run.finished:
-            run.save()
-            run.saved_step, saved_at = run.step, time.monotonic()
-        if stop and not run.finished:
+        with run.meter.pause():
+            evaluate(run)
+            due = run.checkpoint_every is not None and run.step % run.checkpoint_every == 0
+            if agreed.stop or agreed.overdue or due or run.finished:
+                run.save()
+                run.saved_step, saved_at = run.step, time.monotonic()
+        if agreed.stop and not run.finished:
             raise Stopped
 
 
-def next_batch(run: TrainingRun) -> Batch:
-    """The rows of the next step. Stopped, with everything saved, when asked to stop while any rank waits for data."""
-    while run.runtime.any(not run.loader.ready(ASK_SECONDS)):  # all ranks ask equally often
-        if run.should_stop():
+def next_batch(run: TrainingRun, *, all_ready: bool) -> Batch:
+    """The rows of the next step. Stopped, with everything saved, when asked to stop while any rank waits for data.
+
+    all_ready: the ranks know already that each of them has its rows.
+    """
+    while not all_ready and run.runtime.any(not run.loader.ready(ASK_SECONDS)):  # all ranks ask equally often
+        if run.runtime.any(run.stop_asked()):
             run.save()
             raise Stopped
     try:
@@ -151,25 +151,26 @@ def next_batch(run: TrainingRun) -> Batch:
         raise
 
 
-def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
+def accumulate_gradients(run: TrainingRun, batch: Batch) -> list[Tensor]:
     """Forward and backward over a step's rows, `device_batch_size` at a time; gradients averaged over ranks.
 
-    Returns the mean loss over all ranks, in nats a target. The mean is over targets, not over micro-batches, so that
-    neither masks nor the device batch size change it.
+    Returns the losses of this rank's parts, in nats, each divided by the targets of all ranks: the sum of all of them
+    is the step's mean loss. The mean is over targets, not over micro-batches, so that neither masks nor the device
+    batch size change it. Gradients are multiplied by the loss scale, where there is one.
     """
     device, world_size = run.runtime.device, run.runtime.world_size
     n_targets = run.runtime.sum((batch.targets >= 0).sum().to(device))
     scale = 1.0 / n_targets.clamp(min=1)
-    total = torch.zeros((), device=device)
+    found = []
     for part in batch.split(run.device_batch_size):
         loss: Tensor = losses(run.model, part, device) * scale
-        loss.backward()
-        total += loss.detach()
+        (loss * run.loss_scale.factor if run.loss_scale else loss).backward()
+        found.append(loss.detach())
     if world_size > 1:
         for parameter in run.model.parameters():
             if parameter.grad is not None:
                 torch.distributed.all_reduce(parameter.grad)
-    return float(run.runtime.sum(total))
+    return found
 
 
 def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
@@ -182,9 +183,112 @@ def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
     return cast(Tensor, loss)
 
 
-def clip_gradients(model: nn.Module, largest: float) -> float:
-    """Scale all gradients so that their joint norm is at most `largest`; returns the norm before."""
-    return float(nn.utils.clip_grad_norm_(model.parameters(), largest))
+def gradient_norm(model: nn.Module) -> Tensor:
+    """The joint norm of all gradients, on the device; infinite or nan where any of them is."""
+    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+
+
+@attrs.frozen(kw_only=True)
+class Agreed:
+    """What all ranks know of a step before any of them updates a weight."""
+
+    loss: float
+    """The mean over the targets of all ranks, in nats."""
+    gradient_norm: float
+    """Before clipping, without the loss scale."""
+    stop: bool
+    overdue: bool
+    """A checkpoint is."""
+    all_ready: bool
+    """Each rank has its next batch."""
+
+
+def agree(run: TrainingRun, shares: Sequence[Tensor], norm: Tensor, *, overdue: bool) -> Agreed:
+    """One sum over the ranks, and the one wait for the device.
+
+    shares: of the loss, as `accumulate_gradients` gives them. norm: of the summed gradients, alike on all ranks.
+    """
+    own = torch.stack(list(shares)).sum()
+    votes = [run.stop_asked(), overdue, not run.loader.ready(0.0)]
+    summed = run.runtime.sum(torch.cat([own.view(1), torch.tensor(votes, dtype=own.dtype, device=own.device)]))
+    loss, stop, late, waits, scaled_norm = torch.cat([summed, norm.to(own.dtype).view(1)]).tolist()
+    return Agreed(
+        loss=loss,
+        gradient_norm=scaled_norm / (run.loss_scale.factor if run.loss_scale else 1.0),
+        stop=stop > 0,
+        overdue=late > 0,
+        all_ready=waits == 0,
+    )
+
+
+def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, shares: Sequence[Tensor]) -> None:
+    """StageError E501 on every rank, the batch written down, unless loss and gradients are finite.
+
+    Gradients that overflow under a loss scale are no fault.
+    """
+    if not math.isfinite(agreed.loss):
+        what, value = "the loss", agreed.loss
+    elif not math.isfinite(agreed.gradient_norm) and run.loss_scale is None:
+        what, value = "the gradient's norm", agreed.gradient_norm
+    else:
+        return
+    rank, own = run.runtime.rank, [float(share) for share in shares]
+    place = nonfinite.dump(run.folder, run.step, rank, batch, own) if run.folder else None
+    raise nonfinite.failure(what, value, run.step, rank, own, place)
+
+
+def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, float]:
+    """Scale and clip the gradients, step every optimizer, forget the gradients.
+
+    measured: returns "update.GROUP", the norm of what was added to a group's weights over the norm of these.
+    """
+    norm, factor = agreed.gradient_norm, 1.0
+    if run.loss_scale is not None:
+        factor = 1 / run.loss_scale.factor
+        if not run.loss_scale.accepts(overflowed=not math.isfinite(norm)):
+            run.model.zero_grad(set_to_none=True)
+            return {}
+    if run.grad_clip and norm > run.grad_clip:
+        factor *= run.grad_clip / (norm + 1e-6)
+    if factor != 1.0:
+        torch._foreach_mul_([p.grad for p in run.model.parameters() if p.grad is not None], factor)
+    ratios = {}
+    for name, optimizer in run.optimizers.items():
+        members = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+        before = [p.clone() for p in members] if measured else []
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if before:
+            torch._foreach_sub_(before, members)
+            ratios[f"update.{name}"] = nn.utils.get_total_norm(before) / nn.utils.get_total_norm(members)
+    return {name: float(ratio) for name, ratio in ratios.items()}
+
+
+def figures(run: TrainingRun, agreed: Agreed) -> dict[str, float]:
+    """A line of metrics.jsonl."""
+    found = {
+        "loss": agreed.loss,
+        "smoothed_loss": run.meter.smoothed_loss,
+        "tokens": float(run.tokens),
+        **run.meter.figures(expected_steps(run) - run.step),
+        "peak_memory_bytes": float(peak_memory_bytes(run.runtime.device)),
+        **schedule.rates(run.optimizers),
+        **{f"data.{name}": float(value) for name, value in run.loader.position().items()},
+        "gradient_norm": agreed.gradient_norm,
+    }
+    return found | (run.loss_scale.figures() if run.loss_scale else {})
+
+
+def evaluate(run: TrainingRun) -> None:
+    """The evaluations that are due; Stopped, with everything saved, when one of them is asked to stop."""
+    try:
+        evaluated = run.evaluate(run.step)
+    except Stopped:
+        run.save()
+        raise
+    if evaluated:
+        run.metrics(run.step, evaluated)
+        run.model.train()
 
 
 def expected_steps(run: TrainingRun) -> int:

@@ -4,7 +4,7 @@ In: a ScheduleConfig, the step and how far the run is. Out: plain numbers, appli
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.schedule_config import ScheduleConfig
@@ -44,8 +44,8 @@ def remember_peaks(optimizers: Iterable[Optimizer], lr_factor: float = 1.0) -> N
             group["peak_weight_decay"] = group.get("weight_decay", 0.0)
 
 
-def apply(schedule: ScheduleConfig, optimizers: Iterable[Optimizer], step: int, fraction: float) -> float:
-    """Set every group's learning rate, momentum and decay for a step. Returns the learning rate's multiplier."""
+def apply(schedule: ScheduleConfig, optimizers: Iterable[Optimizer], step: int, fraction: float) -> None:
+    """Set every group's learning rate, momentum and decay for a step."""
     multiplier = lr_multiplier(schedule, step, fraction)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -54,4 +54,8 @@ def apply(schedule: ScheduleConfig, optimizers: Iterable[Optimizer], step: int, 
                 group["momentum"] = momentum(schedule, step, fraction)
             if "momentum" in group and "weight_decay" in group:
                 group["weight_decay"] = group["peak_weight_decay"] * decay_multiplier(schedule, fraction)
-    return multiplier
+
+
+def rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
+    """ "lr.GROUP": the learning rate that `apply` set, of each of the recipe's groups."""
+    return {f"lr.{name}": float(optimizer.param_groups[0]["lr"]) for name, optimizer in optimizers.items()}
