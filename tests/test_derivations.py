@@ -22,14 +22,14 @@ def test_the_scaling_rules_give_the_published_speedrun() -> None:
     n = 24 * 12 * 1536**2 + 12 * 12 * 12 + 32768 * 1536
     batch = derivations.total_batch_size(model)
     assert batch == 2**20
-    assert derivations.steps(8.0, model, batch) == round(8 * n / 2**20) == 5568
+    assert derivations.steps(8.0, None, model, batch) == round(8 * n / 2**20) == 5568
 
 
 def test_depth_12_is_its_own_reference() -> None:
     model = GPTConfig(depth=12, dim=768, n_head=6, n_kv_head=6, vocab_size=32768)
     assert derivations.total_batch_size(model) == 2**19
-    steps = derivations.steps(12.0, model, 2**19)
-    assert derivations.muon_weight_decay(12.0, model, 2**19, steps) == pytest.approx(0.28, rel=1e-3)
+    steps = derivations.steps(12.0, None, model, 2**19)
+    assert derivations.muon_weight_decay(12.0, model, 2**19, steps, 0.02, 1.0) == pytest.approx(0.28, rel=1e-3)
 
 
 def test_weight_decay_falls_with_the_tokens_and_grows_with_the_root_of_the_batch() -> None:
@@ -37,8 +37,49 @@ def test_weight_decay_falls_with_the_tokens_and_grows_with_the_root_of_the_batch
     model = GPTConfig(depth=24, dim=1536, n_head=12, n_kv_head=12, vocab_size=32768)
     n = 24 * 12 * 1536**2 + 12 * 12 * 12 + 32768 * 1536
     n12 = 12 * 12 * 768**2 + 6 * 6 * 12 + 32768 * 768
-    found = derivations.muon_weight_decay(8.0, model, 2**20, 5568)
+    found = derivations.muon_weight_decay(8.0, model, 2**20, 5568, 0.02, math.sqrt(2))
     assert found == pytest.approx(0.28 * math.sqrt(2) * n12 / n, rel=1e-3)
+
+
+def test_a_target_of_flops_decides_the_steps_where_they_are_not_written() -> None:
+    """d12 computes 6·N + Σ 12·768·window FLOPs a token: nine windows of 512, and three of 2048."""
+    model = GPTConfig(depth=12, dim=768, n_head=6, n_kv_head=6, vocab_size=32768)
+    n = 12 * 12 * 768**2 + 6 * 6 * 12 + 32768 * 768
+    per_token = 6 * n + 12 * 768 * (9 * 512 + 3 * 2048)
+    assert derivations.steps(12.0, 1e18, model, 2**19) == round(1e18 / per_token / 2**19)
+
+
+def test_written_steps_come_before_flops_and_flops_before_tokens_a_parameter(tmp_path: Path) -> None:
+    path = write(tmp_path, TINY.replace("steps = 5\n", ""))
+    by_tokens, more = (
+        value(load(path, f"stages.base.tokens_per_param={ratio}"), "stages.base.steps") for ratio in (200.0, 400.0)
+    )
+    assert more == pytest.approx(2 * by_tokens, abs=1)
+    flops = "stages.base.target_flops=1e12"
+    one, other = (
+        value(load(path, flops, f"stages.base.tokens_per_param={r}"), "stages.base.steps") for r in (2.0, 4.0)
+    )
+    assert one == other != by_tokens
+    assert value(load(path, flops, "stages.base.steps=7"), "stages.base.steps") == 7
+
+
+def test_the_batch_does_not_follow_from_the_steps(tmp_path: Path) -> None:
+    path = write(tmp_path, TINY.replace("total_batch_size = 4096\n", ""))
+    batches = {value(load(path, f"stages.base.steps={n}"), "stages.base.total_batch_size") for n in (1, 100, 10_000)}
+    assert len(batches) == 1
+
+
+@pytest.mark.parametrize("steps", [100, 1_000, 10_000, 100_000])
+def test_whatever_the_horizon_weights_are_forgotten_equally_often_but_never_faster_than_momentum_gives(
+    steps: int,
+) -> None:
+    """lr·wd·steps of a d12 is .02·.28·D12/2^19, by hand 14.1; in short runs lr·wd is 1 − .95."""
+    model = GPTConfig(depth=12, dim=768, n_head=6, n_kv_head=6, vocab_size=32768)
+    n = 12 * 12 * 768**2 + 6 * 6 * 12 + 32768 * 768
+    forgotten = 0.02 * 0.28 * 12 * n / 2**19
+    decay = derivations.muon_weight_decay(12.0, model, 2**19, steps, 0.02, 1.0)
+    assert 0.02 * decay == pytest.approx(min(forgotten / steps, 0.05))
+    assert forgotten == pytest.approx(14.1, abs=0.1)
 
 
 @pytest.mark.parametrize(

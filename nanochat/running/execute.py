@@ -107,7 +107,8 @@ def out_of_memory(stage: Stage, fault: BaseException) -> NanochatError:
     return stage_failure(
         "E502",
         f"stage `{stage.name}` ran out of memory: {asked}",
-        help=advice or "give the stage less data at once, or a machine with more memory",
+        help=(advice or "give the stage less data at once, or a machine with more memory")
+        + "; what was saved before is intact",
     )
 
 

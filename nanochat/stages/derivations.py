@@ -23,6 +23,10 @@ REFERENCE_BATCH = 2**19
 BATCH_EXPONENT = 0.383
 """arXiv 2505.13738: the best batch grows with this power of the training tokens."""
 REFERENCE_WEIGHT_DECAY = 0.28
+FASTEST_DECAY = 0.05
+"""The largest share of a weight that decay takes off in a step, at the peak learning rate: 1 − 0.95. Weights are a
+moving average of updates over 1 / (lr · wd) steps (arXiv 2405.13698), and an update is itself an average over the 20
+steps of Muon's momentum; decay that is faster than momentum forgets an update before the momentum has given it."""
 
 
 def _nproc(device: str, machine: Machine) -> int:
@@ -46,10 +50,19 @@ def total_batch_size(model: Any) -> int:
     return int(2 ** round(math.log2(REFERENCE_BATCH * (n / n12) ** BATCH_EXPONENT)))
 
 
-def steps(tokens_per_param: float, model: Any, total_batch_size: int) -> int:
-    """D / B, where D = tokens_per_param × N tokens; at least one."""
-    n, _ = _scaling_parameters(model)
-    return max(1, round(tokens_per_param * n / total_batch_size))
+def steps(tokens_per_param: float, target_flops: float | None, model: Any, total_batch_size: int) -> int:
+    """D / B, where D is what target_flops train, or without them tokens_per_param × N tokens; at least one."""
+    if target_flops is not None:
+        tokens = target_flops / _flops_per_token(model)
+    else:
+        tokens = tokens_per_param * _scaling_parameters(model)[0]
+    return max(1, round(tokens / total_batch_size))
+
+
+def _flops_per_token(model: Any) -> int:
+    if not callable(getattr(model, "flops_per_token", None)):
+        raise ValueError(f"a {type(model).__qualname__} does not say its FLOPs a token")
+    return int(model.flops_per_token())
 
 
 def lr_factor(scale_lr: Sequence[str], total_batch_size: int | None, dim: int | None) -> float:
@@ -67,14 +80,26 @@ def lr_factor(scale_lr: Sequence[str], total_batch_size: int | None, dim: int | 
 
 
 def muon_weight_decay(
-    tokens_per_param: float | None, model: Any, total_batch_size: int | None, steps: int | None
+    tokens_per_param: float | None,
+    model: Any,
+    total_batch_size: int | None,
+    steps: int | None,
+    lr: float,
+    lr_factor: float,
 ) -> float:
-    """.28·√(B/2^19)·D12/D (arXiv 2405.13698); D is what is trained on, steps × B. 0 where a stage has no horizon."""
+    """.28·√(B/2^19)·D12/D (arXiv 2405.13698), at most FASTEST_DECAY / lr. 0 where a stage has no horizon.
+
+    D12 is tokens_per_param × N at the reference depth; D is what is trained on, steps × B, whatever decided it. So
+    lr · wd · steps, the number of times that a run's weights are forgotten, is the same for every depth and horizon;
+    in runs of few steps the bound keeps it lower.
+    """
     if tokens_per_param is None or total_batch_size is None or steps is None:
         return 0.0
     _, n12 = _scaling_parameters(model)
     batch = math.sqrt(total_batch_size / REFERENCE_BATCH)
-    return REFERENCE_WEIGHT_DECAY * batch * tokens_per_param * n12 / (steps * total_batch_size)
+    decay = REFERENCE_WEIGHT_DECAY * batch * tokens_per_param * n12 / (steps * total_batch_size)
+    peak = lr * lr_factor
+    return min(decay, FASTEST_DECAY / peak) if peak else decay
 
 
 def tag(inherited: str | None, model: Any) -> str:
@@ -101,11 +126,12 @@ TOTAL_BATCH_SIZE = Derivation(
 STEPS = Derivation(
     inputs={
         "tokens_per_param": "stage.tokens_per_param",
+        "target_flops": "stage.target_flops",
         "model": "stage.model",
         "total_batch_size": "stage.total_batch_size",
     },
     compute=steps,
-    sentence="tokens_per_param × matmul parameters / total_batch_size",
+    sentence="target_flops / FLOPs a token, or else tokens_per_param × matmul parameters, over total_batch_size",
 )
 TAG = Derivation(
     inputs={"inherited": "stage.init.tag?", "model": "stage.model?"},
@@ -127,7 +153,9 @@ MUON_WEIGHT_DECAY = Derivation(
         "model": "stage.model",
         "total_batch_size": "stage.total_batch_size?",
         "steps": "stage.steps?",
+        "lr": "lr",
+        "lr_factor": "slot.lr_factor",
     },
     compute=muon_weight_decay,
-    sentence="0.28 · √(total_batch_size / 2^19) · (tokens at depth 12) / (tokens of this run)",
+    sentence="0.28 · √(total_batch_size / 2^19) · (tokens at depth 12) / (tokens of this run), at most 0.05 / lr",
 )

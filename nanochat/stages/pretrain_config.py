@@ -11,7 +11,7 @@ from nanochat.training.schedule_config import ScheduleConfig
 @config
 class PretrainConfig(TrainingConfig):
     """Train a model from scratch on documents, to predict the next token. This is where nearly all time goes; its
-    length is set by `steps`, or follows from the model's size by `tokens_per_param`.
+    length is set by `steps`, else by `target_flops`, else follows from the model's size by `tokens_per_param`.
     """
 
     produces: ClassVar[str] = "checkpoint"
@@ -24,6 +24,9 @@ class PretrainConfig(TrainingConfig):
     steps: int = option(derive="pretrain.steps", minimum=1, maximum=1_000_000_000, doc="optimizer steps")
     tokens_per_param: float = option(
         12.0, minimum=0.0, maximum=1e9, doc="training tokens over matmul parameters, where steps is auto"
+    )
+    target_flops: float | None = option(
+        None, minimum=1.0, maximum=1e30, doc="training FLOPs where steps is auto, instead of tokens_per_param"
     )
     total_batch_size: int = option(
         derive="pretrain.total_batch_size", minimum=1, maximum=10_000_000_000, doc="tokens of a step"
