@@ -1,0 +1,147 @@
+"""The recipes of recipes/: what each of them stands for, that all are planned and estimated, and small ones run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tiny_plugin import CPU, EIGHT_GPUS, value
+
+from nanochat.cli.estimate import command as estimate
+from nanochat.cli.plan import command as plan
+from nanochat.model.sizes import parameters
+from nanochat.recipe.load import load_recipe
+from nanochat.recipe.resolved import Recipe
+from nanochat.training import schedule
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
+BUILT_IN = '{use = "pydocs"}'
+
+
+def recipe(name: str, *overrides: str) -> Recipe:
+    return load_recipe(RECIPES / f"{name}.toml", overrides=overrides, machine=EIGHT_GPUS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_is_called_after_its_file_and_is_planned_anywhere(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    monkeypatch.setattr("nanochat.cli.plan.probe_machine", lambda: CPU)
+    shown = CliRunner().invoke(plan, [str(RECIPES / f"{name}.toml"), "--json"])
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.stdout)
+    assert found["recipe"] == name
+    stages = {stage["stage"]: stage["action"] for stage in found["stages"]}
+    assert stages["tok"] == "run"
+    assert stages["base"] == ("run" if name in ("cpu", "quickstart") else "blocked")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_fits_what_it_is_made_for_and_has_the_text_that_it_reads(name: str) -> None:
+    """GPUs of 80 GB, or 8 GiB of main memory; web text is read once, give or take a fiftieth."""
+    shown = CliRunner().invoke(estimate, [str(RECIPES / f"{name}.toml"), "--gpu", "h100", "--json"])
+    assert shown.exit_code == 0, shown.output
+    for stage in json.loads(shown.stdout)["stages"]:
+        if (training := stage["training"]) is not None:
+            assert training["device_batch_size"] <= training["fitting_batch_size"], stage["name"]
+            for source in training["data"]:
+                if source["shards"] is not None:
+                    assert source["shards_needed"] <= 1.02 * source["shards"], source
+
+
+def test_the_sizes_of_the_field_are_those_that_are_known() -> None:
+    """d20 of 561M parameters for 21,400 steps; 5,568 steps of a d24."""
+    classic = recipe("classic").stages["base"].config
+    assert parameters(classic.model.config.layout()) == 560_988_160
+    assert classic.steps * classic.total_batch_size == 20 * 560_988_160
+    depths = {name: recipe(name).stages["base"].config.model.config.depth for name in NAMES}
+    assert depths == {
+        "classic": 20, "cpu": 4, "gpt2": 26, "miniseries": 12, "quickstart": 4, "run1000": 32, "speedrun": 24
+    }  # fmt: skip
+    assert recipe("speedrun").stages["base"].config.steps == 5568
+
+
+@pytest.mark.parametrize(
+    "step, lr, momentum", [(0, 1.0, 0.85), (150, 1.0, 0.90), (300, 1.0, 0.95), (21_399, 0.0, 0.95)]
+)
+def test_the_classic_schedule_has_no_warmup_and_falls_to_nothing_in_its_last_fifth(
+    step: int, lr: float, momentum: float
+) -> None:
+    rates = recipe("classic").stages["base"].config.schedule
+    assert schedule.lr_multiplier(rates, step, step / 21_400) == pytest.approx(lr, abs=1e-3)
+    assert schedule.momentum(rates, step, step / 21_400) == pytest.approx(momentum)
+    assert schedule.lr_multiplier(rates, 19_260, 0.9) == pytest.approx(0.5)
+    assert schedule.decay_multiplier(rates, step / 21_400) == 1.0
+
+
+def test_classic_rates_follow_the_width_and_not_the_batch() -> None:
+    """head .004 and wte .2 of a width of 768, at 1280."""
+    groups = recipe("classic").stages["base"].config.optim
+    peaks = {name: group.config.lr * group.slot.lr_factor for name, group in groups.items()}
+    width = (1280 / 768) ** -0.5
+    assert peaks == pytest.approx({"matrices": 0.02, "head": 0.004 * width, "wte": 0.2 * width})
+
+
+def test_the_miniseries_is_turned_by_its_depth_alone() -> None:
+    """At depth 12, the reference: 2^19 tokens a step, weight decay .28, rates as they are written."""
+    d12, d24 = recipe("miniseries"), recipe("miniseries", "stages.base.model.depth=24")
+    base = d12.stages["base"].config
+    assert base.total_batch_size == 2**19
+    assert base.optim["matrices"].config.weight_decay == pytest.approx(0.28, rel=1e-3)
+    assert {group.slot.lr_factor for group in base.optim.values()} == {1.0}
+    changed = {path for path, found in d24.values.items() if found.value != d12.values[path].value}
+    dialled = {path for path in changed if d24.values[path].origin.kind != "derived"}
+    assert dialled == {("stages", "base", "model", "depth")}
+    assert value(d24, "stages.base.total_batch_size") == 2**20
+
+
+SMALL = {
+    "hardware": '{device = "cpu", nproc_per_node = 1}',
+    "stages.tok.vocab_size": 512,
+    "stages.tok.max_chars": 300_000,
+    "stages.tok.data.web": BUILT_IN,
+    "stages.base.steps": 4,
+    "stages.base.total_batch_size": 1024,
+    "stages.base.compile": "false",
+    "stages.base.log_every": 1,
+    "stages.base.model.depth": 2,
+    "stages.base.model.sequence_len": 128,
+    "stages.base.data.web": BUILT_IN,
+    "stages.base.evals.bpb.every": 2,
+    "stages.base.evals.bpb.tokens": 2048,
+}
+FINETUNED = {
+    "stages.sft.steps": 2,
+    "stages.sft.total_batch_size": 512,
+    "stages.eval.evals.arithmetic.max_examples": 2,
+    "stages.eval.evals.arithmetic.max_tokens": 8,
+    "stages.eval.evals.spelling_bee.max_examples": 2,
+    "stages.eval.evals.spelling_bee.max_tokens": 8,
+}
+
+
+@pytest.mark.parametrize("name, reduced", [("cpu", SMALL | FINETUNED), ("classic", SMALL)], ids=["cpu", "classic"])
+def test_a_recipe_runs_to_its_end_at_a_reduced_size_without_a_network(
+    name: str, reduced: dict[str, Any], tmp_path: Path
+) -> None:
+    sets = [f"--set={key}={setting}" for key, setting in reduced.items()]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("NANOCHAT")}
+    ran = subprocess.run(
+        [Path(sys.executable).parent / "nanochat-run", RECIPES / f"{name}.toml", *sets],
+        env=environment | {"NANOCHAT_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    (base,) = tmp_path.glob("store/base-*")
+    lines = [json.loads(line) for line in (base / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    # An untrained head says nothing: the first loss is that of a uniform guess, ln 512. Then it learns.
+    assert losses[0] == pytest.approx(6.238, abs=0.03)
+    assert losses[-1] < losses[0]
+    assert [line["step"] for line in lines if "bpb.bpb" in line] == [2, 4]
