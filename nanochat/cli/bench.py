@@ -1,0 +1,152 @@
+"""`nanochat bench`: what this machine does with a recipe's model, beside what it could do."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import click
+import psutil
+
+from nanochat.cli.growth_plot import print_growth
+from nanochat.cli.recipe_argument import recipe_file
+from nanochat.cli.sheet import print_pairs, print_table
+from nanochat.errors import wrong_input
+from nanochat.estimating.estimate import pretraining_stage
+from nanochat.estimating.stage_estimate import estimate_stage, model_of, process_bytes
+from nanochat.hardware import missing, probe_machine
+from nanochat.quantity import count, size
+from nanochat.recipe.load import load_recipe
+from nanochat.recipe.resolved import Recipe
+from nanochat.registry import load_registry
+
+if TYPE_CHECKING:
+    from nanochat.benchmarking.training_speed import TrainingSpeed
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure what this machine does with a recipe's model."""
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
+    """4,8,12"""
+    try:
+        found = [int(part) for part in (value or "").split(",") if part]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 2,4,8", context, parameter) from None
+    return found
+
+
+@command.command("train")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe.")
+@click.option("--stage", metavar="NAME", help="A stage that trains; without it, the first that pretrains.")
+@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True, help="Of training.")
+@click.option("--depths", callback=_numbers, metavar="2,4,8", help="Instead: how the time grows with depth.")
+@click.option("--lengths", callback=_numbers, metavar="128,512", help="Instead: how it grows with sequence_len.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def train(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    stage: str | None,
+    seconds: float,
+    depths: list[int],
+    lengths: list[int],
+    as_json: bool,
+) -> None:
+    """Train the model of RECIPE for a while, on random rows: tokens/s, FLOP/s against the matmul peak that is measured
+    in the same run, the share of each part, memory against the estimate.
+    """
+    path = recipe_file(recipe)
+    loaded = load_recipe(path, overrides=overrides, machine=probe_machine())
+    name = stage or pretraining_stage(loaded)
+    if name is None or name not in loaded.stages or not hasattr(loaded.stages[name].config, "optim"):
+        trains = [its.name for its in loaded.stages.values() if hasattr(its.config, "optim")]
+        found = f"has no stage `{stage}` that trains" if stage else "has no stage that pretrains"
+        raise wrong_input("E405", f"{loaded.name} {found}", help=f"stages that train: {', '.join(trains) or 'none'}")
+    if not depths and not lengths:
+        before, planned, speed = _measure(loaded, name, seconds)
+        if as_json:
+            more = {"before_seconds": before, "estimated_memory_bytes": planned}
+            click.echo(json.dumps(speed.description() | more, indent=2))
+        else:
+            _print(loaded.name, name, speed, planned, before)
+        return
+    series: dict[str, list[tuple[int, TrainingSpeed]]] = {}
+    for key, values in (("depth", depths), ("sequence_len", lengths)):
+        for value in values:
+            changed = [*overrides, f"stages.{name}.model.{key}={value}"]
+            *_, speed = _measure(load_recipe(path, overrides=changed, machine=probe_machine()), name, seconds)
+            series.setdefault(key, []).append((value, speed))
+    if as_json:
+        plain = {key: {value: speed.description() for value, speed in rows} for key, rows in series.items()}
+        click.echo(json.dumps(plain, indent=2))
+        return
+    for key, measured in series.items():
+        print_growth(key, measured)
+
+
+def _measure(recipe: Recipe, name: str, seconds: float) -> "tuple[float, int | None, TrainingSpeed]":
+    """The seconds before it, since the process began; the bytes that `estimate` tells; what was measured.
+
+    InputError E404 where the hardware is not here.
+    """
+    stage, registry = recipe.stages[name], load_registry(block=recipe.block)
+    hardware = stage.hardware
+    lacks = missing(attrs.evolve(cast(Any, hardware), nodes=1, nproc_per_node=1), probe_machine())
+    if lacks:
+        raise wrong_input(
+            "E404", f"stage `{name}` {lacks}", help="measure it where it is, or --set 'hardware.device=\"cpu\"'"
+        )
+    model = model_of(stage, recipe, registry)
+    if model is None:
+        raise wrong_input("E405", f"the checkpoint that stage `{name}` starts from does not say its model")
+    training = estimate_stage(stage, recipe, registry, 0).training
+    planned = training.memory.peak + process_bytes(hardware.device) if training and training.memory else None
+
+    from nanochat.benchmarking.training_speed import training_speed  # imports torch
+    from nanochat.runtime import distributed_runtime
+
+    with distributed_runtime(device=hardware.device, dtype=hardware.dtype, seed=recipe.seed) as runtime:
+        runtime.seed_everything()
+        processes = hardware.nodes * hardware.nproc_per_node
+        before = time.time() - psutil.Process().create_time()
+        found = training_speed(stage.config, model, runtime, registry, processes=processes, seconds=seconds)
+    return before, planned, found
+
+
+def _print(recipe: str, stage: str, speed: "TrainingSpeed", planned: int | None, before: float) -> None:
+    threads = f", {speed.threads} threads" if speed.device == "cpu" else ""
+    compiled = ", compiled" if speed.compiled else ""
+    click.secho(f"{recipe}, stage `{stage}`: {count(speed.parameters)} parameters", bold=True)
+    after = before + speed.built_seconds + speed.first_step_seconds
+    milliseconds = f"{1000 * speed.step_seconds:,.0f} ms"
+    memory = size(speed.peak_memory_bytes) + (f"; `estimate` says {size(planned)}" if planned else "")
+    print_pairs(
+        [
+            ("where", f"one process on {speed.device}{threads}, {speed.dtype}{compiled}"),
+            (
+                "first step",
+                f"done {after:.1f} s after the start: {before:.1f} s Python and torch, {speed.built_seconds:.1f} s "
+                f"building, {speed.first_step_seconds:.1f} s the step",
+            ),
+            (
+                "speed",
+                f"{speed.tokens_per_second:,.0f} tokens/s; a step of {speed.tokens:,} tokens, {speed.rows} rows at "
+                f"once, takes {milliseconds} (median of {speed.steps}; fastest "
+                f"{1000 * speed.fastest_step_seconds:,.0f} ms)",
+            ),
+            (
+                "FLOP/s",
+                f"{count(speed.flops)}, {speed.of_peak:.1%} of the {count(speed.peak_flops)} that matrix products "
+                f"reach in {speed.dtype}",
+            ),
+            ("memory", memory),
+        ],
+        indent="  ",
+    )
+    click.echo()
+    rows = [[part, f"{share:.1%}", f"{1000 * share * speed.step_seconds:,.1f}"] for part, share in speed.parts.items()]
+    print_table(["part", "share", "ms a step"], rows, words=1, indent="  ")

@@ -1,0 +1,108 @@
+"""`nanochat bench`: where the seconds of a step go, by a clock that the test holds; and the command, run for real."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nanochat.benchmarking.stopwatch import PARTS, Stopwatch, TimedLoader, TimedModel, TimedOptimizer
+from nanochat.cli.growth_plot import WIDTH, axis
+from nanochat.cli.main import main
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.toml"
+TINY = [
+    *("--set", "stages.base.model.depth=2"),
+    *("--set", "stages.base.model.aspect_ratio=32"),
+    *("--set", "stages.base.model.head_dim=32"),
+    *("--set", "stages.base.total_batch_size=1024"),
+    *("--set", "stages.base.device_batch_size=2"),
+]
+
+
+class Clock:
+    """Seconds that pass only when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Slow:
+    """A loader, a model and an optimizer, each of which takes its own time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def next_batch(self) -> str:
+        self.clock.now += 1
+        return "batch"
+
+    def __call__(self, rows: str) -> str:
+        self.clock.now += 10
+        return f"loss of {rows}"
+
+    def step(self) -> None:
+        self.clock.now += 1000
+
+
+def test_each_second_of_a_step_belongs_to_one_part() -> None:
+    clock = Clock()
+    watch, slow = Stopwatch(torch.device("cpu"), clock), Slow(clock)
+    loader, model, optimizer = TimedLoader(slow, watch), TimedModel(slow, watch), TimedOptimizer(slow, watch)
+    for _ in range(2):
+        clock.now += 0.5  # the loop
+        assert loader.next_batch() == "batch"
+        for rows in "ab":
+            assert model(rows) == f"loss of {rows}"
+            clock.now += 100  # its backward pass
+        optimizer.step()
+        optimizer.step()
+    assert watch.seconds == {"data": 2, "forward": 40, "backward": 400, "optimizer": 4000, "loop": 1}
+    assert sum(watch.seconds.values()) == clock.now
+
+
+def test_a_time_that_grows_as_the_flops_do_stands_on_their_mark() -> None:
+    assert axis(10.0, 10.0, 1.0, 100.0) == " " * (WIDTH // 2) + "@" + " " * (WIDTH // 2)
+    assert axis(100.0, 1.0, 1.0, 100.0) == "o" + " " * (WIDTH - 2) + "*"
+    assert axis(5.0, 5.0, 5.0, 5.0)[0] == "@"
+
+
+def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "train", str(RECIPE), *TINY, "--seconds", "0.2", *arguments])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_speed_is_that_of_the_model_and_batch_of_the_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(bench(capsys, "--json"))
+    # By hand: dim 64, two blocks of 12·64², a head of 2048·64, gates of 2·12 in the last block; windows of 128 each.
+    assert found["flops_per_token"] == 6 * (2 * 12 * 64**2 + 2048 * 64 + 2 * 12) + 2 * 12 * 2 * 32 * 128
+    assert found["tokens"] == 1024 and found["rows"] == 2 and found["steps"] >= 2
+    assert set(found["parts"]) == set(PARTS) and sum(found["parts"].values()) == pytest.approx(1)
+    assert min(found["parts"][part] for part in ("forward", "backward", "optimizer")) > 0
+    assert found["fastest_step_seconds"] <= found["step_seconds"]
+    assert found["tokens_per_second"] == pytest.approx(1024 / found["step_seconds"])
+    assert found["of_peak"] == pytest.approx(found["tokens_per_second"] * found["flops_per_token"] / found["peak_flops"])
+
+
+def test_growth_is_told_by_depth_and_by_length(capsys: pytest.CaptureFixture[str]) -> None:
+    said = bench(capsys, "--depths", "1,2", "--lengths", "64,128").splitlines()
+    titles = [line for line in said if line.startswith("time a token by")]
+    assert len(titles) == 2 and "depth" in titles[0] and "sequence_len" in titles[1]
+    assert sum("*" in line or "@" in line for line in said if line.startswith("  ")) == 4
+
+
+def test_what_cannot_be_measured_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, what in (
+        (["--stage", "tok"], "stages that train: base, sft"),
+        (["--depths", "two"], "no list of numbers"),
+        (["--set", 'stages.base.hardware = {device = "xpu", nproc_per_node = 1}'], "E404"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", "train", str(RECIPE), *arguments])
+        assert ended.value.code == 2
+        assert what in capsys.readouterr().err
