@@ -86,7 +86,9 @@ def test_the_speed_is_that_of_the_model_and_batch_of_the_recipe(capsys: pytest.C
     assert min(found["parts"][part] for part in ("forward", "backward", "optimizer")) > 0
     assert found["fastest_step_seconds"] <= found["step_seconds"]
     assert found["tokens_per_second"] == pytest.approx(1024 / found["step_seconds"])
-    assert found["of_peak"] == pytest.approx(found["tokens_per_second"] * found["flops_per_token"] / found["peak_flops"])
+    assert found["of_peak"] == pytest.approx(
+        found["tokens_per_second"] * found["flops_per_token"] / found["peak_flops"]
+    )
 
 
 def test_growth_is_told_by_depth_and_by_length(capsys: pytest.CaptureFixture[str]) -> None:
