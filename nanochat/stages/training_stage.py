@@ -114,7 +114,7 @@ class TrainingStage:
         wanted = evaluation.due(self.config.evals, step)
         if not wanted or self.run.finished:
             return {}
-        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context))
+        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context, step=step))
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands, unless this step has one."""
