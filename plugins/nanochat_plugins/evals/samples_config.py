@@ -29,6 +29,10 @@ class SamplesConfig:
     seed: int = option(1, minimum=0, maximum=2**62, doc="of what is sampled: the same weights always say the same")
     rows: int = option(32, minimum=1, maximum=1_000_000, execution=True, doc="continued at once")
 
+    def forward_tokens(self) -> int:
+        """Tokens that one evaluation computes at most, the prompts apart."""
+        return len(self.prompts) * len(self.temperatures) * self.max_tokens
+
     def problems(self) -> list[tuple[str, str]]:
         """Nothing to show."""
         return [(name, f"{name} is empty") for name in ("prompts", "temperatures") if not getattr(self, name)]
