@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from test_training import CONFIG, CountingLoader, Recorder, stage
 
 from nanochat.data.loader import Batch
-from nanochat.errors import StageError
+from nanochat.errors import StageError, Stopped
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.text.tokenizer import Tokenizer
@@ -85,6 +85,19 @@ def test_a_line_of_metrics_says_rate_gradient_and_change_of_every_group() -> Non
     assert (line["tokens"], line["data.documents"]) == (8 * 16, 1)
 
 
+def test_of_a_large_group_every_third_row_tells_how_much_it_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, lines = GPT(CONFIG), Lines()
+    total = sum(p.numel() for p in model.parameters())
+    monkeypatch.setattr("nanochat.training.loop.MEASURED_WEIGHTS", total / 2.5)
+    before = [p.detach().clone()[::3] for p in model.parameters()]
+    train(sgd_run(model, metrics=lines.metrics))
+    after = [p.detach()[::3] for p in model.parameters()]
+    moved = torch.cat([(a - b).flatten() for a, b in zip(after, before, strict=True)])
+    left = torch.cat([a.flatten() for a in after])
+    assert lines.lines[1]["update.all"] == pytest.approx(float(moved.norm() / left.norm()), rel=1e-4)
+
+
 @pytest.mark.parametrize("clip, factor", [(0.0, 1.0), (1e6, 1.0), (0.01, None)])
 def test_gradients_are_scaled_down_to_the_largest_norm_and_never_up(clip: float, factor: float | None) -> None:
     def moved(clip: float) -> tuple[float, float]:
@@ -110,8 +123,6 @@ def test_the_smoothed_loss_is_a_mean_whose_weights_fall_by_a_tenth_a_step() -> N
 
 
 def test_a_run_that_goes_on_shows_the_smoothed_loss_of_an_undisturbed_one(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    from nanochat.errors import Stopped
-
     undisturbed, disturbed = Lines(), Lines()
     stage(tmp_path / "whole", tokenizer, undisturbed).execute()
     with pytest.raises(Stopped):
@@ -175,19 +186,53 @@ def test_gradients_that_are_not_finite_stop_a_run_whose_loss_is(tmp_path: Path, 
     assert all(torch.equal(p, before[name]) for name, p in made.model.named_parameters())
 
 
-def test_a_nan_on_one_of_two_ranks_stops_both_before_a_weight_is_updated(tmp_path: Path) -> None:
-    """Two processes; from the third step on, the second one's rows hold an id whose embedding is nan."""
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes left that went through `fail_on_one_rank` and `stop_on_one_rank`."""
+    tmp_path = tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
     ran = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
-    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    for rank, said in enumerate(found):
+    return tmp_path
+
+
+def test_a_nan_on_one_of_two_ranks_stops_both_before_a_weight_is_updated(two: Path) -> None:
+    """In the third step the second one's rows hold an id whose embedding is nan."""
+    for rank in range(2):
+        said = json.loads((two / f"{rank}.json").read_text())["failed"]
         assert "the loss is nan at step 2" in said["error"]
         assert ("on rank 1 in part 0" in said["error"]) == (rank == 1)
         assert said["moved"] == 0.0
-        losses = load_file(tmp_path / f"nonfinite/step_000002/rank-{rank}.safetensors")["losses"]
+        losses = load_file(two / f"nonfinite/step_000002/rank-{rank}.safetensors")["losses"]
         assert bool(torch.isnan(losses).any()) == (rank == 1)
+
+
+def test_when_one_of_two_ranks_is_asked_to_stop_both_save_after_the_same_step(two: Path) -> None:
+    """The first one's data comes late at every second step, and the second one is asked in the fourth."""
+    for rank in range(2):
+        assert json.loads((two / f"{rank}.json").read_text())["stopped"] == {"step": 4, "saved": [4]}
+
+
+def stop_on_one_rank(runtime: Runtime) -> dict[str, Any]:
+    """Where this rank stood when it stopped, and after which steps it saved."""
+    saved: list[int] = []
+
+    class Late(CountingLoader):
+        asked = 0
+
+        def ready(self, seconds: float) -> bool:
+            self.asked += 1
+            return runtime.rank == 1 or self.asked % 2 == 0
+
+    run = sgd_run(GPT(CONFIG), runtime=runtime, loader=Late(), steps=9)
+    run.save = lambda: saved.append(run.step)
+    run.stop_asked = lambda: runtime.rank == 1 and run.step == 3
+    try:
+        train(run)
+    except Stopped:
+        return {"step": run.step, "saved": saved}
+    return {}
 
 
 def fail_on_one_rank(runtime: Runtime, folder: Path) -> dict[str, Any]:
@@ -295,5 +340,5 @@ if __name__ == "__main__":  # one of the two processes
 
     with distributed_runtime(device="cpu", dtype="float32", seed=1) as own:
         place = Path(sys.argv[1])
-        said = fail_on_one_rank(own, place)
+        said = {"failed": fail_on_one_rank(own, place), "stopped": stop_on_one_rank(own)}
         (place / f"{own.rank}.json").write_text(json.dumps(said))

@@ -115,6 +115,8 @@ SMALL = {
     "stages.base.data.web": BUILT_IN,
     "stages.base.evals.bpb.every": 2,
     "stages.base.evals.bpb.tokens": 2048,
+    "stages.base.evals.samples.every": 2,
+    "stages.base.evals.samples.max_tokens": 4,
 }
 FINETUNED = {
     "stages.sft.steps": 2,
@@ -145,3 +147,4 @@ def test_a_recipe_runs_to_its_end_at_a_reduced_size_without_a_network(
     assert losses[0] == pytest.approx(6.238, abs=0.03)
     assert losses[-1] < losses[0]
     assert [line["step"] for line in lines if "bpb.bpb" in line] == [2, 4]
+    assert "## Samples\n\n    > The capital of Italy is" in next(tmp_path.glob("runs/*/report.md")).read_text()

@@ -22,6 +22,7 @@ from nanochat.stages.evaluate_config import EvaluateConfig
 from nanochat.stages.finetune_config import FinetuneConfig
 from nanochat.stages.pretrain_config import PretrainConfig
 from nanochat.stages.tokenizer_config import TokenizerConfig
+from nanochat.stages.training_config import rows_off_cuda
 
 USABLE_MEMORY = 0.9
 """The share of a device's memory that may be planned for: allocators need room between tensors."""
@@ -189,9 +190,9 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     sequence_len = size_of(model, "sequence_len")
     # Of one process, in one step.
     rows = max(1, config.total_batch_size // (sequence_len * processes)) if sequence_len else None
-    size = min(config.device_batch_size, rows or config.device_batch_size)
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
     room = USABLE_MEMORY * memory_bytes / sharing - process_bytes(hardware.device) if memory_bytes else None
+    size = _rows_at_once(config.device_batch_size, model, groups, hardware, rows, room)
     held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
     data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()
@@ -209,6 +210,26 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
         fitting_batch_size=fitting,
         data=data,
     )
+
+
+def _rows_at_once(
+    wanted: int | str,
+    model: Component,
+    groups: Sequence[Group],
+    hardware: Hardware,
+    rows: int | None,
+    room: float | None,
+) -> int:
+    """device_batch_size, and what "auto" will probably be: on CUDA what fits by formula; the worker tries it out."""
+    sequence_len = size_of(model, "sequence_len")
+    if wanted != "auto":
+        return min(int(wanted), rows or int(wanted))
+    if rows is None or sequence_len is None:
+        return 1
+    if hardware.device != "cuda":
+        return min(rows, rows_off_cuda(sequence_len))
+    _, fitting = _memory(model, groups, hardware, rows, 1, room)
+    return fitting or 1
 
 
 def _memory(

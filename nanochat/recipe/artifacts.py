@@ -77,13 +77,17 @@ def kinds_at(place: Path) -> list[str]:
 
 
 def recorded(folder: Path, words: Sequence[str], registry: Registry) -> Any:
-    """What an artifact records: `model` (its config), `model.dim`, `vocab_size` of its tokenizer. NotRecorded."""
+    """What one records: `model` (its config), `model.dim`, its tokenizer's digest and `vocab_size`. NotRecorded."""
     name, *rest = words
     try:
         if name == "vocab_size":
             from nanochat.text.tokenizer import Tokenizer
 
             found: Any = Tokenizer.load(folder).vocab_size
+        elif name == "tokenizer":
+            from nanochat.text.tokenizer import Tokenizer
+
+            found = Tokenizer.load(folder).digest
         else:
             meta = json.loads((folder / CHECKPOINT_FILE).read_bytes())
             found = meta[name]

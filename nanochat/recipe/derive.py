@@ -65,6 +65,13 @@ class Resolver:
         except (_Missing, NotRecorded):
             return None
 
+    def carried_model(self, link: Link) -> Any:
+        """The config of the model in the checkpoint that a link leads to, or None where it is not known here."""
+        try:
+            return self._through(link, ["model"])
+        except (_Missing, NotRecorded):
+            return None
+
     # Values
 
     def value(self, cell: Cell) -> Any:

@@ -98,11 +98,10 @@ def is_out_of_memory(fault: BaseException) -> bool:
 def out_of_memory(stage: Stage, fault: BaseException) -> NanochatError:
     """What was asked for, and the setting to lower."""
     asked = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-    held = [name for name in _MEMORY_SETTINGS if hasattr(stage.config, name)]
     advice = "; ".join(
-        f"lower it: --set stages.{stage.name}.{name}={max(1, getattr(stage.config, name) // 2)} "
-        f"(now {getattr(stage.config, name)}; the result stays the same)"
-        for name in held
+        _lower(stage.name, name, getattr(stage.config, name))
+        for name in _MEMORY_SETTINGS
+        if hasattr(stage.config, name)
     )
     return stage_failure(
         "E502",
@@ -110,6 +109,13 @@ def out_of_memory(stage: Stage, fault: BaseException) -> NanochatError:
         help=(advice or "give the stage less data at once, or a machine with more memory")
         + "; what was saved before is intact",
     )
+
+
+def _lower(stage: str, name: str, value: int | str) -> str:
+    if isinstance(value, str):
+        return f"{name} is {value}: set a number, --set stages.{stage}.{name}=1 if need be; the result stays the same"
+    smaller = max(1, value // 2)
+    return f"lower it: --set stages.{stage}.{name}={smaller} (now {value}; the result stays the same)"
 
 
 def _description(run: Path, recipe: Recipe, stage: Stage, folder: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ holds nothing that is not in those files.
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -17,9 +18,9 @@ from nanochat.running.run_folder import SET_ASIDE, RunFolder
 from nanochat.running.source_tree import described
 from nanochat.running.store import METRICS, StageFolder
 
-SAMPLES = "samples.jsonl"
-"""Lines of {"prompt", "completion"} that a stage may leave in its folder."""
-_SHOWN_SAMPLES = 5
+SAMPLES = "examples/*-0.jsonl"
+"""Where the first rank's examples of evaluations are; those with "prompt" and "completion" are shown."""
+_SHOWN_SAMPLES = 7
 _COUNTS = ("steps", "tokens", "parameters", "peak_memory_bytes")
 """Figures of a training record that have a column of their own."""
 _SHOWN_PACKAGES = ("torch", "numpy", "nanochat-run", "nanochat-plugins")
@@ -171,10 +172,20 @@ def _figure_section(stages: Iterable[FinishedStage]) -> str:
 def _sample_section(stages: Iterable[FinishedStage]) -> str:
     blocks = []
     for stage in stages:
-        for sample in list(read_lines(stage.folder.path / SAMPLES))[:_SHOWN_SAMPLES]:
-            lines = [*f"> {sample.get('prompt', '')}".splitlines(), "", *str(sample.get("completion", "")).splitlines()]
+        for sample in samples_of(stage.folder.path):
+            lines = [*f"> {sample['prompt']}".splitlines(), "", *str(sample["completion"]).splitlines()]
             blocks.append("\n".join(f"    {line}".rstrip() for line in lines))
     return "## Samples\n\n" + "\n\n".join(blocks) if blocks else ""
+
+
+def samples_of(folder: Path) -> list[Mapping[str, Any]]:
+    """Each prompt once, with the first of its completions."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(folder.glob(SAMPLES)):
+        for line in read_lines(path):
+            if isinstance(line.get("prompt"), str) and "completion" in line:
+                found.setdefault(line["prompt"], line)
+    return list(found.values())[:_SHOWN_SAMPLES]
 
 
 def _provenance_section(run: RunFolder) -> str:

@@ -26,7 +26,9 @@ REFERENCE_WEIGHT_DECAY = 0.28
 FASTEST_DECAY = 0.05
 """The largest share of a weight that decay takes off in a step, at the peak learning rate: 1 − 0.95. Weights are a
 moving average of updates over 1 / (lr · wd) steps (arXiv 2405.13698), and an update is itself an average over the 20
-steps of Muon's momentum; decay that is faster than momentum forgets an update before the momentum has given it."""
+steps of Muon's momentum; decay that is faster than momentum forgets an update before the momentum has given it.
+`nanochat-run recipes/quickstart.toml --until base --set stages.base.optim.matrices.weight_decay=…`, 150 steps at lr
+0.02: bpb 1.081 at 0, 1.077 at 0.5, 1.072 at 2.5, which is this bound, 1.115 at 41.8, which the rule gave without it."""
 
 
 def _nproc(device: str, machine: Machine) -> int:

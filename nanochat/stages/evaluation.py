@@ -3,7 +3,8 @@
 import json
 import reprlib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import attrs
 
@@ -18,23 +19,46 @@ def due(evals: Mapping[str, Component], step: int) -> dict[str, Component]:
     return {name: e for name, e in evals.items() if e.slot.every is not None and step % e.slot.every == 0}
 
 
-def run_evals(evals: Mapping[str, Component], subject: Subject, context: StageContext) -> dict[str, Figure]:
-    """Figures by "EVAL.FIGURE"; each example's result in examples/EVAL-RANK.jsonl. The model is left in eval mode."""
+def run_evals(
+    evals: Mapping[str, Component], subject: Subject, context: StageContext, *, step: int | None = None
+) -> dict[str, Figure]:
+    """Figures by "EVAL.FIGURE"; each example's result in examples/EVAL-RANK.jsonl. The model is left in eval mode.
+
+    step: of a training that goes on, whose examples are kept in examples/step_000250/.
+    """
     figures: dict[str, Figure] = {}
+    folder = context.folder / "examples" if step is None else context.folder / "examples" / f"step_{step:06d}"
     if subject.model is not None:
         subject.model.eval()
     for name, component in evals.items():
-        path = context.folder / "examples" / f"{name}-{context.runtime.rank}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8") as file:
-
-            def keep(example: Mapping[str, Any], file: Any = file) -> None:
-                file.write(json.dumps(example, ensure_ascii=False) + "\n")
-
-            found = context.build(component, attrs.evolve(subject, keep_example=keep))
+        with _Examples(folder / f"{name}-{context.runtime.rank}.jsonl") as examples:
+            found = context.build(component, attrs.evolve(subject, keep_example=examples.keep))
         _check_figures(found, component)
         figures |= {f"{name}.{figure}": value for figure, value in found.items()}
     return figures
+
+
+class _Examples:
+    """The file of an evaluation's examples, which is there once there is one. What an earlier attempt left goes."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        path.unlink(missing_ok=True)
+
+    def __enter__(self) -> "_Examples":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def keep(self, example: Mapping[str, Any]) -> None:
+        """Write one down."""
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w", encoding="utf-8")
+        self._file.write(json.dumps(example, ensure_ascii=False) + "\n")
 
 
 def _check_figures(found: Any, component: Component) -> None:

@@ -1,8 +1,9 @@
-"""The pretraining stage: a model from scratch, on a mixture of sources."""
+"""The pretraining stage: a model from scratch or from a checkpoint's weights, on a mixture of sources."""
 
 from nanochat.data.prefetch import Prefetch
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.stages.context import Record, StageContext
+from nanochat.stages.initial_weights import load_initial_weights
 from nanochat.stages.pretrain_config import PretrainConfig
 from nanochat.stages.same_data import check_same_data
 from nanochat.stages.subject import Subject
@@ -17,6 +18,8 @@ def run(config: PretrainConfig, context: StageContext) -> Record:
     runtime = context.runtime
     tokenizer = Tokenizer.load(config.tokenizer.folder())
     model = context.build(config.model, runtime)
+    if config.init is not None:
+        load_initial_weights(config.init, model, tokenizer, context)
     for transform in config.transforms.values():
         model = context.build(transform, model, runtime)
     sequence_len = config.model.config.sequence_len

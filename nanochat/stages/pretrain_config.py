@@ -10,14 +10,18 @@ from nanochat.training.schedule_config import ScheduleConfig
 
 @config
 class PretrainConfig(TrainingConfig):
-    """Train a model from scratch on documents, to predict the next token. This is where nearly all time goes; its
-    length is set by `steps`, else by `target_flops`, else follows from the model's size by `tokens_per_param`.
+    """Train a model from scratch, or from a checkpoint's weights (`init`), on documents, to predict the next token.
+    This is where nearly all time goes; its length is set by `steps`, else by `target_flops`, else follows from the
+    model's size by `tokens_per_param`.
     """
 
     produces: ClassVar[str] = "checkpoint"
 
     tokenizer: Artifact = artifact("tokenizer", doc="what cuts the documents into tokens")
     model: Component = component("model", doc="the model to train")
+    init: Artifact | None = artifact(
+        "checkpoint", optional=True, doc="a model of the same parameters, whose weights to start from instead of noise"
+    )
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="a mixture of sources")
     schedule: ScheduleConfig = option(ScheduleConfig(), doc="rates over the run")
 

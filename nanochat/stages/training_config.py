@@ -1,6 +1,6 @@
 """What the configurations of all training stages have in common."""
 
-from typing import Any
+from typing import Any, Literal
 
 from nanochat.config import components, config, option
 from nanochat.stages.slots import EvalSlot, GroupSlot
@@ -18,8 +18,12 @@ class TrainingConfig:
         "eval", slot=EvalSlot, optional=True, doc="what is measured during training and at its end"
     )
 
-    device_batch_size: int = option(
-        32, minimum=1, maximum=10_000_000, execution=True, doc="rows that a process computes at once"
+    device_batch_size: int | Literal["auto"] = option(
+        32,
+        minimum=1,
+        maximum=10_000_000,
+        execution=True,
+        doc="rows that a process computes at once; auto: as many as fit, tried out on CUDA, else 4,096 tokens",
     )
     lanes: int = option(
         8, minimum=1, maximum=100_000, doc="fixed lanes of the data order; the process count divides it"
@@ -40,3 +44,12 @@ class TrainingConfig:
     checkpoints_kept: int = option(
         2, minimum=1, maximum=1_000_000, execution=True, doc="the newest are kept; --resume goes back to one"
     )
+
+
+OFF_CUDA_TOKENS = 4_096
+"""That "auto" computes at once elsewhere: long enough products for full speed, with logits of moderate size."""
+
+
+def rows_off_cuda(sequence_len: int) -> int:
+    """What device_batch_size = "auto" is on a CPU, before it is known how many rows a step has."""
+    return max(1, OFF_CUDA_TOKENS // sequence_len)

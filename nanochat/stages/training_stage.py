@@ -5,6 +5,7 @@ in what they put in.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,9 +21,10 @@ from nanochat.data.source import digests
 from nanochat.stages import evaluation
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.subject import Subject
-from nanochat.stages.training_faults import refuse_without_documents
+from nanochat.stages.training_config import rows_off_cuda
+from nanochat.stages.training_faults import refuse_without_documents, rows_of_a_rank
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, groups, schedule
+from nanochat.training import checkpoint, groups, micro_batch, schedule
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
@@ -76,7 +78,7 @@ class TrainingStage:
             schedule=config.schedule,
             steps=self.steps,
             fraction=self.fraction,
-            device_batch_size=config.device_batch_size,
+            device_batch_size=self.rows_at_once(),
             grad_clip=config.grad_clip,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
@@ -109,12 +111,33 @@ class TrainingStage:
             },
         )
 
+    def rows_at_once(self) -> int:
+        """The recipe's device_batch_size; where that is "auto", what suits the device."""
+        config, runtime = self.config, self.context.runtime
+        if config.device_batch_size != "auto":
+            return int(config.device_batch_size)
+        sequence_len = self.subject.model.config.sequence_len
+        rows = rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size)
+        if runtime.device.type == "cuda":
+            chosen = micro_batch.probed(
+                self.model,
+                runtime,
+                rows=rows,
+                vocab_size=self.tokenizer.vocab_size,
+                documents=config.document_mask,
+                reserved=state_bytes(config.optim, self.model),
+            )
+        else:
+            chosen = min(rows, rows_off_cuda(sequence_len))
+        self.context.reporter.note(f"{chosen} of {rows} rows at once (device_batch_size = auto)")
+        return chosen
+
     def evaluate_due(self, step: int) -> Mapping[str, float]:
         """Figures of the evaluations whose interval this step completes; the last step's come with the record."""
         wanted = evaluation.due(self.config.evals, step)
         if not wanted or self.run.finished:
             return {}
-        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context))
+        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context, step=step))
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands, unless this step has one."""
@@ -170,6 +193,18 @@ class TrainingStage:
             self.run.loss_scale.load_state(state["loss_scale"])
         context.reporter.truncate_metrics(self.run.step)
         context.reporter.note(f"goes on from step {self.run.step}")
+
+
+def state_bytes(optim: Mapping[str, Component], model: nn.Module) -> int:
+    """What the groups' optimizers will keep; two float32 numbers a parameter for one that does not say."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    members = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
+    total = 0
+    for name, group in optim.items():
+        own = [shapes[member] for member in members[name]]
+        said = getattr(group.config, "state_bytes", None)
+        total += said(own) if callable(said) else sum(8 * math.prod(shape) for shape in own)
+    return total
 
 
 def flops_per_token(model: nn.Module) -> int | None:

@@ -31,6 +31,10 @@ ASK_SECONDS = 1.0
 """How long the loop waits for data before it asks whether to stop."""
 
 
+MEASURED_WEIGHTS = 2**24
+"""64 MB a group: the most that is copied to tell how much a step changed."""
+
+
 class Loader(Protocol):
     """What the loop needs of a loader."""
 
@@ -240,7 +244,8 @@ def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, shares: Seque
 def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, float]:
     """Scale and clip the gradients, step every optimizer, forget the gradients.
 
-    measured: returns "update.GROUP", the norm of what was added to a group's weights over the norm of these.
+    measured: returns "update.GROUP", the norm of what was added to a group's weights over the norm of these. It takes a
+    copy, so of a group beyond MEASURED_WEIGHTS only every second, third … row is looked at.
     """
     norm, factor = agreed.gradient_norm, 1.0
     if run.loss_scale is not None:
@@ -254,14 +259,21 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
         torch._foreach_mul_([p.grad for p in run.model.parameters() if p.grad is not None], factor)
     ratios = {}
     for name, optimizer in run.optimizers.items():
-        members = [p.detach() for group in optimizer.param_groups for p in group["params"]]
-        before = [p.clone() for p in members] if measured else []
+        rows = rows_of(optimizer) if measured else []
+        before = [row.clone() for row in rows]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if before:
-            torch._foreach_sub_(before, members)
-            ratios[f"update.{name}"] = nn.utils.get_total_norm(before) / nn.utils.get_total_norm(members)
+        if measured:
+            torch._foreach_sub_(before, rows)
+            ratios[f"update.{name}"] = nn.utils.get_total_norm(before) / nn.utils.get_total_norm(rows)
     return {name: float(ratio) for name, ratio in ratios.items()}
+
+
+def rows_of(optimizer: Optimizer) -> list[Tensor]:
+    """Views of an optimizer's weights, at most MEASURED_WEIGHTS or so: the same share of every parameter's rows."""
+    weights = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+    stride = max(1, math.ceil(sum(w.numel() for w in weights) / MEASURED_WEIGHTS))
+    return [w[::stride] if w.ndim else w for w in weights]
 
 
 def figures(run: TrainingRun, agreed: Agreed) -> dict[str, float]:

@@ -1,0 +1,101 @@
+"""Whether a stage with a model of its own can start from the weights of the checkpoint that its `init` names.
+
+In: filled drafts. Out: problems E115, where the parameters differ or the tokenizer is another one, as far as it is
+known before the stages that make them have run; the worker looks again. Only weights are taken over, so whatever else
+two models differ in (windows, the length of rows) may differ.
+"""
+
+from collections.abc import Mapping
+
+from nanochat.recipe.artifacts import NotRecorded, recorded
+from nanochat.recipe.check import Failed
+from nanochat.recipe.derive import Resolver
+from nanochat.recipe.draft import Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.problems import Problems
+from nanochat.registry import Registry
+
+Layout = Mapping[str, tuple[int, ...]]
+
+
+def check_initial_models(recipe: RecipeDraft, resolver: Resolver, registry: Registry, problems: Problems) -> None:
+    """Look at every stage that has both a model and an `init`."""
+    for stage in recipe.stages.values():
+        init, own = stage.config.fields.get("init"), stage.config.fields.get("model")
+        if not isinstance(init, Link) or init.leaf is None or not isinstance(own, Part):
+            continue
+        try:
+            _check_shapes(stage, init, resolver, problems)
+        except Failed:
+            continue
+        _check_tokenizer(stage, init, registry, problems)
+
+
+def different(there: Layout, here: Layout) -> str:
+    """The first parameter that two models do not share, in words; empty where they share all."""
+    for name in [*there, *here]:
+        if name not in here or name not in there:
+            return f"`{name}` is only {'there' if name in there else 'here'}"
+        if tuple(there[name]) != tuple(here[name]):
+            return f"`{name}` is {_shape(there[name])} there and {_shape(here[name])} here"
+    return ""
+
+
+def _shape(lengths: tuple[int, ...]) -> str:
+    return " × ".join(map(str, lengths)) or "a number"
+
+
+def _check_shapes(stage: StageDraft, init: Link, resolver: Resolver, problems: Problems) -> None:
+    there, here = resolver.carried_model(init), resolver.model(stage)
+    if not (callable(getattr(there, "layout", None)) and callable(getattr(here, "layout", None))):
+        return
+    assert init.leaf is not None
+    found = different(there.layout(), here.layout())
+    if found:
+        remedy = f'{{ from = "stages.{init.stage.name}.model" }}' if init.stage else "the options that it records"
+        problems.add(
+            "E115",
+            f"stage `{stage.name}` cannot start from {init.reference}: {found}",
+            at=init.leaf.place,
+            subject="init",
+            help=f"give the stage the checkpoint's model: {remedy}; or leave `init` out",
+        )
+
+
+def _check_tokenizer(stage: StageDraft, init: Link, registry: Registry, problems: Problems) -> None:
+    own, carried = stage.config.fields.get("tokenizer"), _tokenizer_behind(init)
+    if not isinstance(own, Link) or carried is None or not _known_to_differ(own, carried, registry):
+        return
+    assert init.leaf is not None
+    problems.add(
+        "E115",
+        f"stage `{stage.name}` cannot start from {init.reference}, which has another tokenizer than {own.reference}",
+        at=init.leaf.place,
+        subject="init",
+        help=f'take the tokenizer that it was trained with: tokenizer = "{carried.reference}"',
+    )
+
+
+def _tokenizer_behind(init: Link) -> Link | None:
+    """The tokenizer of the checkpoint: its stage's own, or that of the checkpoint which that one began with."""
+    seen: set[str] = set()
+    while init.stage is not None and init.stage.name not in seen:
+        seen.add(init.stage.name)
+        fields = init.stage.config.fields
+        if isinstance(found := fields.get("tokenizer"), Link):
+            return found
+        if not isinstance(following := fields.get("init"), Link):
+            return None
+        init = following
+    return init if init.folder is not None else None
+
+
+def _known_to_differ(own: Link, carried: Link, registry: Registry) -> bool:
+    if own.stage is not None and carried.stage is not None:
+        return own.stage is not carried.stage
+    if own.folder is None or carried.folder is None:
+        return False
+    try:
+        mine, theirs = (recorded(link.folder, ["tokenizer"], registry) for link in (own, carried) if link.folder)
+    except NotRecorded:
+        return False
+    return bool(mine != theirs)
