@@ -84,7 +84,7 @@ def test_the_batch_that_fits_is_the_largest_power_of_two_below_nine_tenths_of_th
     tight = stage(estimated("speedrun.toml", gpu="a100-40"), "base").training
     hopeless = stage(estimated("speedrun.toml", gpu="a10"), "base").training
 
-    assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (16, 2)
+    assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (16, 4)
     assert hopeless.fitting_batch_size == 0
 
 

@@ -77,10 +77,7 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
 def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int], int]:
     """Bytes that the forward pass leaves for the backward pass: of each block, and outside them, logits apart."""
     norm, counts = _norm_bytes(e, device), _block_parameters(gpt)
-    blocks = [
-        _saved_in_block(gpt, i, window, rows, e, norm) + counts[i] * _cast_bytes(e)
-        for i, window in enumerate(gpt.windows())
-    ]
+    blocks = [_saved_in_block(gpt, i, rows, e, device) + counts[i] * _cast_bytes(e) for i in range(gpt.depth)]
     return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, norm)
 
 
@@ -136,14 +133,14 @@ def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside:
     return [*found, embedding]
 
 
-def _saved_in_block(gpt: "GPTConfig", block: int, window: int, rows: int, e: int, norm: int) -> int:
-    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number, of `norm` in norms."""
-    d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
+def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str) -> int:
+    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number in the compute dtype."""
+    d, kv, norm = gpt.dim, gpt.n_kv_head * gpt.head_dim, _norm_bytes(e, device)
     value_embedding = gpt.has_value_embedding(block)
     # Widths of what is saved for each token in the compute dtype:
     wide = d * gpt.residual_lambdas  # the residual stream, multiplied by its learnt scale
     wide += 2 * d  # the normed inputs of q, k, v and of up
-    wide += d + 2 * kv  # q, k, v as attention takes them
+    wide += d + 2 * (d if device == "cpu" else kv)  # q, k, v as attention takes them: a CPU's kernel knows no groups
     wide += d  # attention's output
     wide += 2 * gpt.mlp_ratio * d  # relu and its square
     wide += (kv + 2 * gpt.n_kv_head) * value_embedding  # the value embedding, its gate and the sigmoid of that
@@ -151,8 +148,7 @@ def _saved_in_block(gpt: "GPTConfig", block: int, window: int, rows: int, e: int
     normed = 2 * d + d + kv
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
-    mask = gpt.sequence_len**2 * e if window < gpt.sequence_len else 0  # the window as numbers to be added
-    return rows * gpt.sequence_len * token + mask
+    return rows * gpt.sequence_len * token
 
 
 def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
