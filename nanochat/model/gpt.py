@@ -15,6 +15,7 @@ from nanochat.model.attention import CacheView, attend, rotary_tables, rotate
 from nanochat.model.attention_backends import Backend, Heads, choose
 from nanochat.model.banded import Banded
 from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from nanochat.model.head_loss import Head, head_loss, softcapped
 from nanochat.runtime import Runtime
 
 
@@ -225,10 +226,11 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (…, C) → (…, V) float32: softcapped, the padding rows of the vocabulary left out."""
-        weight = self.wte.weight if self.config.tied else self.head.weight
-        out = F.linear(hidden, weight.to(hidden.dtype))[..., : self.config.vocab_size].float()
-        cap = self.config.logit_softcap
-        return cap * torch.tanh(out / cap) if cap else out
+        out = F.linear(hidden, self._head_weight().to(hidden.dtype))[..., : self.config.vocab_size].float()
+        return softcapped(out, self.config.logit_softcap)
+
+    def _head_weight(self) -> Tensor:
+        return self.wte.weight if self.config.tied else self.head.weight
 
     def forward(
         self,
@@ -242,10 +244,12 @@ class GPT(nn.Module):
         reduction: "mean" and "sum" over the targets, or "none" for (B, T) with 0 where there is no target.
         documents: as in `hidden`.
         """
-        logits = self.logits(self.hidden(ids, documents=documents))
+        hidden = self.hidden(ids, documents=documents)
         if targets is None:
-            return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction=reduction)
+            return self.logits(hidden)
+        config = self.config
+        head = Head(vocabulary=config.vocab_size, softcap=config.logit_softcap, chunk=config.loss_chunk)
+        loss = head_loss(hidden.flatten(0, 1), self._head_weight(), targets.flatten(), head, reduction=reduction)
         return loss.view_as(targets) if reduction == "none" else loss
 
 

@@ -61,6 +61,9 @@ class GPTConfig:
     logit_softcap: float = option(
         15.0, minimum=0.0, maximum=1e6, doc="logits = cap·tanh(logits/cap); 0 switches it off"
     )
+    loss_chunk: int = option(
+        2048, minimum=1, maximum=2**30, execution=True, doc="tokens whose logits stand in memory at once in training"
+    )
     window_pattern: str = option("SSSL", doc="S short, L long, tiled over the blocks; the last is always L")
     short_window: float = option(0.25, minimum=0.0, maximum=1.0, doc="S as a share of sequence_len, up to 128s")
     tied: bool = option(False, doc="one matrix for embedding and head")
