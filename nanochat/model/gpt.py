@@ -248,7 +248,8 @@ class GPT(nn.Module):
         if targets is None:
             return self.logits(hidden)
         config = self.config
-        head = Head(vocabulary=config.vocab_size, softcap=config.logit_softcap, chunk=config.loss_chunk)
+        chunk = config.loss_tokens(ids.device.type)
+        head = Head(vocabulary=config.vocab_size, softcap=config.logit_softcap, chunk=chunk)
         loss = head_loss(hidden.flatten(0, 1), self._head_weight(), targets.flatten(), head, reduction=reduction)
         return loss.view_as(targets) if reduction == "none" else loss
 

@@ -69,7 +69,7 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
     """
     saved, outside = _saved(gpt, rows, element_bytes, device)
     return [
-        _at_the_loss(gpt, rows, sum(saved) + outside, element_bytes),
+        _at_the_loss(gpt, rows, sum(saved) + outside, element_bytes, device),
         *_on_the_way_back(gpt, rows, saved, outside, element_bytes),
     ]
 
@@ -81,11 +81,11 @@ def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int],
     return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, norm)
 
 
-def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int) -> Moment:
+def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int, device: str) -> Moment:
     """When all that the forward pass saves is there, and a chunk of logits is turned into gradients."""
     tokens = rows * gpt.sequence_len
     table = gpt.padded_vocab_size * gpt.dim
-    chunk = min(tokens, gpt.loss_chunk) * gpt.vocab_size * LOGIT_BYTES
+    chunk = min(tokens, gpt.loss_tokens(device)) * gpt.vocab_size * LOGIT_BYTES
     return Moment(
         name="loss",
         activations=saved,
