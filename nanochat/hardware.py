@@ -6,6 +6,7 @@ lacks what is asked for. Not here: torch's own view of the device; that is `nano
 
 import os
 import platform
+import re
 from pathlib import Path
 
 import attrs
@@ -14,11 +15,16 @@ from nanochat.config import config, option
 
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+ATTENTION = ("auto", "dense", "banded", "flex", "flash3", "flash4")
+ONLY_ON_CUDA = ("flex", "flash3", "flash4")
+"""Kernels of attention that train nowhere else."""
+BFLOAT16_CAPABILITY = 8.0
+"""The CUDA compute capability from which matrix units take bfloat16 (NVIDIA, Ampere's architecture white paper)."""
 
 
 @config
 class Hardware:
-    """Where a stage runs. Everything but the resolved dtype is execution."""
+    """Where a stage runs. Everything but the resolved dtype and the products' precision is execution."""
 
     launcher: str = option("torchrun", execution=True, doc="a launcher plugin: torchrun, local, …")
     nodes: int = option(1, execution=True, minimum=1, maximum=100_000, doc="machines")
@@ -28,6 +34,14 @@ class Hardware:
     rendezvous: str = option("", execution=True, doc="HOST:PORT where several nodes meet: the first one's address")
     device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")
     dtype: str = option(derive="hardware.dtype", choices=DTYPES, doc="what activations are computed in")
+    matmul_precision: str = option(
+        "highest",
+        choices=("highest", "high"),
+        doc="of float32 matrix products; high lets a GPU round their factors to tf32, which is faster",
+    )
+    attention: str = option(
+        "auto", execution=True, choices=ATTENTION, doc="its kernel; auto tries out which of them works and is fastest"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +56,8 @@ class Machine:
     name: str
     xpu_devices: int = 0
     """Intel's GPUs, a processor's own included."""
+    compute_capability: float | None = None
+    """NVIDIA's number for what a GPU can do, the lowest of those that are here; None where it is not known."""
 
 
 def probe_machine(root: Path = Path("/")) -> Machine:
@@ -63,6 +79,7 @@ def probe_machine(root: Path = Path("/")) -> Machine:
         cpu_cores=cores,
         memory_bytes=memory,
         name=platform.platform(),
+        compute_capability=_lowest_capability(root),
         xpu_devices=sum(_text(path) == "0x8086" for path in root.glob("sys/class/drm/renderD*/device/vendor")),
     )
 
@@ -78,6 +95,31 @@ def _amd_devices(root: Path) -> int:
     return sum(_text(path) not in ("", "0") for path in root.glob("sys/class/kfd/kfd/topology/nodes/*/gpu_id"))
 
 
+# By NVIDIA's list of CUDA GPUs; the newest first, for "RTX 6000 Ada" is no "RTX 6000".
+_CAPABILITIES = (
+    (10.0, r"[BG]B?[123]00\b|GB10\b|RTX 50\d\d|RTX PRO"),
+    (9.0, r"G?H(100|200|800|20)\b"),
+    (8.9, r"Ada\b|RTX 40\d\d|L(4|20|40S?)\b"),
+    (8.0, r"A(100|800|30|40|10G?|16|2|\d000)\b|RTX (30\d\d|A\d+)"),
+    (7.5, r"T4\b|RTX 20\d\d|GTX 16|Quadro RTX|TITAN RTX|Quadro T|T\d{3,4}\b"),
+    (7.0, r"V100|TITAN V\b|GV100"),
+    (6.0, r"P(100|40|4)\b|GTX 10|TITAN X|Quadro P"),
+    (5.0, r"M(60|40|10|6|4)\b|GTX 9|Quadro M|K80"),
+)
+
+
+def capability_of(model: str) -> float | None:
+    """The compute capability of a GPU, as low as in its family; None for a model that is not known."""
+    return next((found for found, names in _CAPABILITIES if re.search(rf"\b({names})", model)), None)
+
+
+def _lowest_capability(root: Path) -> float | None:
+    """Of the models that the driver tells in proc; asking the driver itself would start it, which takes seconds."""
+    texts = [_text(path) for path in root.glob("proc/driver/nvidia/gpus/*/information")]
+    models = [found.group(1) for text in texts if (found := re.search(r"^Model:\s*(.+)$", text, re.MULTILINE))]
+    return min((known for model in models if (known := capability_of(model)) is not None), default=None)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
@@ -90,9 +132,13 @@ def default_device(machine: Machine) -> str:
     return "cuda" if machine.cuda_devices else "mps" if machine.mps else "cpu"
 
 
-def default_dtype(device: str) -> str:
-    """bfloat16 where the device's matrix units are made for it; elsewhere float32."""
-    return "bfloat16" if device == "cuda" else "float32"
+def default_dtype(device: str, machine: Machine) -> str:
+    """bfloat16 where the device's matrix units are made for it, as those of a GPU that is not known; else float32."""
+    return "bfloat16" if device == "cuda" and _has_bfloat16(machine) else "float32"
+
+
+def _has_bfloat16(machine: Machine) -> bool:
+    return (machine.compute_capability or BFLOAT16_CAPABILITY) >= BFLOAT16_CAPABILITY
 
 
 def missing(hardware: Hardware, machine: Machine) -> str:
@@ -100,7 +146,17 @@ def missing(hardware: Hardware, machine: Machine) -> str:
     wanted, device = hardware.nproc_per_node, hardware.device
     there = {"cuda": machine.cuda_devices, "xpu": machine.xpu_devices, "mps": int(machine.mps)}.get(device, wanted)
     if there >= wanted:
-        return ""
+        return _unsuited(hardware, machine)
     names = {"cuda": "CUDA device", "xpu": "Intel GPU", "mps": "Apple GPU"}
     asked = f"{wanted} {names[device]}s" if wanted > 1 else f"one {names[device]}"
     return f"asks for {asked}; this machine has {there or 'none'}"
+
+
+def _unsuited(hardware: Hardware, machine: Machine) -> str:
+    """What the devices that are there cannot do, with the setting to change, or an empty string."""
+    if hardware.device == "cuda" and hardware.dtype == "bfloat16" and not _has_bfloat16(machine):
+        has = f"compute capability {machine.compute_capability:g}; {BFLOAT16_CAPABILITY:g} is needed"
+        return f'asks for bfloat16, which this GPU does not compute ({has}): set dtype = "float32"'
+    if hardware.attention in ONLY_ON_CUDA and hardware.device != "cuda":
+        return f'asks for attention = "{hardware.attention}", which needs a CUDA device: set attention = "auto"'
+    return ""

@@ -5,7 +5,7 @@ Nothing in the project keeps device or dtype state at import time; what needs th
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
@@ -25,6 +25,10 @@ class Runtime:
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
+    attention: str = "banded"
+    """One of `nanochat.hardware.ATTENTION`; "auto" tries kernels out, which may take seconds."""
+    note: Callable[[str], None] = lambda _: None
+    """Tells the person who watches what was chosen here."""
 
     @property
     def is_main(self) -> bool:
@@ -58,8 +62,13 @@ class Runtime:
 
 
 @contextmanager
-def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
-    """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts."""
+def distributed_runtime(
+    *, device: str, dtype: str, seed: int, attention: str = "auto", matmul_precision: str = "highest"
+) -> Iterator[Runtime]:
+    """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts.
+
+    matmul_precision: of float32 products, "highest" or "high" as `torch.set_float32_matmul_precision`; while it lasts.
+    """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     place = torch.device(device, local_rank) if device == "cuda" else torch.device(device)
@@ -67,6 +76,8 @@ def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runti
         torch.cuda.set_device(place)
     if world_size > 1:
         torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(matmul_precision)
     try:
         yield Runtime(
             device=place,
@@ -75,8 +86,10 @@ def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runti
             rank=rank,
             local_rank=local_rank,
             world_size=world_size,
+            attention=attention,
         )
     finally:
+        torch.set_float32_matmul_precision(before)
         if world_size > 1:
             torch.distributed.destroy_process_group()
 

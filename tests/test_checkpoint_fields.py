@@ -32,6 +32,7 @@ CLASSIC: dict[str, Any] = {
     "rotary_margin": 10,
     "qk_scale": 1.0,
     "logit_softcap": 15.0,
+    "loss_chunk": 0,
     "window_pattern": "L",
     "short_window": 0.5,
     "tied": False,

@@ -85,7 +85,7 @@ def test_the_batch_that_fits_is_the_largest_power_of_two_below_nine_tenths_of_th
     tight = stage(estimated("speedrun.toml", gpu="a100-40"), "base").training
     hopeless = stage(estimated("speedrun.toml", gpu="a10"), "base").training
 
-    assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (16, 2)
+    assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (32, 4)
     assert hopeless.fitting_batch_size == 0
 
 
@@ -255,7 +255,7 @@ def test_a_gpu_is_known_by_the_whole_words_of_its_name(driver: str, mebibytes: i
 @pytest.mark.parametrize(
     "gpu, warned",
     [
-        ("h100", "base: 64 rows at once do not fit h100; --set stages.base.device_batch_size=8 computes the same"),
+        ("h100", "base: 64 rows at once do not fit h100; --set stages.base.device_batch_size=16 computes the same"),
         ("rtx4090", "base: 64 rows at once do not fit rtx4090; not even one row does"),
     ],
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from nanochat.hardware import Hardware, Machine, default_device, missing, probe_machine
+from nanochat.hardware import Hardware, Machine, capability_of, default_device, default_dtype, missing, probe_machine
 
 BARE = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=2**33, name="bare")
 
@@ -66,3 +66,66 @@ def test_intels_gpus_are_counted_and_others_are_not(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(device: str, wanted: int, has: dict[str, int], said: str) -> None:
     hardware = Hardware(device=device, nproc_per_node=wanted, dtype="float32")
     assert missing(hardware, attrs.evolve(BARE, **has)) == said
+
+
+# NVIDIA's list of CUDA GPUs; within a family, the lowest of it.
+@pytest.mark.parametrize(
+    "model, capability",
+    [
+        ("NVIDIA B200", 10.0),
+        ("NVIDIA H100 80GB HBM3", 9.0),
+        ("NVIDIA GH200 480GB", 9.0),
+        ("NVIDIA RTX 6000 Ada Generation", 8.9),
+        ("NVIDIA L4", 8.9),
+        ("NVIDIA A100-SXM4-40GB", 8.0),
+        ("NVIDIA GeForce RTX 3090", 8.0),
+        ("NVIDIA RTX A6000", 8.0),
+        ("Quadro RTX 6000", 7.5),
+        ("Tesla T4", 7.5),
+        ("Tesla V100-SXM2-16GB", 7.0),
+        ("NVIDIA GeForce GTX 1080 Ti", 6.0),
+        ("NVIDIA X9000", None),
+    ],
+)
+def test_a_gpus_name_tells_what_it_can_compute(model: str, capability: float | None) -> None:
+    assert capability_of(model) == capability
+
+
+def test_auto_dtype_is_bfloat16_only_where_every_gpu_has_it(tmp_path: Path) -> None:
+    def with_gpus(*models: str) -> Machine:
+        root = tmp_path / "-".join(models)
+        return machine_with(
+            root,
+            {
+                f"proc/driver/nvidia/gpus/{n}/information": f"Model: \t {model}\nIRQ: 7\n"
+                for n, model in enumerate(models)
+            },
+        )
+
+    assert with_gpus("NVIDIA H100 PCIe", "Tesla V100-PCIE-32GB").compute_capability == 7.0
+    assert default_dtype("cuda", with_gpus("NVIDIA A100-SXM4-80GB")) == "bfloat16"
+    assert default_dtype("cuda", with_gpus("NVIDIA X9000")) == "bfloat16"
+    assert default_dtype("cuda", with_gpus("NVIDIA A100-SXM4-80GB", "Tesla T4")) == "float32"
+    assert default_dtype("cpu", with_gpus("NVIDIA A100-SXM4-80GB")) == "float32"
+
+
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        (
+            {"device": "cuda", "dtype": "bfloat16"},
+            "asks for bfloat16, which this GPU does not compute (compute capability 7; 8 is needed): "
+            'set dtype = "float32"',
+        ),
+        ({"device": "cuda", "dtype": "float32"}, ""),
+        ({"device": "cuda", "dtype": "float32", "attention": "flash3"}, ""),
+        (
+            {"device": "cpu", "dtype": "bfloat16", "attention": "flash3"},
+            'asks for attention = "flash3", which needs a CUDA device: set attention = "auto"',
+        ),
+        ({"device": "cpu", "dtype": "bfloat16", "attention": "dense"}, ""),
+    ],
+)
+def test_what_the_device_cannot_do_is_said_with_the_setting_to_change(asked: dict[str, str], said: str) -> None:
+    volta = attrs.evolve(BARE, cuda_devices=1, compute_capability=7.0)
+    assert missing(Hardware(nproc_per_node=1, **asked), volta) == said

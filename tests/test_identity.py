@@ -38,8 +38,11 @@ def other(value: Any) -> Any:
     if isinstance(value, dict):
         return {"another": 0.5}
     words = {"best_fit": "stream", "assistant": "all", "current": "classic", "cosine": "constant", "SSSL": "SL"}
-    words |= {"float32": "bfloat16", "a": "b", "cpu": "mps"}
+    words |= {"float32": "bfloat16", "a": "b", "cpu": "mps", "highest": "high"}
     return words.get(value, f"{value}x")
+
+
+NUMERIC = {("hardware", "dtype"), ("hardware", "matmul_precision")}
 
 
 def test_a_key_changes_for_each_identity_value_and_for_no_other(tmp_path: Path) -> None:
@@ -47,7 +50,7 @@ def test_a_key_changes_for_each_identity_value_and_for_no_other(tmp_path: Path) 
     recipe = load(path)
     before, tried = stage_keys(recipe), {True: 0, False: 0}
     for place, leaf in recipe.values.items():
-        if place[-1] in FIXED or leaf.reference or (place[0] == "hardware" and place[-1] != "dtype"):
+        if place[-1] in FIXED or leaf.reference or (place[0] == "hardware" and place not in NUMERIC):
             continue
         argument = f"{key_text(place)}={value_text(other(leaf.value))}"
         try:
@@ -55,7 +58,7 @@ def test_a_key_changes_for_each_identity_value_and_for_no_other(tmp_path: Path) 
         except InputError:
             continue  # the field takes only some values, or fits only others
         changed = {name for name in before if before[name] != after[name]}
-        identity = leaf.identity or place == ("hardware", "dtype")  # which is every stage's own
+        identity = leaf.identity or place in NUMERIC  # which is every stage's own
         assert bool(changed) == identity, argument
         if identity and place[0] == "stages":
             assert place[1] in changed, argument

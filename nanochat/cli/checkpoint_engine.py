@@ -34,12 +34,13 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
     from nanochat.runtime import is_available, local_runtime
     from nanochat.training.checkpoint import load_checkpoint
 
-    chosen = default_device(probe_machine()) if device == "auto" else device
+    machine = probe_machine()
+    chosen = default_device(machine) if device == "auto" else device
     if not is_available(chosen):
         if device != "auto":
             raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
         chosen = "cpu"  # the device is there, but this torch was built without it
-    runtime = local_runtime(device=chosen, dtype=default_dtype(chosen))
+    runtime = local_runtime(device=chosen, dtype=default_dtype(chosen, machine))
     loaded = load_checkpoint(folder, runtime, load_registry())
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()

@@ -1,7 +1,7 @@
-"""Causal self-attention over a window, with grouped heads, rotary positions and an optional cache.
+"""What attention is: causal over a window, with grouped heads, rotary positions and an optional cache.
 
-In: queries, keys, values of one layer. Out: the attended values. Not here: projections and norms, which are
-the block's.
+In: queries, keys, values of one layer. Out: the attended values, by torch's own kernels and a mask. Not here: ways that
+need no mask of all positions, which are `attention_backends`; projections and norms, which are the block's.
 """
 
 from typing import Protocol
@@ -35,38 +35,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
 
 
-def within_documents(documents: Tensor, window: int) -> Tensor:
-    """The mask (B, 1, T, T) of causal attention over a window that stays in one document.
+def visible(positions: int, window: int, device: torch.device, documents: Tensor | None = None) -> Tensor:
+    """The mask of causal attention over a window, True where position t sees s, that is t − window … t.
 
-    documents (B, T): a number for each document of a row, the same for all of its tokens.
+    (T, T); with documents (B, T), a number for each document of a row, (B, 1, T, T): no token sees another document's.
     """
-    same = documents[:, :, None] == documents[:, None, :]  # (B, T, T)
-    return (same & _window_mask(documents.size(1), window, documents.device)).unsqueeze(1)
-
-
-def _window_mask(positions: int, window: int, device: torch.device) -> Tensor:
-    """(T, T): whether position t sees s, that is t − window … t."""
     place = torch.arange(positions, device=device)
     distance = place[:, None] - place[None, :]
-    return (distance >= 0) & (distance <= window)
+    near = (distance >= 0) & (distance <= window)
+    if documents is None:
+        return near
+    return (near & (documents[:, :, None] == documents[:, None, :])).unsqueeze(1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, *, window: int, mask: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention. q (B, T, H, D); k, v (B, S, Hkv, D) → (B, T, H, D).
 
-    Without a mask S = T and position t sees t − window … t. With one (B, 1, T, S), True means attend.
+    mask: True means attend; it broadcasts to (B, H, T, S). Without one S = T and every position sees all before it.
     """
-    T = q.size(1)
-    grouped = q.size(2) != k.size(2)
-    causal = mask is None and window >= T
-    if mask is None and not causal:
-        mask = _window_mask(T, window, q.device)
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=causal,
-        enable_gqa=grouped,
+        is_causal=mask is None,
+        enable_gqa=q.size(2) != k.size(2),
     )
     return y.transpose(1, 2)

@@ -5,13 +5,17 @@ activations and matrix products are computed in the runtime's dtype. Not here: o
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.model.attention import CacheView, attend, rotary_tables, rotate, within_documents
+from nanochat.model.attention import CacheView, attend, rotary_tables, rotate
+from nanochat.model.attention_backends import Backend, Heads, choose
+from nanochat.model.banded import Banded
 from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
+from nanochat.model.head_loss import Head, head_loss, softcapped
 from nanochat.runtime import Runtime
 
 
@@ -34,8 +38,9 @@ def norm(x: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Grouped-query attention of one block."""
 
-    def __init__(self, config: GPTConfig, layer: int) -> None:
+    def __init__(self, config: GPTConfig, layer: int, backend: Backend) -> None:
         super().__init__()
+        self.backend = backend
         self.layer, self.window = layer, config.windows()[layer]
         self.head_dim, self.qk_scale = config.head_dim, config.qk_scale
         kv_dim = config.n_kv_head * config.head_dim
@@ -51,10 +56,10 @@ class Attention(nn.Module):
         x: Tensor,
         value_embedding: Tensor | None,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Any,
         cache: CacheView | None,
     ) -> Tensor:
-        """x (B, T, C) normed; value_embedding (B, T, Hkv·D); mask (B, 1, T, T) instead of the window → (B, T, C)."""
+        """x (B, T, C) normed; value_embedding (B, T, Hkv·D); mask: the backend's for this window → (B, T, C)."""
         B, T, _ = x.shape
         q = self.q(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
         k = self.k(x).view(B, T, -1, self.head_dim)  # (B, T, Hkv, D)
@@ -66,9 +71,10 @@ class Attention(nn.Module):
         # One factor on q stands for one on q and one on k: their product is what attention sees. The cached k stay
         # unscaled, which is the same to the last bit of q·k only up to rounding, and half the work.
         q = q * self.qk_scale**2
-        if cache is not None:
-            k, v, mask = cache.extend(self.layer, k, v, self.window)
-        y = attend(q, k, v, window=self.window, mask=mask)
+        if cache is None:
+            y = self.backend.attend(q, k, v, self.window, mask)
+        else:
+            y = attend(q, *cache.extend(self.layer, k, v, self.window))
         projected: Tensor = self.out(y.reshape(B, T, -1))
         return projected
 
@@ -90,9 +96,9 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each on the normed residual stream."""
 
-    def __init__(self, config: GPTConfig, layer: int) -> None:
+    def __init__(self, config: GPTConfig, layer: int, backend: Backend) -> None:
         super().__init__()
-        self.attn = Attention(config, layer)
+        self.attn = Attention(config, layer, backend)
         self.mlp = MLP(config)
 
     def forward(
@@ -100,7 +106,7 @@ class Block(nn.Module):
         x: Tensor,
         value_embedding: Tensor | None,
         rotary: tuple[Tensor, Tensor],
-        mask: Tensor | None,
+        mask: Any,
         cache: CacheView | None,
     ) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
@@ -115,9 +121,10 @@ class GPT(nn.Module):
     rotary_cos: Tensor
     rotary_sin: Tensor
 
-    def __init__(self, config: GPTConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: GPTConfig, dtype: torch.dtype = torch.float32, attention: Backend | None = None) -> None:
         super().__init__()
         self.config, self.dtype = config, dtype
+        self.attention: Backend = attention or Banded()
         depth, rows = config.depth, config.padded_vocab_size
         if config.residual_lambdas:
             self.resid_lambdas = nn.Parameter(torch.empty(depth))
@@ -127,7 +134,7 @@ class GPT(nn.Module):
         if config.backout:
             self.backout_lambda = nn.Parameter(torch.empty(1))
         self.wte = nn.Embedding(rows, config.dim)
-        self.blocks = nn.ModuleList(Block(config, i) for i in range(depth))
+        self.blocks = nn.ModuleList(Block(config, i, self.attention) for i in range(depth))
         self.value_embeds = nn.ModuleDict(
             {
                 str(i): nn.Embedding(rows, config.n_kv_head * config.head_dim)
@@ -186,9 +193,9 @@ class GPT(nn.Module):
         if config.smear:
             x = self._smear(x, cache, documents)
         windows = config.windows()
-        masks: dict[int, Tensor] = {}  # the blocks of one window share theirs
-        if documents is not None:
-            masks = {window: within_documents(documents, window) for window in set(windows)}
+        masks: dict[int, Any] = {}  # the blocks of one window share theirs
+        if cache is None:
+            masks = {window: self.attention.mask(T, window, ids.device, documents) for window in set(windows)}
         x0, middle = x, x
         # The learnt scales enter as zero-dimensional float32 tensors: they do not promote x, and are not rounded to its
         # dtype, in which steps of their learning rate would be lost.
@@ -219,10 +226,11 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (…, C) → (…, V) float32: softcapped, the padding rows of the vocabulary left out."""
-        weight = self.wte.weight if self.config.tied else self.head.weight
-        out = F.linear(hidden, weight.to(hidden.dtype))[..., : self.config.vocab_size].float()
-        cap = self.config.logit_softcap
-        return cap * torch.tanh(out / cap) if cap else out
+        out = F.linear(hidden, self._head_weight().to(hidden.dtype))[..., : self.config.vocab_size].float()
+        return softcapped(out, self.config.logit_softcap)
+
+    def _head_weight(self) -> Tensor:
+        return self.wte.weight if self.config.tied else self.head.weight
 
     def forward(
         self,
@@ -236,16 +244,23 @@ class GPT(nn.Module):
         reduction: "mean" and "sum" over the targets, or "none" for (B, T) with 0 where there is no target.
         documents: as in `hidden`.
         """
-        logits = self.logits(self.hidden(ids, documents=documents))
+        hidden = self.hidden(ids, documents=documents)
         if targets is None:
-            return logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1, reduction=reduction)
+            return self.logits(hidden)
+        config = self.config
+        chunk = config.loss_tokens(ids.device.type)
+        head = Head(vocabulary=config.vocab_size, softcap=config.logit_softcap, chunk=chunk)
+        loss = head_loss(hidden.flatten(0, 1), self._head_weight(), targets.flatten(), head, reduction=reduction)
         return loss.view_as(targets) if reduction == "none" else loss
 
 
 def build(config: GPTConfig, runtime: Runtime) -> GPT:
-    """A freshly initialised model on the runtime's device."""
-    return GPT(config, runtime.dtype).to(runtime.device)
+    """A freshly initialised model on the runtime's device. StageError E115 where its attention cannot be had."""
+    heads = Heads(query=config.n_head, key=config.n_kv_head, dim=config.head_dim)
+    chosen = choose(runtime.attention, heads, runtime.device, runtime.dtype)
+    if chosen.reason:
+        runtime.note(f"attention is computed by {chosen.backend.name}: {chosen.reason}")
+    return GPT(config, runtime.dtype, chosen.backend).to(runtime.device)
 
 
 def _draw(weight: Tensor, *, current: bool, dim: int, scale: float = 1.0) -> None:

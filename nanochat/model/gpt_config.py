@@ -61,6 +61,13 @@ class GPTConfig:
     logit_softcap: float = option(
         15.0, minimum=0.0, maximum=1e6, doc="logits = cap·tanh(logits/cap); 0 switches it off"
     )
+    loss_chunk: int = option(
+        0,
+        minimum=0,
+        maximum=2**30,
+        execution=True,
+        doc="tokens whose logits stand in memory at once in training; 0: as many as suit the device",
+    )
     window_pattern: str = option("SSSL", doc="S short, L long, tiled over the blocks; the last is always L")
     short_window: float = option(0.25, minimum=0.0, maximum=1.0, doc="S as a share of sequence_len, up to 128s")
     tied: bool = option(False, doc="one matrix for embedding and head")
@@ -150,6 +157,13 @@ class GPTConfig:
     def moments(self, rows: int, *, element_bytes: int, device: str) -> Sequence[sizes.Moment]:
         """The moments of a training step at which memory may peak."""
         return sizes.moments(self, rows, element_bytes=element_bytes, device=device)
+
+    def loss_tokens(self, device: str) -> int:
+        """Tokens whose logits stand at once on a kind of device, where nothing else is said.
+
+        A CPU's caches hold a few hundred; a GPU's matrix units want thousands.
+        """
+        return self.loss_chunk or (512 if device == "cpu" else 4096)
 
     def buffer_bytes(self, *, element_bytes: int) -> int:
         """What the model keeps beside its parameters: the rotary tables."""

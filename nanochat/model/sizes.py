@@ -32,7 +32,7 @@ class Moment:
     activations: int
     """Bytes: saved for the backward pass, and temporary."""
     logits: int = 0
-    """Bytes: the logits, the loss's copies and gradients of them."""
+    """Bytes: the logits that stand at once, the loss's copies and gradients of them, what they are made from."""
     gradients: int
     """Bytes: of this pass."""
     largest_gradient: int = 0
@@ -62,14 +62,14 @@ def rotary_bytes(gpt: "GPTConfig", *, element_bytes: int) -> int:
 
 
 def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> list[Moment]:
-    """The moments of a step at which memory may peak: the loss, the head, each block, the embedding.
+    """The moments of a step at which memory may peak: the loss, each block, the embedding.
 
     rows: of sequence_len tokens, computed at once. Activations go and gradients come from the last block to the first,
     so the peak is at the loss where activations dominate, and at the embedding where weights do.
     """
     saved, outside = _saved(gpt, rows, element_bytes, device)
     return [
-        *_ends(gpt, rows, sum(saved) + outside, element_bytes),
+        _at_the_loss(gpt, rows, sum(saved) + outside, element_bytes, device),
         *_on_the_way_back(gpt, rows, saved, outside, element_bytes),
     ]
 
@@ -77,34 +77,24 @@ def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> 
 def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int], int]:
     """Bytes that the forward pass leaves for the backward pass: of each block, and outside them, logits apart."""
     norm, counts = _norm_bytes(e, device), _block_parameters(gpt)
-    blocks = [
-        _saved_in_block(gpt, i, window, rows, e, norm) + counts[i] * _cast_bytes(e)
-        for i, window in enumerate(gpt.windows())
-    ]
+    blocks = [_saved_in_block(gpt, i, rows, e, device) + counts[i] * _cast_bytes(e) for i in range(gpt.depth)]
     return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, norm)
 
 
-def _ends(gpt: "GPTConfig", rows: int, saved: int, e: int) -> list[Moment]:
-    """The loss and the head, when all that the forward pass saved is there."""
+def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int, device: str) -> Moment:
+    """When all that the forward pass saves is there, and a chunk of logits is turned into gradients."""
     tokens = rows * gpt.sequence_len
     table = gpt.padded_vocab_size * gpt.dim
-    logits = tokens * gpt.vocab_size * LOGIT_BYTES
-    loss = Moment(
+    chunk = min(tokens, gpt.loss_tokens(device)) * gpt.vocab_size * LOGIT_BYTES
+    return Moment(
         name="loss",
-        activations=saved + table * _cast_bytes(e),
-        # tanh and log-softmax are saved; beside them stand, forward, the logits as they came, and backward, the
-        # gradients after and before the log-softmax.
-        logits=(4 if gpt.logit_softcap else 3) * logits,
-        gradients=0,
-    )
-    head = Moment(
-        name="head",
-        activations=saved + 2 * table * _cast_bytes(e),
-        logits=tokens * gpt.padded_vocab_size * e,
+        activations=saved,
+        # tanh, its multiple and the log-softmax; the head's input, beside whose gradient it stands; the head as it is
+        # computed with.
+        logits=(3 if gpt.logit_softcap else 2) * chunk + tokens * gpt.dim * e + table * _cast_bytes(e),
         gradients=table * WEIGHT_BYTES,
         largest_gradient=table * WEIGHT_BYTES,
     )
-    return [loss, head]
 
 
 def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside: int, e: int) -> list[Moment]:
@@ -136,14 +126,14 @@ def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside:
     return [*found, embedding]
 
 
-def _saved_in_block(gpt: "GPTConfig", block: int, window: int, rows: int, e: int, norm: int) -> int:
-    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number, of `norm` in norms."""
-    d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
+def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str) -> int:
+    """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number in the compute dtype."""
+    d, kv, norm = gpt.dim, gpt.n_kv_head * gpt.head_dim, _norm_bytes(e, device)
     value_embedding = gpt.has_value_embedding(block)
     # Widths of what is saved for each token in the compute dtype:
     wide = d * gpt.residual_lambdas  # the residual stream, multiplied by its learnt scale
     wide += 2 * d  # the normed inputs of q, k, v and of up
-    wide += d + 2 * kv  # q, k, v as attention takes them
+    wide += d + 2 * (d if device == "cpu" else kv)  # q, k, v as attention takes them: a CPU's kernel knows no groups
     wide += d  # attention's output
     wide += 2 * gpt.mlp_ratio * d  # relu and its square
     wide += (kv + 2 * gpt.n_kv_head) * value_embedding  # the value embedding, its gate and the sigmoid of that
@@ -151,8 +141,7 @@ def _saved_in_block(gpt: "GPTConfig", block: int, window: int, rows: int, e: int
     normed = 2 * d + d + kv
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
-    mask = gpt.sequence_len**2 * e if window < gpt.sequence_len else 0  # the window as numbers to be added
-    return rows * gpt.sequence_len * token + mask
+    return rows * gpt.sequence_len * token
 
 
 def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
@@ -160,7 +149,7 @@ def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
     d = gpt.dim
     token = 2 * 8  # ids and targets, int64
     token += 2 * (d * norm + STATISTIC_BYTES)  # the norms' inputs, at both ends
-    token += d * e  # the head's input
+    token += d * e  # the gradient of the head's input
     token += (2 * d + 2) * e * gpt.smear  # the normed embedding, the one before it, the gate and its sigmoid
     middle_is_saved = gpt.residual_lambdas and gpt.depth // 2 < gpt.depth - 1  # as the input of the block after it
     token += d * e * (gpt.backout and not middle_is_saved)

@@ -38,7 +38,13 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
     config = locate(stage, Handover(folder).inputs())
     audience = Audience(name, recipe.trackers, registry)
     hardware = stage.hardware
-    with distributed_runtime(device=hardware.device, dtype=hardware.dtype, seed=recipe.seed) as runtime:
+    with distributed_runtime(
+        device=hardware.device,
+        dtype=hardware.dtype,
+        seed=recipe.seed,
+        attention=hardware.attention,
+        matmul_precision=hardware.matmul_precision,
+    ) as runtime:
         runtime.seed_everything()
         if not runtime.is_main:
             _run(stage, config, folder, runtime, registry, SilentReporter(), requests)
@@ -72,7 +78,7 @@ def _run(
     context = StageContext(
         stage=stage.name,
         folder=folder,
-        runtime=runtime,
+        runtime=attrs.evolve(runtime, note=reporter.note),
         registry=registry,
         reporter=reporter,
         # The ranks agree in here, so all of them must ask equally often, at the same points of their loops.

@@ -113,7 +113,9 @@ DEVICE = Derivation(
     inputs={"machine": "machine"}, compute=default_device, sentence="the fastest kind of device of this machine"
 )
 DTYPE = Derivation(
-    inputs={"device": "device"}, compute=default_dtype, sentence="bfloat16 on cuda, float32 on everything else"
+    inputs={"device": "device", "machine": "machine"},
+    compute=default_dtype,
+    sentence="bfloat16 on cuda from compute capability 8.0 on, float32 on everything else",
 )
 NPROC_PER_NODE = Derivation(
     inputs={"device": "device", "machine": "machine"},
