@@ -9,7 +9,8 @@ import attrs
 
 _OBJECT_REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 _WORD = "[A-Za-z0-9_][A-Za-z0-9_-]*"
-_NAME = re.compile(rf"{_WORD}\Z")
+_NAME = re.compile(rf"(?:{_WORD}:)?{_WORD}\Z")
+"""torch:SGD: of a family of components that one builder makes, the family's name first."""
 _RULE_NAME = re.compile(rf"{_WORD}(?:\.{_WORD})*\Z")
 """A derivation is named in code alone, as its component's words and the key that it fills: gpt.dim."""
 

@@ -119,6 +119,12 @@ def test_a_name_of_several_kinds_shows_all_and_a_kind_before_it_chooses(capsys: 
     assert one.count("stage `") == 1
 
 
+def test_a_name_with_a_colon_of_its_own_is_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("torch:SGD", "optimizer:torch:SGD"):
+        assert explained(capsys, word).startswith("optimizer `torch:SGD`")
+    assert "dampening" not in explained(capsys, "torch:SGD.nesterov")
+
+
 def test_a_kind_shows_its_components_and_the_keys_that_all_of_them_have(capsys: pytest.CaptureFixture[str]) -> None:
     shown = explained(capsys, "optimizer")
     assert all(title in shown for title in ("every optimizer", "optimizer `adamw`", "optimizer `muon`"))

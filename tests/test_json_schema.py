@@ -92,7 +92,7 @@ def test_an_editor_is_told_what_a_key_means_its_default_and_what_derives_it() ->
     told = keys["weight_decay"]["description"]
     assert "**muon.weight_decay**: share of a weight" in told
     assert '"auto": 0.28 · √(total_batch_size / 2^19)' in told
-    assert keys["momentum"]["default"] == 0.95
+    assert keys["iterations"]["default"] == 5
     hardware = SCHEMA["properties"]["hardware"]["properties"]
     assert "execution" in hardware["nodes"]["description"]
     assert hardware["launcher"]["anyOf"][0]["enum"] == ["local", "torchrun"]

@@ -116,16 +116,22 @@ class _Known:
             return self.sections
         if word.startswith("stages."):  # a path as errors and `show` print it: its tables' names are the recipe's own
             word = word.rpartition(".")[2]
-        kind, colon, name = word.rpartition(":")
-        sections = [section for section in self.sections if section.kind == kind or not colon]
+        kind, name = self._parted(word)
+        sections = [section for section in self.sections if kind in ("", section.kind)]
         found = [section for section in sections if name in (section.name, section.kind)]
-        if not (colon and found):
+        if not (kind and found):
             found += [part for section in sections if (part := section.only(name)).keys and section not in found]
         return found
 
+    def _parted(self, word: str) -> tuple[str, str]:
+        """`eval:task` as kind and name; of `torch:SGD`, which is all a name, no kind."""
+        kind, _, name = word.partition(":")
+        known = {section.kind for section in self.sections} | {topic.kind for topic in self.topics}
+        return (kind, name) if name and kind in known else ("", word)
+
     def found(self, word: str) -> Sequence["Section | Topic"]:
         """Everything that a word means. InputError E407 where it means nothing."""
-        kind, _, name = word.rpartition(":")
+        kind, name = self._parted(word)
         found: list[Section | Topic] = [*self.sections_of(word)]
         found += [topic for topic in self.topics if topic.answers(kind, name)]
         if not found:

@@ -148,6 +148,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
         values=values,
         components={part.path: (part.kind, part.use, part.revision, part.distribution) for part in parts},
         fingerprints=prints,
+        groups=stage.groups,
         location=stage.location,
     )
 

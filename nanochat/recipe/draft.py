@@ -143,6 +143,8 @@ class StageDraft:
     location: Location | None
     config: Draft
     hardware: Draft
+    groups: dict[KeyPath, dict[str, Any]] = attrs.field(factory=dict)
+    """Optimizer groups, once they are checked: the group's table → the parameters that it has, by name, with shapes."""
     in_circle: bool = False
     """It needs itself, which was reported: nothing is derived across it."""
 

@@ -1,6 +1,7 @@
 """Optimizer groups against the model: every parameter in exactly one group, every group with a parameter.
 
-In: filled drafts. Out: problems E114 that name the parameters, and E115 where an optimizer refuses those it would get.
+In: filled drafts. Out: problems E114 that name the parameters, and E115 where an optimizer refuses those it would get;
+in the drafts, who gets what.
 The model's own `layout()` says what there is; for a stage that starts from a checkpoint, the layout of that
 checkpoint's model.
 """
@@ -63,7 +64,8 @@ def _check(
         loose = f"; in no group: {_list(found.unmatched)}" if found.unmatched else ""
         problems.add("E114", message, at=_place(groups[name]), subject="empty", help=f"the model has {heads}{loose}")
     for name, members in found.groups.items():
-        _ask_optimizer(groups[name], {member: layout[member] for member in members}, resolver, problems)
+        shapes = stage.groups[groups[name].path] = {member: layout[member] for member in members}
+        _ask_optimizer(groups[name], shapes, resolver, problems)
 
 
 def _ask_optimizer(part: Part, shapes: Mapping[str, Any], resolver: Resolver, problems: Problems) -> None:

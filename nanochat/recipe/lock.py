@@ -1,8 +1,9 @@
 """The lock: a resolved recipe as a recipe file of its own, with nothing left to derive.
 
 In: a Recipe. Out: TOML text in which every value is written; its [lock] table says which were derived and from what,
-which plugins gave the components, in which revisions, and what the data was. Loading it gives the same values and keys:
-the plugins must be there and the data unchanged. Read as the record of a run, it says what the data was instead.
+which plugins gave the components, in which revisions, what the data was, and what each optimizer group came to. Loading
+it gives the same values and keys: the plugins must be there and the data unchanged. Read as the record of a run, it
+says what the data was instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,10 +17,11 @@ from nanochat.recipe.draft import Part, RecipeDraft, StageDraft
 from nanochat.recipe.notation import fact_text, key_text, plain
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.requirements import installed
-from nanochat.recipe.resolved import KeyPath, Recipe, Value
+from nanochat.recipe.resolved import KeyPath, Recipe, Stage, Value
 from nanochat.recipe.source import FORMAT
 from nanochat.recipe.tree import Leaf, Table, as_plain, find
 from nanochat.registry import Registry
+from nanochat.training.group_table import group_row
 
 _LEAVES = {"plugins": str, "revisions": int}
 
@@ -52,8 +54,16 @@ def lock_text(recipe: Recipe) -> str:
             for path, origin in derived.items()
         },
         "data": {key_text(path): plain(dict(found)) for path, found in prints.items()},
+        "groups": {key_text(path): row for stage in recipe.stages.values() for path, row in _group_rows(stage)},
     }
     return tomli_w.dumps(document)
+
+
+def _group_rows(stage: Stage) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """The optimizer groups of a stage with what they came to."""
+    for path, shapes in stage.groups.items():
+        group = getattr(stage.config, path[-2])[path[-1]]
+        yield path, group_row(group, shapes, getattr(stage.config, "lr_factor", 1.0)).facts()
 
 
 def distribution_versions(recipe: Recipe) -> dict[str, str]:

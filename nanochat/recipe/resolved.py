@@ -73,6 +73,8 @@ class Stage:
     """Each component in it: path of its table → (kind, use, revision, distribution)."""
     fingerprints: Mapping[KeyPath, Mapping[str, Any]]
     """What the data-bearing components in it stand for (file digests, the interpreter's version, …)."""
+    groups: Mapping[KeyPath, Mapping[str, Sequence[int]]] = attrs.field(factory=dict)
+    """Optimizer groups whose parameters are known: path of the table → parameter → shape."""
     distribution: str = ""
     """Whose stage it is."""
     location: Location | None = None

@@ -25,6 +25,7 @@ from nanochat.stages.training_config import rows_off_cuda
 from nanochat.stages.training_faults import refuse_without_documents, rows_of_a_rank
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, groups, micro_batch, schedule
+from nanochat.training.group_table import GroupRow, group_row, table_text
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
@@ -91,6 +92,7 @@ class TrainingStage:
             folder=context.folder,
             meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
         )
+        context.reporter.note(table_text(group_rows(config.optim, self.model, self.lr_factor)))
         self.resume()
         try:
             train(self.run)
@@ -221,6 +223,16 @@ def read_loader_state(found: Path) -> LoaderState:
         buffers = {name: tensor.numpy() for name, tensor in tensors.items()}
         states.append(LoaderState(cursors=json.loads(path.read_text()), buffers=buffers))
     return joined(states)
+
+
+def group_rows(optim: Mapping[str, Component], model: nn.Module, lr_factor: float) -> list[GroupRow]:
+    """The table of the groups, of the model as it is."""
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assigned = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
+    return [
+        group_row(group, {member: shapes[member] for member in assigned[name]}, lr_factor)
+        for name, group in optim.items()
+    ]
 
 
 def build_optimizers(

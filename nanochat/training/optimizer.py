@@ -11,7 +11,8 @@ class Optimizer(Protocol):
     """Updates its parameters from their gradients.
 
     `param_groups` are dictionaries with `params`, `lr`, and where it uses them `momentum` and `weight_decay`: the
-    loop's schedules scale these before every step, from the values they were built with.
+    loop's schedules scale these before every step, from the values they were built with. A group with `constant`
+    true keeps its momentum and weight decay; the learning rate alone follows its schedule.
     """
 
     param_groups: list[dict[str, Any]]

@@ -50,9 +50,10 @@ def apply(schedule: ScheduleConfig, optimizers: Iterable[Optimizer], step: int, 
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * multiplier
-            if "momentum" in group:
-                group["momentum"] = momentum(schedule, step, fraction)
-            if "momentum" in group and "weight_decay" in group:
+            if "momentum" not in group or group.get("constant"):
+                continue
+            group["momentum"] = momentum(schedule, step, fraction)
+            if "weight_decay" in group:
                 group["weight_decay"] = group["peak_weight_decay"] * decay_multiplier(schedule, fraction)
 
 

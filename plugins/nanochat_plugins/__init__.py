@@ -5,6 +5,12 @@ Strings only: importing this module imports none of them. Keep each hook's list 
 
 from nanochat.hooks import Registrar, hookimpl
 
+TORCH_OPTIMIZERS = (
+    "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam", "RMSprop",
+    "Rprop", "SGD", "SparseAdam",
+)  # fmt: skip
+"""Everything in torch.optim; what the loop cannot drive says why when it is asked for."""
+
 
 @hookimpl
 def register_launchers(registry: Registrar) -> None:
@@ -20,6 +26,9 @@ def register_optimizers(registry: Registrar) -> None:
     package = "nanochat_plugins.optimizers"
     registry.add("adamw", build=f"{package}.adamw:build", config=f"{package}.adamw_config:AdamWConfig")
     registry.add("muon", build=f"{package}.muon:build", config=f"{package}.muon_config:MuonConfig")
+    for name in TORCH_OPTIMIZERS:
+        build, config = f"{package}.torch_optimizer:build", f"{package}.torch_config:{name}"
+        registry.add(f"torch:{name}", build=build, config=config)
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import prod
 
-from nanochat.config import config, option
+from nanochat.config import Problem, config, option
 
 
 @config
@@ -17,6 +17,10 @@ class AdamWConfig:
     beta2: float = option(0.95, minimum=0.0, maximum=1.0, doc="decay a step of the mean squared gradient")
     eps: float = option(1e-10, minimum=0.0, maximum=1.0, doc="added to the root of the mean squared gradient")
     weight_decay: float = option(0.0, minimum=0.0, maximum=1e6, doc="share of a weight that a step takes off, over lr")
+
+    def problems(self) -> list[Problem]:
+        """A beta of 1 would never take up a gradient; torch refuses it."""
+        return [(name, f"{name} is below 1") for name in ("beta1", "beta2") if getattr(self, name) >= 1.0]
 
     def state_bytes(self, shapes: Sequence[tuple[int, ...]]) -> int:
         """Two float32 moments of every number, and a step count of every parameter."""

@@ -28,7 +28,9 @@ NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
 
 
 class Muon(torch.optim.Optimizer):
-    """One param group a shape; the state of a stack stands under its first parameter."""
+    """One param group a shape. A parameter's state is its part of what is kept for the stack, so that a checkpoint can
+    be shared out anew, whatever was stacked with what.
+    """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: MuonConfig, dtype: torch.dtype) -> None:
         stacks: dict[torch.Size, list[nn.Parameter]] = {}
@@ -38,6 +40,7 @@ class Muon(torch.optim.Optimizer):
         for parameter in parameters.values():
             stacks.setdefault(parameter.shape, []).append(parameter)
         self.config, self.dtype = config, dtype
+        self._kept: dict[torch.Size, dict[str, Tensor]] = {}
         groups = [{"params": stack} for stack in stacks.values()]
         super().__init__(groups, {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay})
 
@@ -54,13 +57,7 @@ class Muon(torch.optim.Optimizer):
         gradients = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])  # (N, m, n)
         weights = torch.stack([p.data for p in parameters])
         rows, columns = gradients.shape[-2:]
-        state = self.state[parameters[0]]
-        if not state:
-            state["momentum"] = torch.zeros_like(gradients)
-            if config.variance_reduction:
-                state["second_moment"] = torch.zeros_like(
-                    gradients[..., :1] if rows >= columns else gradients[..., :1, :]
-                )
+        state = self._state_of(parameters)
         momentum = state["momentum"].lerp_(gradients, 1 - group["momentum"])
         update = gradients.lerp_(momentum, group["momentum"]) if config.nesterov else momentum.clone()
         update = self._orthogonal(update)
@@ -70,6 +67,26 @@ class Muon(torch.optim.Optimizer):
         decayed = weights * (update * weights >= 0) if config.cautious else weights
         weights.sub_(update + group["weight_decay"] * decayed, alpha=lr)
         torch._foreach_copy_([p.data for p in parameters], list(weights.unbind(0)))
+
+    def _state_of(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
+        """What is kept for a stack, made in its first step; from its parameters' own parts where these were loaded."""
+        shape = parameters[0].shape
+        if shape not in self._kept:
+            m, n = shape
+            sizes = {"momentum": (m, n)}
+            if self.config.variance_reduction:
+                sizes["second_moment"] = (m, 1) if m >= n else (1, n)
+            empty = {name: parameters[0].new_zeros(size) for name, size in sizes.items()}
+            parts = [{**empty, **self.state[parameter]} for parameter in parameters]
+            self._kept[shape] = {name: torch.stack([part[name] for part in parts]) for name in sizes}
+            for index, parameter in enumerate(parameters):
+                self.state[parameter] = {name: kept[index] for name, kept in self._kept[shape].items()}
+        return self._kept[shape]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave; the next step stacks it."""
+        super().load_state_dict(state_dict)
+        self._kept.clear()
 
     def _orthogonal(self, update: Tensor) -> Tensor:
         config = self.config
