@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 
 from nanochat.data.source import Source
 from nanochat.errors import NanochatError
-from nanochat_plugins.sources import pydocs
-from nanochat_plugins.sources import records as reading
+from nanochat_plugins.sources import pieces, pydocs
 from nanochat_plugins.sources.digest_cache import file_digest
 from nanochat_plugins.sources.files import Files
 from nanochat_plugins.sources.files_config import FilesConfig
@@ -141,11 +140,11 @@ def test_a_separator_is_found_across_the_blocks_that_are_read(home: Path) -> Non
 def test_pieces_are_those_of_the_whole_text_in_whatever_blocks_it_is_read(text: str, separator: str, size: int) -> None:
     whole = text.replace("\r\n", "\n")
     separator = separator.replace("\r\n", "\n")
-    pieces = [piece.strip("\n") for piece in (whole.split(separator) if separator else [whole])]
+    expected = [piece.strip("\n") for piece in (whole.split(separator) if separator else [whole])]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "BLOCK", size)
-        found = list(reading._pieces(io.BytesIO(text.encode()), separator.encode()))
-    assert [record.text for record in found] == [piece if piece.strip() else None for piece in pieces if piece]
+        patch.setattr(pieces, "BLOCK", size)
+        found = list(pieces.pieces(io.BytesIO(text.encode()), separator.encode()))
+    assert [record.text for record in found] == [piece if piece.strip() else None for piece in expected if piece]
 
 
 def test_a_text_without_a_separator_is_looked_through_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,9 +155,9 @@ def test_a_text_without_a_separator_is_looked_through_once(home: Path, monkeypat
             looked.append(len(self) - where[1])
             return super().find(*where)
 
-    monkeypatch.setattr(reading, "bytearray", Counting, raising=False)
-    monkeypatch.setattr(reading, "BLOCK", 1_000)
-    list(reading._pieces(io.BytesIO(b"x" * 1_000_000), b"\n\n"))
+    monkeypatch.setattr(pieces, "bytearray", Counting, raising=False)
+    monkeypatch.setattr(pieces, "BLOCK", 1_000)
+    list(pieces.pieces(io.BytesIO(b"x" * 1_000_000), b"\n\n"))
     assert sum(looked) < 1_100_000
 
 
