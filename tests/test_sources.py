@@ -231,15 +231,30 @@ def test_a_missing_column_is_e303_and_names_those_there_are(home: Path) -> None:
     assert "int64" in message
 
 
-@pytest.mark.parametrize(
-    "line, code",
-    [("{", "E304"), ("[1]", "E304"), ("[" * 100_000, "E304"), ('{"other": 1}', "E303"), ('{"text": 4}', "E303")],
-)
-def test_a_bad_line_is_named_by_file_and_number(home: Path, line: str, code: str) -> None:
+@pytest.mark.parametrize("line", ["{", "[" * 100_000])
+def test_a_line_that_is_no_json_is_named_by_file_and_number(home: Path, line: str) -> None:
     (home / "a.jsonl").write_text('{"text": "good"}\n\n' + line + "\n")
-    found, message = refusal(FilesConfig(path=home / "a.jsonl", validation_share=0.0))
-    assert found == code
+    code, message = refusal(FilesConfig(path=home / "a.jsonl", validation_share=0.0))
+    assert code == "E304"
     assert f"{home / 'a.jsonl'}:3" in message
+
+
+OTHERS = ["[1]", "4", "null", '{"other": 1}', '{"text": 4}', '{"text": ["good"]}', '{"text": true}']
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_a_file_whose_first_record_is_of_another_shape_is_refused_by_its_line(home: Path, line: str) -> None:
+    (home / "a.jsonl").write_text("\n" + line + '\n{"text": "good"}\n')
+    code, message = refusal(FilesConfig(path=home / "a.jsonl", validation_share=0.0))
+    assert code == ("E303" if line.startswith("{") else "E304")
+    assert f"{home / 'a.jsonl'}:2" in message
+
+
+def test_a_later_record_of_another_shape_is_counted_and_passed_over(home: Path) -> None:
+    (home / "a.jsonl").write_text("\n".join(['{"text": "good"}', *OTHERS, '{"text": "too"}']))
+    source = Files(FilesConfig(path=home / "a.jsonl", validation_share=0.0))
+    assert read(source) == ["good", "too"]
+    assert source.skipped() == {"no text": len(OTHERS)}
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.parquet.gz", "a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.txt.zst"])

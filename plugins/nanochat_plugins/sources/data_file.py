@@ -1,8 +1,8 @@
 """The documents of one data file, of one split, from any of them on.
 
-In: a file, how it is read, which documents are wanted. Out: their texts. A record that is null, empty, no UTF-8 or too
-long is counted and passed over. Reading begins near the wanted document, where the file was read so far before
-(`place_index.py`). Not here: formats (`records.py`).
+In: a file, how it is read, which documents are wanted. Out: their texts. A record that is null, empty, no UTF-8, no
+text or too long is counted and passed over. Reading begins near the wanted document, where the file was read so far
+before (`place_index.py`). Not here: formats (`records.py`).
 """
 
 import json
