@@ -168,7 +168,7 @@ def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None
             progress=lambda name, shard, n: line.show(f"{name} {shard.name}: {n:,} documents"),
         )
         for done in shards:
-            tokens, size_on_disk = tokens + done.cached.tokens, size_on_disk + done.cached.ids.nbytes
+            tokens, size_on_disk = tokens + done.cached.tokens, size_on_disk + done.cached.size
             line.say(f"{done.name} {done.shard.name}: {done.cached.tokens:,} tokens")
     click.echo(f"{tokens:,} tokens, {size(size_on_disk)} on disk")
 
