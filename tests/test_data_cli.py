@@ -170,6 +170,21 @@ def test_verify_names_what_is_damaged_or_missing_and_get_brings_it(hub: FakeHub,
     assert len(json.loads(said("verify", "recipe.toml", "--json"))["sound"]) == 4
 
 
+def test_verify_tells_of_a_file_that_is_cut_off_how_much_of_it_is_here(hub: FakeHub, said: Any, home: Path) -> None:
+    said("get", "recipe.toml")
+    files = {path.name: path for path in (home / "home" / "data").rglob("*.parquet")}
+    whole = {name: path.stat().st_size for name, path in files.items()}
+    os.truncate(files["a.parquet"], 100)
+    with files["b.parquet"].open("ab") as file:
+        file.write(b"more")
+    errors = said("verify", "recipe.toml", code=1)
+    manifest = f"the manifest of {REPO} says"
+    cut = f"{files['a.parquet']} is damaged: it is cut off, 100 bytes are here, and {manifest} {whole['a.parquet']:,}"
+    longer = f"is damaged: {whole['b.parquet'] + 4:,} bytes are here, and {manifest} {whole['b.parquet']:,}"
+    assert errors.count("error[E304]") == 2 and cut in errors and longer in errors
+    assert "4 of 4 files" in said("get", "recipe.toml")
+
+
 @pytest.mark.parametrize("number, code", [(errno.EIO, "E304"), (errno.ENOSPC, "E401")])
 def test_what_the_disk_refuses_of_one_file_is_told_of_it_and_the_others_come(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int, code: str

@@ -107,7 +107,7 @@ def verify_all(files: Sequence[DataFile], *, workers: int, on_done: Callable[[Da
     """Read all files and compare them with what was pinned; what is damaged or missing."""
 
     def verify(file: DataFile) -> None:
-        if not file.is_here:
+        if not file.place.exists():
             raise wrong_input("E301", f"{file.place} is not here", help="nanochat data get RECIPE")
         file.source.check(file.shard)
 
