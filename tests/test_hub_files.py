@@ -172,6 +172,7 @@ def test_content_with_another_digest_is_set_aside_and_never_appears(hub: FakeHub
     (aside,) = (data / "someone--texts").rglob("*.damaged")
     assert aside.read_bytes() == bytes(byte ^ 1 for byte in CONTENT)
     assert fetch()[0].read_bytes() == CONTENT
+    assert not aside.exists()  # there is nothing to look at any more
 
 
 def test_a_server_that_never_ends_is_cut_off(hub: FakeHub) -> None:
@@ -181,10 +182,19 @@ def test_a_server_that_never_ends_is_cut_off(hub: FakeHub) -> None:
     assert copy.bytes_here(file) <= file.size
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_that_stays_is_not_asked_for_again(hub: FakeHub, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (404, "no such repository, revision or file")]
+)
+def test_a_refusal_that_stays_is_not_asked_for_again_and_no_matter_of_the_network(
+    hub: FakeHub, status: int, advice: str
+) -> None:
     hub.next(LAST, *[Answer(status=status)] * 4)
-    assert refusal()[:2] == (1, "E301")
+    with pytest.raises(StageError) as raised:
+        fetch()
+    (found,) = raised.value.diagnostics
+    assert (raised.value.exit_code, found.code) == (1, "E301")
+    assert advice in found.help
+    assert "network" not in found.help
     assert len(ranges(hub)) == 1
 
 

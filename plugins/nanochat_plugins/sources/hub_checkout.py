@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from nanochat.durable import sync
 from nanochat.errors import stage_failure
 from nanochat_plugins.sources.hub_fault import insist
-from nanochat_plugins.sources.hub_file import OnBytes, file_digest, receive, received, set_aside
+from nanochat_plugins.sources.hub_file import OnBytes, aside, file_digest, receive, received, set_aside
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
 
 POLL_SECONDS = 0.2
@@ -94,6 +94,8 @@ class Checkout:
         )
         part.replace(place)
         sync(place.parent)
+        for damaged in (place, part):
+            aside(damaged).unlink(missing_ok=True)
 
     def _part(self, file: HubFile) -> Path:
         return self.manifest.folder / "incoming" / self.manifest.commit / f"{file.name}.part"
