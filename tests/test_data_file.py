@@ -1,6 +1,5 @@
 """The documents of a file: which are passed over and counted, and that any place in it is found again, and soon."""
 
-import gzip
 import itertools
 import json
 import os
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_data import ByteTokenizer
+from small_files import compressed
 
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.errors import NanochatError
@@ -82,17 +82,6 @@ def line(value: bytes | None) -> bytes:
     if value is None:
         return b'{"text": null}'
     return b'{"text": "\xff"}' if value == b"\xff" else json.dumps({"text": value.decode()}).encode()
-
-
-def compressed(path: Path, content: bytes) -> Path:
-    if path.suffix == ".gz":
-        path.write_bytes(gzip.compress(content))
-    elif path.suffix == ".zst":
-        with pa.output_stream(str(path), compression="zstd") as stream:
-            stream.write(content)
-    else:
-        path.write_bytes(content)
-    return path
 
 
 @pytest.fixture
@@ -178,7 +167,7 @@ def test_any_place_of_any_text_file_is_found(
     split: str,
     data: st.DataObject,
 ) -> None:
-    """The pieces themselves are those of tests/test_files.py; here, that a place gives the same ones."""
+    """The pieces themselves are those of tests/test_records.py; here, that a place gives the same ones."""
     small_blocks(data.draw(st.integers(1, 20)))
     path = compressed(home / f"{next(FRESH)}.txt{compression}", separator.join(texts).encode())
     how = attrs.evolve(data_file(path, split=split, share=0.4).reading, separator=separator)
