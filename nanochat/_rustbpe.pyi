@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+class Unusable(ValueError):
+    """A pattern that is none or cannot cut a text, or tokens that are no vocabulary."""
+
 class Trainer:
     """Counts the pieces of texts, then merges them into tokens."""
 
     def __init__(self, pattern: str) -> None:
-        """ValueError where the pattern cannot be compiled."""
+        """Unusable where the pattern cannot be compiled."""
 
     def feed(self, texts: Iterable[str]) -> None:
-        """Read texts to the end, in batches, and count their pieces without Python's lock."""
+        """Read texts to the end, in batches, and count their pieces without Python's lock.
+
+        Unusable where the pattern cannot cut one of them.
+        """
 
     @property
     def distinct_pieces(self) -> int:
@@ -29,9 +35,11 @@ class Encoder:
     """Text to ids. Safe to use from several Python threads."""
 
     def __init__(self, pattern: str, tokens: Sequence[bytes]) -> None:
-        """`tokens` in the order of their ids. ValueError where a byte is missing, or a token empty or twice there."""
+        """`tokens` in the order of their ids. Unusable where a byte is missing, or a token empty or twice there."""
 
-    def encode(self, text: str) -> list[int]: ...
+    def encode(self, text: str) -> list[int]:
+        """Unusable where the pattern cannot cut the text; so in a batch."""
+
     def encode_batch(self, texts: Sequence[str], threads: int | None = None) -> tuple[bytearray, list[int]]:
         """The ids of the texts one behind the other, `id_bytes` each in the machine's order; how many each text has.
 

@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from fake_hub import Answer, FakeHub, in_this_process, parquet, serving
 
+from nanochat.cli import data
 from nanochat.cli.main import main
 from nanochat.data.source import Shard, split_digest
 from nanochat.errors import Stopped
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 from nanochat.running.datasets import data_files, datasets, fetch_all
+from nanochat_plugins.sources import hub as hub_source
 from nanochat_plugins.sources import hub_checkout, hub_fault
 from nanochat_plugins.sources.hub import HubSource
 from nanochat_plugins.sources.hub_config import HubConfig
+from nanochat_plugins.sources.hub_manifest import pinned
 
 REPO = "someone/texts"
 RECIPE = f"""
@@ -170,6 +173,21 @@ def test_verify_names_what_is_damaged_or_missing_and_get_brings_it(hub: FakeHub,
     assert len(json.loads(said("verify", "recipe.toml", "--json"))["sound"]) == 4
 
 
+def test_verify_tells_of_a_file_that_is_cut_off_how_much_of_it_is_here(hub: FakeHub, said: Any, home: Path) -> None:
+    said("get", "recipe.toml")
+    files = {path.name: path for path in (home / "home" / "data").rglob("*.parquet")}
+    whole = {name: path.stat().st_size for name, path in files.items()}
+    os.truncate(files["a.parquet"], 100)
+    with files["b.parquet"].open("ab") as file:
+        file.write(b"more")
+    errors = said("verify", "recipe.toml", code=1)
+    manifest = f"the manifest of {REPO} says"
+    cut = f"{files['a.parquet']} is damaged: it is cut off, 100 bytes are here, and {manifest} {whole['a.parquet']:,}"
+    longer = f"is damaged: {whole['b.parquet'] + 4:,} bytes are here, and {manifest} {whole['b.parquet']:,}"
+    assert errors.count("error[E304]") == 2 and cut in errors and longer in errors
+    assert "4 of 4 files" in said("get", "recipe.toml")
+
+
 @pytest.mark.parametrize("number, code", [(errno.EIO, "E304"), (errno.ENOSPC, "E401")])
 def test_what_the_disk_refuses_of_one_file_is_told_of_it_and_the_others_come(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, number: int, code: str
@@ -212,6 +230,60 @@ def test_stats_describe_the_documents_that_were_read(hub: FakeHub, said: Any) ->
 def test_what_is_not_in_the_recipe_is_e405_with_what_is(hub: FakeHub, said: Any) -> None:
     errors = said("list", "recipe.toml", "--source", "base.wep", code=2)
     assert "E405" in errors and "did you mean `base.web`" in errors
+
+
+@pytest.mark.parametrize("use", ["hub", "climbmix", "fineweb_edu"])
+@pytest.mark.parametrize(
+    "repo", ["..", ".", "", "../texts", "a/b/c", "/etc", "some one/texts", "a/-b", "a--b/c", "a/b."]
+)
+def test_a_name_that_is_no_data_sets_is_refused_before_anything_is_asked_or_written(
+    hub: FakeHub, said: Any, home: Path, repo: str, use: str
+) -> None:
+    source = f'stages.base.data.web={{use = "{use}", repo = "{repo}"}}'
+    errors = said("list", "recipe.toml", "--set", source, code=2)
+    assert f"{repo!r} is no data set's name" in errors
+    assert not hub.requests
+    assert not (home / "home" / "data").exists()
+
+
+@pytest.mark.parametrize("repo", ["squad", "some_one/a.b-c_d", "0/1"])
+def test_the_names_that_data_sets_have_are_not_refused(repo: str) -> None:
+    assert HubConfig(repo=repo).problems() == []
+
+
+def test_a_listing_does_not_wait_for_a_hub_that_is_silent_and_shows_the_rest(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered = threading.Event()
+
+    def silent(repo: str, revision: str) -> Any:
+        if repo == "silent/texts":
+            answered.wait(20)
+        return pinned(REPO, revision)
+
+    monkeypatch.setattr(hub_source, "pinned", silent)
+    monkeypatch.setattr(data, "LISTING_SECONDS", 1.0)
+    pinned(REPO, "main")
+    listing = ["data", "list", "recipe.toml", "--set", "stages.tok.data.web.repo=silent/texts"]
+    said = []
+    for arguments in (listing, [*listing, "--json"]):
+        with pytest.raises(SystemExit) as done:
+            main(arguments)
+        assert done.value.code == 1
+        said.append(capsys.readouterr())
+    answered.set()
+    text, as_json = said
+    assert "base.web" in text.out and "base.docs" in text.out and "tok.web" not in text.out
+    assert "E301" in text.err and "tok.web is not listed: its hub did not tell within 1 s" in text.err
+    listed = {found["names"][0]: found for found in json.loads(as_json.out)}
+    assert [fault["code"] for fault in listed["tok.web"]["faults"]] == ["E301"]
+    assert set(listed["base.web"]["splits"]) == {"train", "validation"}
+    assert not listed["base.web"]["faults"]
+
+
+def test_a_listing_tells_at_once_what_the_hub_does_not_have(hub: FakeHub, said: Any) -> None:
+    errors = said("list", "recipe.toml", "--set", "stages.base.data.web.revision=v9", "--source", "base.web", code=1)
+    assert "the hub has no such repository, revision or file" in errors
 
 
 def test_a_recipe_whose_sources_download_nothing_is_said_so(said: Any) -> None:

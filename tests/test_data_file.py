@@ -4,18 +4,23 @@ import itertools
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_data import ByteTokenizer
+from small_files import compressed
 
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.errors import NanochatError
+from nanochat_plugins.sources import json_lines, pieces
+from nanochat_plugins.sources import records as reading
 from nanochat_plugins.sources.data_file import DataFile, Reading
 from nanochat_plugins.sources.files import Files
 from nanochat_plugins.sources.files_config import FilesConfig
@@ -67,12 +72,31 @@ records = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
-@given(records, st.integers(1, 7), st.sampled_from(["", "train", "validation"]), st.data())
-def test_any_place_of_any_file_is_found_with_and_without_an_index(
-    home: Path, values: list[bytes | None], group: int, split: str, data: st.DataObject
-) -> None:
-    path = write(home / f"{next(FRESH)}.parquet", values, group=group)
+def write_lines(path: Path, values: list[bytes | None], *, end: bytes) -> Path:
+    """A .jsonl file, plain or compressed."""
+    return compressed(path, b"".join(line(value) + end for value in values))
+
+
+def line(value: bytes | None) -> bytes:
+    """A record as JSON, or as what would be JSON if it were UTF-8."""
+    if value is None:
+        return b'{"text": null}'
+    return b'{"text": "\xff"}' if value == b"\xff" else json.dumps({"text": value.decode()}).encode()
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets how many bytes are read at once, which is how far places are apart."""
+
+    def set_to(size: int) -> None:
+        for module in (json_lines, pieces, reading):
+            monkeypatch.setattr(module, "BLOCK", size)
+
+    return set_to
+
+
+def check_any_place(path: Path, values: list[bytes | None], split: str, data: st.DataObject) -> None:
+    """Documents and counts are those of the policy, from any place on, with and without an index."""
     file = data_file(path, split=split, share=0.4)
     found = [sorted_out(value) for value in values]
     wanted = [text for text, _ in found if text is not None and (not split or split_of(text, 0.4) == split)]
@@ -82,7 +106,102 @@ def test_any_place_of_any_file_is_found_with_and_without_an_index(
     skipped: Counter[str] = Counter()
     assert list(file.documents(0, skipped)) == wanted
     assert skipped == faults
-    assert list(file.documents(start, Counter())) == wanted[start:]
+    for again in (start, data.draw(st.integers(0, len(wanted) + 1))):
+        behind: Counter[str] = Counter()
+        assert list(file.documents(again, behind)) == wanted[again:]
+        assert behind == faults_behind(found, again, split)
+
+
+def faults_behind(found: list[tuple[str | None, str]], start: int, split: str) -> Counter[str]:
+    """What is passed over behind so many documents of a split."""
+    faults: Counter[str] = Counter()
+    number = 0
+    for text, fault in found:
+        if text is None and number >= start and split != "validation":
+            faults[fault] += 1
+        number += text is not None and (not split or split_of(text, 0.4) == split)
+    return faults
+
+
+anywhere = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+splits = st.sampled_from(["", "train", "validation"])
+
+
+@anywhere
+@given(records, st.integers(1, 7), splits, st.data())
+def test_any_place_of_any_parquet_file_is_found(
+    home: Path, values: list[bytes | None], group: int, split: str, data: st.DataObject
+) -> None:
+    check_any_place(write(home / f"{next(FRESH)}.parquet", values, group=group), values, split, data)
+
+
+@anywhere
+@given(records, st.sampled_from(["", ".gz", ".zst"]), st.sampled_from([b"\n", b"\r\n", b"\n\n"]), splits, st.data())
+def test_any_place_of_any_file_of_json_lines_is_found(
+    home: Path,
+    small_blocks: Callable[[int], None],
+    values: list[bytes | None],
+    compression: str,
+    end: bytes,
+    split: str,
+    data: st.DataObject,
+) -> None:
+    small_blocks(data.draw(st.integers(1, 99)))
+    check_any_place(write_lines(home / f"{next(FRESH)}.jsonl{compression}", values, end=end), values, split, data)
+
+
+@anywhere
+@given(
+    st.lists(st.text("ab\r\n \ufeff", max_size=LONGEST), max_size=12),
+    st.sampled_from(["\n\n", "aba", "a", "\r\n\r\n", "\n \n", "\r"]),
+    st.sampled_from(["", ".gz"]),
+    splits,
+    st.data(),
+)
+def test_any_place_of_any_text_file_is_found(
+    home: Path,
+    small_blocks: Callable[[int], None],
+    texts: list[str],
+    separator: str,
+    compression: str,
+    split: str,
+    data: st.DataObject,
+) -> None:
+    """The pieces themselves are those of tests/test_records.py; here, that a place gives the same ones."""
+    small_blocks(data.draw(st.integers(1, 20)))
+    path = compressed(home / f"{next(FRESH)}.txt{compression}", separator.join(texts).encode())
+    how = attrs.evolve(data_file(path, split=split, share=0.4).reading, separator=separator)
+    file = DataFile(path=path, digest=path.name, reading=how)
+    wanted = list(file.documents(0, Counter()))
+    for start in range(len(wanted) + 2):
+        assert list(file.documents(start, Counter())) == wanted[start:]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_what_lies_before_the_place_is_not_read(home: Path, small_blocks: Callable[[int], None], name: str) -> None:
+    texts = [f"text {n:04}" for n in range(1_000)]
+    lines = [json.dumps({"text": text}) + "\n" for text in texts] if name == "a.jsonl" else [t + "\n\n" for t in texts]
+    path = compressed(home / name, "".join(lines).encode())
+    small_blocks(100)
+    assert list(data_file(path).documents(0, Counter())) == texts
+    content = path.read_bytes()
+    path.write_bytes(b"?" * (len(content) - 500) + content[-500:])  # its digest is told to be the same
+    assert list(data_file(path).documents(990, Counter())) == texts[990:]
+
+
+def test_a_line_is_named_by_its_number_also_where_reading_began_in_the_middle(
+    home: Path, small_blocks: Callable[[int], None]
+) -> None:
+    small_blocks(50)
+    for compression in ("", ".gz"):
+        good = b"".join(b'{"text": "%d"}\n\n' % n for n in range(100))
+        path = compressed(home / f"a.jsonl{compression}", good + b'{"text": "cut o')
+        reader = data_file(path).documents(0, Counter())
+        assert list(islice(reader, 100))[-1] == "99"
+        reader.close()
+        with pytest.raises(NanochatError) as raised:
+            list(data_file(path).documents(99, Counter()))
+        assert f"{path}:201 cannot be read: no JSON" in raised.value.diagnostics[0].message
 
 
 def test_a_reader_that_stopped_in_the_middle_left_an_index_as_far_as_it_came(home: Path) -> None:
@@ -90,16 +209,28 @@ def test_a_reader_that_stopped_in_the_middle_left_an_index_as_far_as_it_came(hom
     reading = data_file(path).documents(0, Counter())
     assert list(islice(reading, 17)) == [str(n) for n in range(17)]
     reading.close()
-    (index,) = (home / "data" / "row-indexes").iterdir()
-    assert json.loads(index.read_text()) == {"documents": [3] * 5}
+    (index,) = (home / "data" / "places").iterdir()
+    assert json.loads(index.read_text()) == {"places": [[group, 3 * group] for group in range(1, 6)]}
     assert list(data_file(path).documents(20, Counter())) == [str(n) for n in range(20, 30)]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"documents": [-4]}', '{"documents": "x"}', "[" * 10_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        '{"places": "x"}',
+        '{"places": [[1]]}',
+        '{"places": [[1, "x"]]}',
+        '{"places": [[1, -4]]}',
+        '{"places": [[2, 3], [1, 6]]}',
+        "[" * 10_000,
+    ],
+)
 def test_a_damaged_index_is_as_good_as_none(home: Path, content: str) -> None:
     path = write(home / "a.parquet", [b"%d" % n for n in range(30)])
     assert len(list(data_file(path).documents(0, Counter()))) == 30
-    (index,) = (home / "data" / "row-indexes").iterdir()
+    (index,) = (home / "data" / "places").iterdir()
     index.write_text(content)
     assert list(data_file(path).documents(25, Counter())) == [str(n) for n in range(25, 30)]
 

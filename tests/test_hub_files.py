@@ -172,6 +172,7 @@ def test_content_with_another_digest_is_set_aside_and_never_appears(hub: FakeHub
     (aside,) = (data / "someone--texts").rglob("*.damaged")
     assert aside.read_bytes() == bytes(byte ^ 1 for byte in CONTENT)
     assert fetch()[0].read_bytes() == CONTENT
+    assert not aside.exists()  # there is nothing to look at any more
 
 
 def test_a_server_that_never_ends_is_cut_off(hub: FakeHub) -> None:
@@ -181,10 +182,13 @@ def test_a_server_that_never_ends_is_cut_off(hub: FakeHub) -> None:
     assert copy.bytes_here(file) <= file.size
 
 
-@pytest.mark.parametrize("status", [401, 403, 404])
-def test_a_refusal_that_stays_is_not_asked_for_again(hub: FakeHub, status: int) -> None:
+@pytest.mark.parametrize(("status", "advice"), [(401, "HF_TOKEN"), (403, "HF_TOKEN"), (404, "no such repository")])
+def test_a_refusal_that_stays_is_met_once_and_no_matter_of_the_network(hub: FakeHub, status: int, advice: str) -> None:
     hub.next(LAST, *[Answer(status=status)] * 4)
-    assert refusal()[:2] == (1, "E301")
+    with pytest.raises(StageError, match="E301") as raised:
+        fetch()
+    assert advice in raised.value.diagnostics[0].help
+    assert "network" not in raised.value.diagnostics[0].help
     assert len(ranges(hub)) == 1
 
 

@@ -3,6 +3,9 @@
 import hashlib
 import itertools
 import json
+import shutil
+import subprocess
+import sys
 import tempfile
 import tomllib
 from collections import Counter
@@ -34,7 +37,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def packed(folder: Path, *, seed: int = 0, source: Any = None) -> Path:
+def packed(
+    folder: Path, *, seed: int = 0, source: Any = None, progress: Callable[[str], object] = lambda _: None
+) -> Path:
     source = source or Texts(TEXTS[:700], TEXTS[700:])
     pack(
         source,
@@ -43,7 +48,7 @@ def packed(folder: Path, *, seed: int = 0, source: Any = None) -> Path:
         seed=seed,
         shard_characters=10_000,
         group_rows=50,
-        progress=lambda _: None,
+        progress=progress,
     )
     return folder
 
@@ -124,6 +129,66 @@ def test_what_is_cut_off_leaves_nothing(home: Path, fault: BaseException) -> Non
     with pytest.raises(type(fault)):
         packed(home / "out", source=Breaking([]))
     assert list(home.iterdir()) == []
+
+
+def test_what_a_killed_pack_left_is_removed_by_the_next_and_named(home: Path) -> None:
+    script = (
+        "import os; from pathlib import Path; from small_data import Texts; from test_pack import packed\n"
+        "class Killed(Texts):\n"
+        "    def documents(self, shard, start=0):\n"
+        "        yield 'one'\n"
+        "        os.kill(os.getpid(), 9)\n"
+        f"packed(Path({str(home / 'out')!r}), source=Killed([]))"
+    )
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent)
+    assert killed.returncode == -9
+    (left,) = home.glob("out.*.partial")
+    assert (left / "out" / "shuffle").exists()
+    said: list[str] = []
+    packed(home / "out", progress=said.append)
+    assert said[0] == f"{left}, which a pack that was cut off had left, is removed"
+    assert [path.name for path in home.iterdir()] == ["out"]
+
+
+def test_a_pack_that_is_under_way_is_left_alone_by_another_to_the_same_place(home: Path) -> None:
+    class Meanwhile(Texts):
+        def documents(self, shard: Any, start: int = 0) -> Any:
+            yield from super().documents(shard, start)
+            if not (home / "out").exists():
+                packed(home / "out")
+
+    with pytest.raises(NanochatError, match="E407"):
+        packed(home / "out", source=Meanwhile(TEXTS))
+    (whole,) = home.glob("out.*.partial/out")
+    shutil.rmtree(home / "out")
+    said: list[str] = []
+    packed(home / "out", progress=said.append)
+    assert not [line for line in said if "is removed" in line]
+    assert set(texts_in(whole)) == set(TEXTS)  # finished work is nobody's leftover
+
+
+def test_every_shard_is_announced_and_what_was_passed_over(home: Path) -> None:
+    said: list[str] = []
+    folder = packed(home / "out", source=Texts([*TEXTS, "", "", "\ud800"]), progress=said.append)
+    shards = sorted(path.name for path in (folder / "train").iterdir())
+    assert [line for line in said if line.endswith("written")] == [f"train: {name} written" for name in shards]
+    assert said[-1] == "passed over: 2 empty, 1 not UTF-8"
+
+
+def test_the_manifest_holds_no_path_of_this_machine(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "texts.txt").write_text("\n\n".join(TEXTS))
+    recipe = home / "recipe.toml"
+    recipe.write_text(
+        'format = 1\nname = "little"\n[stages.tok]\nuse = "tokenizer"\n'
+        '[stages.tok.data.own]\nuse = "files"\npath = "texts.txt"\nlongest_document = 500\n'
+    )
+    with pytest.raises(SystemExit) as done:
+        main(["data", "pack", str(recipe), str(home / "out")])
+    assert done.value.code == 0, capsys.readouterr().err
+    manifest = (home / "out" / "manifest.json").read_text()
+    assert str(home) not in manifest
+    source = {"use": "files", "validation_share": 0.02, "column": "text", "separator": "\n\n", "longest_document": 500}
+    assert json.loads(manifest)["source"] == source
 
 
 def test_a_neighbour_whatever_its_name_is_left_alone(home: Path) -> None:

@@ -105,7 +105,7 @@ def test_documents_that_cannot_fit_keep_their_true_length_and_only_the_ids_a_row
     buffer.add(Document(np.arange(1_000, dtype=np.uint32), source=7))
     buffer.add(Document(np.arange(900, dtype=np.uint32), source=8))
 
-    assert [len(document.ids) for document in buffer] == [4, 4]
+    assert [len(document.ids) for document in buffer.note()] == [4, 4]
     assert buffer.take_longest(4) is None
     assert [buffer.take_shortest().source, buffer.take_shortest().source] == [8, 7]
 
@@ -119,7 +119,7 @@ def test_a_buffer_made_anew_from_its_documents_goes_on_the_same(lengths, room, c
     if len(buffer) > 1:
         buffer.take_shortest()
     again = FitBuffer(room)
-    for document in buffer:
+    for document in buffer.note():
         again.add(document)
     for document in made[len(made) // 2 + 1 :]:
         buffer.add(document)

@@ -1,6 +1,7 @@
 """What goes wrong around a run: screens that close, results that vanish, orders that contradict each other."""
 
 import io
+import math
 import shutil
 
 import pytest
@@ -20,8 +21,17 @@ def test_a_screen_that_closes_ends_nothing() -> None:
     display = ShieldedDisplay(PlainDisplay(Closed()))
     display.begin("base")
     display.say("stopping")
-    display.update({"time": 1.0, "done": 1, "total": 2, "figures": {}})
+    display.update({"time": 1.0, "done": 1, "total": 2, "unit": "steps", "figures": {}})
     display.end()
+
+
+def test_what_is_counted_has_a_unit() -> None:
+    stream = io.StringIO()
+    display = PlainDisplay(stream)
+    display.begin("tok")
+    display._said_at = -math.inf  # a line is due
+    display.update({"time": 1.0, "done": 320, "total": 759_459, "unit": "characters", "figures": {}})
+    assert stream.getvalue() == "tok: 320 of 759,459 characters\n"
 
 
 def test_what_is_made_afresh_leaves_no_result_behind_that_follows_from_the_old_one(made: House) -> None:

@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_is_shown_so_and_is_not_removed(tmp_path: Path, monke
         (run,) = json.loads(house.call("runs", "--state", "running", "--json")[1])
         shown = json.loads(house.call("runs", "show", run["run"], "--json")[1])
         assert shown["stages"][0]["state"].startswith("running, ")
-        assert shown["stages"][0]["state"].endswith(" of 400")
+        assert shown["stages"][0]["state"].endswith(" of 400 steps")
         code, output = house.call("runs", "rm", run["run"], "--yes")
         assert code == 2
         assert f"error[E402]: the run {run['run']} is being run by process {process.pid} on " in output

@@ -24,9 +24,9 @@ from nanochat.text.tokenizer import Tokenizer
 from nanochat_plugins.tasks.arithmetic import Arithmetic, ArithmeticConfig
 from nanochat_plugins.tasks.custom_json import CustomJSON, CustomJSONConfig
 from nanochat_plugins.tasks.generated import final_number, held_out
-from nanochat_plugins.tasks.simple_spelling import SimpleSpelling
-from nanochat_plugins.tasks.spelling_bee import SpellingBee
-from nanochat_plugins.tasks.words import ALWAYS_TRAINED, SpellingConfig, words_of
+from nanochat_plugins.tasks.simple_spelling import SimpleSpelling, SimpleSpellingConfig
+from nanochat_plugins.tasks.spelling_bee import SpellingBee, SpellingBeeConfig
+from nanochat_plugins.tasks.words import ALWAYS_TRAINED, words_of
 from nanochat_plugins.tools.calculator import Calculator
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.toml"
@@ -60,9 +60,9 @@ def tokenizer_folder(corpus: list[str], tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def spelling(tokenizer_folder: Path) -> SpellingConfig:
+def spelling(tokenizer_folder: Path) -> SpellingBeeConfig:
     artifact = Artifact(reference="stage:tok", kind="tokenizer", path=tokenizer_folder)
-    return SpellingConfig(words=artifact, size=2_000)
+    return SpellingBeeConfig(words=artifact, size=2_000)
 
 
 def quickstart_tasks(folder: Path) -> tuple[dict[str, Task], dict[str, Task]]:
@@ -199,7 +199,7 @@ def test_a_subtraction_from_is_asked_in_the_order_that_is_computed() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_spelling_bee_is_right_and_its_reference_scores_one(spelling: SpellingConfig, split: str) -> None:
+def test_spelling_bee_is_right_and_its_reference_scores_one(spelling: SpellingBeeConfig, split: str) -> None:
     task = SpellingBee(attrs.evolve(spelling, split=split))
     absent = 0
     for conversation in task:
@@ -217,7 +217,7 @@ def test_spelling_bee_is_right_and_its_reference_scores_one(spelling: SpellingCo
     assert 0.05 < absent / len(task) < 0.15
 
 
-def test_the_plain_question_is_the_commonest_of_many_phrasings(spelling: SpellingConfig) -> None:
+def test_the_plain_question_is_the_commonest_of_many_phrasings(spelling: SpellingBeeConfig) -> None:
     task = SpellingBee(spelling)
     plain = [q for q in map(question, task) if re.fullmatch(r"How many [a-z] are in [a-z]+\?", q)]
     assert len(plain) > 0.25 * len(task)
@@ -226,8 +226,8 @@ def test_the_plain_question_is_the_commonest_of_many_phrasings(spelling: Spellin
     assert len(forms) > 20
 
 
-def test_simple_spelling_gives_the_letters_that_spelling_bee_writes(spelling: SpellingConfig) -> None:
-    task = SimpleSpelling(attrs.evolve(spelling, size=200))
+def test_simple_spelling_gives_the_letters_that_spelling_bee_writes(spelling: SpellingBeeConfig) -> None:
+    task = SimpleSpelling(SimpleSpellingConfig(words=spelling.words, size=200))
     for conversation in task:
         (word,) = spelt_words(conversation)
         assert answer(conversation) == " ".join(word)
@@ -237,7 +237,7 @@ def test_simple_spelling_gives_the_letters_that_spelling_bee_writes(spelling: Sp
         assert not task.evaluate(conversation, "")
 
 
-def test_words_are_of_one_split_and_the_commonest_are_for_training(spelling: SpellingConfig) -> None:
+def test_words_are_of_one_split_and_the_commonest_are_for_training(spelling: SpellingBeeConfig) -> None:
     train, test = words_of(spelling), words_of(attrs.evolve(spelling, split="test"))
     assert not set(train) & set(test)
     ranked = sorted([*train, *test])
@@ -249,13 +249,13 @@ def test_words_are_of_one_split_and_the_commonest_are_for_training(spelling: Spe
 
 def test_a_word_list_of_the_users_own_serves_instead_of_a_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("apple\nBanana\npear\t7\nan\nnaïve\nfig3\nextraordinarily\napple\n")
-    config = SpellingConfig(word_list=tmp_path / "words.txt")
+    config = SpellingBeeConfig(word_list=tmp_path / "words.txt")
     assert words_of(config) == ["apple", "pear"]
     before = config.fingerprint()
     (tmp_path / "words.txt").write_text("apple\nplum\n")
     assert config.fingerprint() != before
-    assert SpellingConfig(word_list=tmp_path / "words.txt").problems() == []
-    assert SpellingConfig().problems()
+    assert SpellingBeeConfig(word_list=tmp_path / "words.txt").problems() == []
+    assert SpellingBeeConfig().problems()
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_word_list_that_cannot_serve_is_named(tmp_path: Path, content: bytes |
     if content is not None:
         (tmp_path / "mine.txt").write_bytes(content)
     with pytest.raises(NanochatError) as raised:
-        words_of(SpellingConfig(word_list=tmp_path / "mine.txt"))
+        words_of(SpellingBeeConfig(word_list=tmp_path / "mine.txt"))
     assert raised.value.diagnostics[0].code == code
     assert "mine.txt" in raised.value.diagnostics[0].message
 

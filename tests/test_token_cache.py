@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -75,7 +77,9 @@ def test_ids_take_two_bytes_where_the_vocabulary_allows_it(vocab_size, dtype):
     Large.vocab_size = vocab_size
     source = Texts(["a"])
     cached = cache(Large()).write(source, source.shards("train")[0])
-    assert (cached.ids.dtype, cached.ids.tolist()) == (np.dtype(dtype), [ByteTokenizer.bos_id, vocab_size - 1])
+    (ids,) = cached.documents(0)
+    assert (ids.dtype, ids.tolist()) == (np.dtype(dtype), [ByteTokenizer.bos_id, vocab_size - 1])
+    assert cached.path.stat().st_size == cached.size == 2 * np.dtype(dtype).itemsize
 
 
 @pytest.mark.parametrize("packing", ["best_fit", "stream"])
@@ -191,6 +195,32 @@ def test_a_damaged_cache_is_named_and_not_used_and_is_made_anew(name, damage, ca
     expected = encode_documents(ByteTokenizer(), source.texts[0])
     made = cache().write(source, shard)
     assert [ids.tolist() for ids in made.documents(0)] == [ids.tolist() for ids in expected]
+
+
+def replace(path: Path) -> None:
+    path.with_suffix(".new").write_bytes(bytes(path.stat().st_size))
+    path.with_suffix(".new").replace(path)
+
+
+CHANGES = {
+    "cut off": lambda path: os.truncate(path, path.stat().st_size // 3),
+    "removed": lambda path: shutil.rmtree(path.parent),
+    "replaced": replace,
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES])
+def test_a_file_that_changes_while_it_is_read_changes_no_batch(change, caplog):
+    source = Texts(words(400))
+    write_all(source)
+    loader, plain = pretrain({"web": source}, buffer=5), pretrain({"web": Texts(words(400))}, buffer=5)
+    assert torch.equal(loader.next_batch().inputs, plain.next_batch().inputs)
+    assert source.read == 400  # in writing
+    CHANGES[change](cache().place(source.shards("train")[0]) / "ids.bin")
+    for _ in range(120):  # two epochs
+        assert torch.equal(loader.next_batch().inputs, plain.next_batch().inputs)
+    assert loader.counts()["web.epochs"] >= 1
+    assert ("it was cut off while it was read; the text is read" in caplog.text) == (change == "cut off")
 
 
 def test_a_write_that_is_cut_off_leaves_nothing_that_is_read():

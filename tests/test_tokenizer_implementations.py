@@ -4,7 +4,7 @@ import base64
 import builtins
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Peer
 
+from nanochat.data.encoding import encode_documents
 from nanochat.errors import InputError
 from nanochat.text.formats import read_huggingface, read_tiktoken, write_huggingface, write_tiktoken
 from nanochat.text.special import IMPLEMENTATIONS, SPECIAL_TOKENS, SPLIT_PATTERN
@@ -104,6 +105,30 @@ def test_a_package_that_is_missing_is_named_with_how_to_get_it(
     monkeypatch.setitem(__import__("sys").modules, package, None)
     with pytest.raises(InputError, match=rf"(?s)E308.*package {package}.*pip install 'nanochat-run\[tokenizers\]'"):
         Tokenizer.train(["the cat sat"], vocab_size=266, implementation=name)
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_a_pattern_that_tries_without_end_is_e104_whoever_runs_it(name: Any) -> None:
+    endless, text = r"(?:a|a)*(?=b)b(?<=b)|[\s\S]", "a" * 60
+    with pytest.raises(InputError, match=r"E104.*the split pattern cannot cut this text"):
+        Tokenizer.train([text], vocab_size=265, pattern=endless, implementation=name)
+    made = Tokenizer.train(["b"], vocab_size=265, pattern=endless, implementation=name)
+    for encode in (lambda: made.encode(text), lambda: made.encode_batch([text, text], threads=2)):
+        with pytest.raises(ValueError, match="the split pattern cannot cut this text"):
+            encode()
+    with pytest.raises(InputError, match=r"E104.*cannot encode a document"):
+        encode_documents(made, [text])
+    assert made.encode("ab") == [97, 98]  # it is still of use
+
+
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_what_the_texts_themselves_raise_is_not_put_down_to_the_pattern(name: Any) -> None:
+    def broken() -> Iterator[str]:
+        yield "a b"
+        raise ValueError("of the source's own")
+
+    with pytest.raises(ValueError, match="of the source's own"):
+        Tokenizer.train(broken(), vocab_size=265, implementation=name)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -63,13 +63,13 @@ class Listener:
     """A reporter that remembers."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, int, Mapping[str, float]]] = []
+        self.seen: list[tuple[int, int, str]] = []
         self.notes: list[str] = []
 
     def metrics(self, step: int, figures: Mapping[str, float]) -> None: ...
 
-    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
-        self.seen.append((done, total, figures))
+    def progress(self, done: int, total: int, figures: Mapping[str, float], unit: str = "steps") -> None:
+        self.seen.append((done, total, unit))
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -247,14 +247,16 @@ def test_a_fault_in_measuring_does_not_cost_the_tokenizer(tmp_path: Path) -> Non
     assert Tokenizer.load(tmp_path / "tokenizer").digest == Tokenizer.train(PROSE, vocab_size=290).digest
 
 
-def test_progress_goes_from_the_first_document_to_the_whole(tmp_path: Path) -> None:
+def test_progress_is_told_in_characters_read_and_then_in_merges_made(tmp_path: Path) -> None:
     around = context(tmp_path)
     run(config(Texts(PROSE * 64)), around)
     seen = around.reporter.seen  # type: ignore[attr-defined]
-    total = 64 * 100
-    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
-    assert (seen[0][0], seen[-1][0]) == (len(PROSE[0]), total)
-    assert {whole for _, whole, _ in seen} == {total}
+    characters = [(done, total) for done, total, unit in seen if unit == "characters"]
+    merges = [(done, total) for done, total, unit in seen if unit == "merges"]
+    assert [unit for *_, unit in seen] == ["characters"] * len(characters) + ["merges"] * len(merges)
+    assert (characters, merges) == (sorted(characters), sorted(merges))
+    assert characters[0] == (len(PROSE[0]), 64 * 100)
+    assert merges[-1] == (290 - 265, 290 - 265)
 
 
 def test_other_ranks_wait_until_the_first_has_finished(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_a_tracker_is_told_everything_and_its_fault_changes_nothing(bench: Bench
 
 def test_a_stage_that_is_asked_to_stop_says_where_it_stopped_and_goes_on_from_there(bench: Bench) -> None:
     assert bench.work(requests=StopAfter(1)) == 75
-    assert bench.handover.stopped() == {"done": 2, "total": 4}
+    assert bench.handover.stopped() == {"done": 2, "total": 4, "unit": "steps"}
     assert bench.handover.result() is None
     assert bench.diary[-1] == "finish stopped"
     assert bench.work() == 0
@@ -205,7 +205,7 @@ def test_an_attempt_starts_without_the_files_of_the_one_before(tmp_path: Path) -
     handover = Handover(tmp_path)
     handover.clear()
     handover.write_result({"artifact": "."})
-    handover.write_stopped(1, 2)
+    handover.write_stopped(1, 2, "steps")
     handover.write_error(stage_failure("E501", "x"), rank=0)
     handover.clear()
     assert (handover.result(), handover.stopped(), handover.error(), handover.progress()) == (None, None, None, None)

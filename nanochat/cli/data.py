@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,19 @@ from nanochat.cli.status_line import StatusLine
 from nanochat.cli.transfer_display import TransferDisplay
 from nanochat.data.source import split_digest
 from nanochat.data.text_statistics import text_statistics
-from nanochat.errors import StageError
+from nanochat.errors import Diagnostic, StageError
 from nanochat.estimating.data_need import DataNeed, pretraining_needs
 from nanochat.hardware import probe_machine
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import load_registry
-from nanochat.running.datasets import SPLITS, DataFile, Dataset, data_files, datasets, fetch_all, verify_all
+from nanochat.running.datasets import SPLITS, DataFile, Dataset, ask_all, data_files, datasets, fetch_all, verify_all
 from nanochat.stages.pretrain_config import PretrainConfig
 
 WORKERS = 4
+LISTING_SECONDS = 5.0
+"""How long a listing waits for a hub."""
 
 
 @click.group("data")
@@ -55,14 +57,22 @@ _workers = click.option("--workers", type=click.IntRange(1, 64), default=WORKERS
 def list_(recipe: Path, overrides: tuple[str, ...], only: str | None, as_json: bool) -> None:
     """List the sources of RECIPE: their shards, what of them is here, and how many the token budget wants.
 
-    What a source pins on first contact with its hub is pinned here; nothing else is downloaded.
+    What a source pins on first contact with its hub is pinned here; nothing else is downloaded. A hub that does not
+    answer is waited for no longer than a few seconds; then the other sources are listed, and the exit code is 1.
     """
     loaded, found = _open(recipe, overrides, only)
+    faults = ask_all(found, seconds=LISTING_SECONDS)
     needs = _needs(loaded)
-    described = [_description(dataset, needs) for dataset in found]
+    described = [_description(dataset, needs, faults.get(dataset.names[0], [])) for dataset in found]
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
-        return
+        sys.exit(1 if faults else 0)
+    _print_list(described)
+    if faults:
+        raise StageError([fault for of_one in faults.values() for fault in of_one])
+
+
+def _print_list(described: list[dict[str, Any]]) -> None:
     rows = []
     for dataset in described:
         for split, facts in dataset["splits"].items():
@@ -168,7 +178,7 @@ def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None
             progress=lambda name, shard, n: line.show(f"{name} {shard.name}: {n:,} documents"),
         )
         for done in shards:
-            tokens, size_on_disk = tokens + done.cached.tokens, size_on_disk + done.cached.ids.nbytes
+            tokens, size_on_disk = tokens + done.cached.tokens, size_on_disk + done.cached.size
             line.say(f"{done.name} {done.shard.name}: {done.cached.tokens:,} tokens")
     click.echo(f"{tokens:,} tokens, {size(size_on_disk)} on disk")
 
@@ -188,11 +198,11 @@ def _needs(recipe: Recipe) -> dict[str, DataNeed]:
     return {f"{stage.name}.{need.name}": need for stage in stages for need in pretraining_needs(stage.config)}
 
 
-def _description(dataset: Dataset, needs: dict[str, DataNeed]) -> dict[str, Any]:
-    """A source as plain data. Sizes in bytes; `here`: files, None where none is downloaded."""
+def _description(dataset: Dataset, needs: dict[str, DataNeed], faults: Sequence[Diagnostic]) -> dict[str, Any]:
+    """A source as plain data; with faults, no more of it. Sizes in bytes; `here`: files, None if none is downloaded."""
     wanted = [needs[name].shards_needed or 0 for name in dataset.names if name in needs]
     splits: dict[str, Any] = {}
-    for split in SPLITS:
+    for split in () if faults else SPLITS:
         shards, remote = dataset.source.shards(split), dataset.remote
         splits[split] = {
             "shards": len(shards),
@@ -203,9 +213,10 @@ def _description(dataset: Dataset, needs: dict[str, DataNeed]) -> dict[str, Any]
     return {
         "names": [*dataset.names],
         "use": dataset.use,
-        "pin": dataset.remote.pin() if dataset.remote else "",
+        "pin": dataset.remote.pin() if dataset.remote and not faults else "",
         "shards_needed": max(wanted, default=0) or None,
         "splits": splits,
+        "faults": [attrs.asdict(fault) for fault in faults],
     }
 
 

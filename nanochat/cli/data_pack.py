@@ -1,11 +1,13 @@
 """`nanochat data pack RECIPE FOLDER`: any source of a recipe, shuffled, as .parquet shards."""
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
 
 from nanochat.cli.recipe_argument import recipe_file
+from nanochat.config import rules_of
 from nanochat.errors import wrong_input
 from nanochat.hardware import probe_machine
 from nanochat.quantity import count, size
@@ -49,7 +51,7 @@ def pack(
     written = pack_source(
         dataset.source,
         folder,
-        description={"use": dataset.use, **attrs.asdict(dataset.config)},
+        description={"use": dataset.use, **_options(dataset.config)},
         seed=seed,
         shard_characters=shard_characters,
         group_rows=group_rows,
@@ -60,6 +62,13 @@ def pack(
         total = size(sum(shard.size for shard in shards))
         click.echo(f"{split}: {len(shards):,} shards, {documents:,} documents, {count(characters)} characters, {total}")
     click.echo(f"\n{_as_used(dataset.names[0], folder.resolve(), validation=bool(written['validation']))}")
+
+
+def _options(config: Any) -> dict[str, Any]:
+    """What of a source's options decides its documents. Where they lie is for nobody else."""
+    deciding = [field.name for field in attrs.fields(type(config)) if not rules_of(field).execution]
+    options = {name: getattr(config, name) for name in deciding}
+    return {name: value.name if isinstance(value, Path) else value for name, value in options.items()}
 
 
 def _as_used(name: str, folder: Path, *, validation: bool) -> str:

@@ -9,7 +9,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nanochat._rustbpe import Unusable
 from nanochat.data.packing import Ids
+from nanochat.errors import wrong_input
 
 BATCH_DOCUMENTS = 64
 """Documents tokenised in one call, so that the encoder can share them out to threads."""
@@ -44,8 +46,16 @@ def unusable(text: str) -> str | None:
 
 
 def encode_documents(encoder: Encoder, texts: Sequence[str]) -> list[Ids]:
-    """The ids of texts, BOS first."""
-    return [_with_bos(encoder.bos_id, ids) for ids in encoder.encode_batch(texts)]
+    """The ids of texts, BOS first. InputError E104 where the tokenizer's pattern cannot cut one of them."""
+    try:
+        found = encoder.encode_batch(texts)
+    except Unusable as fault:
+        raise wrong_input(
+            "E104",
+            f"the tokenizer cannot encode a document: {fault}",
+            help="train it with another `pattern`, or with GPT-4's, which is the default",
+        ) from fault
+    return [_with_bos(encoder.bos_id, ids) for ids in found]
 
 
 def _with_bos(bos: int, ids: Sequence[int] | NDArray[np.unsignedinteger]) -> Ids:

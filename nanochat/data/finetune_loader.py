@@ -9,7 +9,7 @@ Not here: scoring, rendering (text/conversation), devices.
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
@@ -242,10 +242,10 @@ class _ConversationLane:
     def cursor(self) -> dict[str, Any]:
         return {"next": self._next, "segment": self._segment}
 
-    def held(self) -> list[Document]:
-        return list(self._buffer)
+    def held(self) -> Iterable[Document]:
+        return self._buffer.note()
 
-    def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
+    def resume(self, cursor: Mapping[str, Any], held: Iterable[Document]) -> None:
         self._next, self._segment = cursor["next"], cursor["segment"]
         self._buffer = FitBuffer(self._room)
         for document in held:

@@ -59,7 +59,7 @@ class Snapshot:
 
     rows: int
     lane_count: int
-    lanes: Mapping[int, tuple[dict[str, Any], Sequence[Document]]]
+    lanes: Mapping[int, tuple[dict[str, Any], Iterable[Document]]]
     """Lane number → its cursor, and the documents it holds."""
     counts: Mapping[str, int]
     position: Mapping[str, int]
@@ -69,7 +69,7 @@ class Snapshot:
         """Everything that the following batches depend on."""
         buffers: dict[str, NDArray[Any]] = {}
         for number, (_, held) in self.lanes.items():
-            buffers.update({f"{number}.{name}": array for name, array in arrays_of(held).items()})
+            buffers.update({f"{number}.{name}": array for name, array in arrays_of(list(held)).items()})
         cursors = {str(number): cursor for number, (cursor, _) in self.lanes.items()}
         return LoaderState(
             cursors={"rows": self.rows, "lane_count": self.lane_count, "lanes": cursors}, buffers=buffers
@@ -85,10 +85,10 @@ class Lane(Protocol):
     def cursor(self) -> dict[str, Any]:
         """Where it reads on, and what it counts: JSON-able."""
 
-    def held(self) -> list[Document]:
-        """The documents it has taken and not yet used, in order of arrival."""
+    def held(self) -> Iterable[Document]:
+        """The documents it has taken and not yet used, in order of arrival, whatever it takes and uses later."""
 
-    def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
+    def resume(self, cursor: Mapping[str, Any], held: Iterable[Document]) -> None:
         """Go on from a saved cursor and the documents held then."""
 
 

@@ -7,8 +7,6 @@ The same source, seed and sizes give the same bytes.
 
 import json
 import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from errno import EEXIST
@@ -19,6 +17,7 @@ import attrs
 import pyarrow as pa
 
 from nanochat.data.encoding import unusable
+from nanochat.data.scratch import remove_leftovers, scratch_folder
 from nanochat.data.shard_writer import ShardWriter, WrittenShard
 from nanochat.data.shuffle import Shuffle
 from nanochat.data.source import Source, Split, digests
@@ -39,19 +38,19 @@ def pack(
     group_rows: int,
     progress: Callable[[str], None],
 ) -> Packed:
-    """Repack both splits. `description` of the source is kept in the manifest; `progress` is told now and then.
+    """Repack both splits. `description` of the source is kept in the manifest, which is for others too: no path of
+    this machine belongs in it. `progress` is told now and then.
 
     InputError E407 where the folder is there, before or after the work; E302 where the source has no document to train
     on.
     """
     if folder.exists():
         raise wrong_input("E407", f"{folder} is there already", help="name a folder that is not, or remove it")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own: whatever else lies beside the folder is not ours to remove.
-    scratch = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    partial = scratch / folder.name
+    for left in remove_leftovers(folder):
+        progress(f"{left}, which a pack that was cut off had left, is removed")
     sizes = {"shard_characters": shard_characters, "group_rows": group_rows}
-    try:
+    with scratch_folder(folder) as scratch:
+        partial = scratch / folder.name
         written: dict[Split, Sequence[WrittenShard]] = {}
         passed_over: Counter[str] = Counter()
         for split in SPLITS:
@@ -60,19 +59,20 @@ def pack(
             written[split] = _write(shuffle, split, ShardWriter(partial / split, **sizes), progress)
         if not written["train"]:
             raise wrong_input("E302", "the source has no document to pack", help="see nanochat data stats RECIPE")
+        passed_over += Counter(source.skipped())
         facts = {
             "source": dict(description),
             "digests": digests({"source": source}),
-            "passed_over": dict(passed_over + Counter(source.skipped())),
+            "passed_over": dict(passed_over),
             "seed": seed,
             **sizes,
         }
         _write_manifest(partial / MANIFEST, facts, written)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
     _publish(partial, folder)
     scratch.rmdir()
+    if passed_over:
+        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(passed_over.items()))
+        progress(f"passed over: {told}")
     return written
 
 
@@ -118,5 +118,8 @@ def _write(
         writer.add(text)
         if len(writer.written) > before:
             progress(f"{split}: {writer.written[-1].name} written")
+    before = len(writer.written)
     writer.close()
+    for shard in writer.written[before:]:
+        progress(f"{split}: {shard.name} written")
     return writer.written

@@ -7,12 +7,14 @@ Not here: where documents come from, when a buffer is refilled, and tensors.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from heapq import heappop, heappush
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+
+from nanochat.data.holdings import Holdings, Note
 
 Ids = NDArray[np.uint16] | NDArray[np.uint32]
 Mask = NDArray[np.bool_]
@@ -57,18 +59,17 @@ class FitBuffer:
         self.room = room
         self.of_source: Counter[int] = Counter()
         """How many of the documents came from each source."""
-        self._held: dict[int, Document] = {}  # by arrival
+        self._held: Holdings[Document] = Holdings()
         self._by_length: dict[int, deque[int]] = {}  # arrivals
         self._lengths = 0  # bit n is set where a document of n ids is here
         self._overlong: list[tuple[int, int]] = []  # a heap of (length, arrival)
-        self._arrivals = 0
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def __iter__(self) -> Iterator[Document]:
+    def note(self) -> Note[Document]:
         """All documents in order of arrival: added to an empty buffer in this order, they make an equal one."""
-        return iter(self._held.values())
+        return self._held.note()
 
     def add(self, document: Document) -> None:
         """Put in a document of at least one id."""
@@ -76,12 +77,10 @@ class FitBuffer:
         assert length > 0, "a document without ids cannot be packed"
         if length > self.room:
             document = document.head(self.room) if len(document.ids) > self.room else document
-            heappush(self._overlong, (length, self._arrivals))
+            heappush(self._overlong, (length, self._held.put(document)))
         else:
-            self._by_length.setdefault(length, deque()).append(self._arrivals)
+            self._by_length.setdefault(length, deque()).append(self._held.put(document))
             self._lengths |= 1 << length
-        self._held[self._arrivals] = document
-        self._arrivals += 1
         self.of_source[document.source] += 1
 
     def take_longest(self, room: int) -> Document | None:

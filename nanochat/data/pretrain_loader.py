@@ -6,7 +6,7 @@ Not here: validation documents (evaluations read those once, in order), devices.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -148,10 +148,10 @@ class _BestFitLane:
     def cursor(self) -> dict[str, Any]:
         return self._feed.cursor()
 
-    def held(self) -> list[Document]:
-        return list(self._buffer)
+    def held(self) -> Iterable[Document]:
+        return self._buffer.note()
 
-    def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
+    def resume(self, cursor: Mapping[str, Any], held: Iterable[Document]) -> None:
         self._feed.resume(cursor)
         self._buffer = FitBuffer(self._room)
         for document in held:
@@ -171,9 +171,9 @@ class _StreamLane:
     def cursor(self) -> dict[str, Any]:
         return self._feed.cursor()
 
-    def held(self) -> list[Document]:
+    def held(self) -> Iterable[Document]:
         return list(self._rest)
 
-    def resume(self, cursor: Mapping[str, Any], held: Sequence[Document]) -> None:
+    def resume(self, cursor: Mapping[str, Any], held: Iterable[Document]) -> None:
         self._feed.resume(cursor)
         self._rest = deque(held)

@@ -58,4 +58,4 @@ class Source(Protocol):
         """
 
     def skipped(self) -> Mapping[str, int]:
-        """How many records were passed over so far, by reason (null, empty, not UTF-8, too long)."""
+        """How many records were passed over so far, by reason (null, empty, not UTF-8, no text, too long)."""

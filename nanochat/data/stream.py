@@ -11,6 +11,7 @@ that falls far behind the others (its documents are longer, say) gets a reader o
 without end. Nothing that was read ahead is part of a position: after a seek it is read again.
 """
 
+import logging
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -22,6 +23,8 @@ from nanochat.data.packing import Ids
 from nanochat.data.source import Shard, Source
 from nanochat.data.token_cache import TokenCache
 from nanochat.errors import NanochatError, wrong_input
+
+log = logging.getLogger(__name__)
 
 QUEUE_IDS = 4_000_000  # 16 MB: beyond, a lane that is behind the others reads by itself
 NEAR_DOCUMENTS = 4_096  # lanes within so many documents of one another share a reader after a seek
@@ -116,13 +119,17 @@ class DocumentStream:
     def _contents(self, shard: Shard, row: int) -> Iterator[tuple[str | Ids, str | None]]:
         """A shard's documents from number `row` on, tokenised where the cache has them, and what is wrong with each."""
         cached = self._cache.find(shard)
-        if cached is None:
-            yield from ((text, unusable(text)) for text in self._source.documents(shard, row))
-            return
-        if row == 0:
-            self.skipped.update(cached.skipped)  # the source is not asked, and so does not count
-        for ids in cached.documents(row):
-            yield (ids, ids) if isinstance(ids, str) else (ids, None)
+        if cached is not None:
+            if row == 0:
+                self.skipped.update(cached.skipped)  # the source is not asked, and so does not count
+            try:
+                for ids in cached.documents(row):
+                    yield (ids, ids) if isinstance(ids, str) else (ids, None)
+                    row += 1
+                return
+            except OSError as fault:
+                log.warning("%s: %s; the text is read from here on", cached.path, fault.strerror)
+        yield from ((text, unusable(text)) for text in self._source.documents(shard, row))
 
     def _share_readers(self) -> None:
         """One reader for lanes that are near one another: all, unless they were saved far apart."""

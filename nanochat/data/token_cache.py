@@ -1,21 +1,26 @@
 """Tokenised shards on disk: what a tokenizer made of a source's documents, so that it need not make it again.
 
-In: shards, their documents, a tokenizer. Out: for each document its ids, BOS first, as a view of a file mapped into
-memory. Each shard has a folder, named by what its content follows from and so of use to every recipe:
+In: shards, their documents, a tokenizer. Out: for each document its ids, BOS first. Each shard has a folder, named by
+what its content follows from and so of use to every recipe:
 
     DATA/tokens/TOKENIZER-DIGEST/SHARD-DIGEST/
         ids.bin         the ids of all documents one behind the other: uint16, or uint32 for large vocabularies
         offsets.npy     where each begins, and the end: int64. A document that cannot be trained on has no ids
         manifest.json   names, counts, sha256 of both files
 
-It appears whole or not at all. Not here: when it is written (`nanochat data tokenize`).
+It appears whole or not at all. A shard that is being read stays open, so that it may be removed or replaced meanwhile.
+It is read document by document, and not mapped into memory: of a mapped file that is cut off, or whose disk fails, the
+system kills whoever touches what is gone, where a read is only told. What a map would save is 2% of a core at 5 million
+tokens a second (tests/benchmarks/test_loader_speed.py). Not here: when it is written (`nanochat data tokenize`).
 """
 
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from errno import EIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +52,9 @@ class _Damaged(Exception):
 class CachedShard:
     """The tokenised documents of one shard."""
 
-    ids: Ids
+    path: Path
+    """Of the ids."""
+    dtype: np.dtype[np.unsignedinteger]
     offsets: NDArray[np.int64]
     faults: Mapping[int, str]
     """Number of a document that cannot be trained on → why."""
@@ -57,13 +64,26 @@ class CachedShard:
     @property
     def tokens(self) -> int:
         """Ids of all documents, BOS included."""
-        return len(self.ids)
+        return int(self.offsets[-1])
+
+    @property
+    def size(self) -> int:
+        """Bytes of all ids."""
+        return self.tokens * self.dtype.itemsize
 
     def documents(self, start: int) -> Iterator[Ids | str]:
-        """The ids of each document from number `start` on; for one that cannot be trained on, why."""
-        bounds = self.offsets[start:].tolist()
-        for number, (begin, end) in enumerate(pairwise(bounds), start):
-            yield self.ids[begin:end] if end > begin else self.faults[number]
+        """The ids of each document from number `start` on; for one that cannot be trained on, why.
+
+        OSError where the file cannot be read, or is shorter than it was when it was found.
+        """
+        item = self.dtype.itemsize
+        bounds = (self.offsets[start:] * item).tolist()
+        with self.path.open("rb", buffering=0) as file:
+            for number, (begin, end) in enumerate(pairwise(bounds), start):
+                content = os.pread(file.fileno(), end - begin, begin)
+                if len(content) < end - begin:
+                    raise OSError(EIO, "it was cut off while it was read", str(self.path))
+                yield np.frombuffer(content, self.dtype) if content else self.faults[number]
 
 
 class TokenCache:
@@ -72,7 +92,8 @@ class TokenCache:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._folder = data_dir() / "tokens" / encoder.digest[:32]
-        self._dtype = np.dtype(np.uint16 if encoder.vocab_size <= _UINT16_IDS else np.uint32)
+        narrow = encoder.vocab_size <= _UINT16_IDS
+        self._dtype: np.dtype[np.unsignedinteger] = np.dtype(np.uint16) if narrow else np.dtype(np.uint32)
         self._verified: dict[Path, object] = {}
 
     def find(self, shard: Shard) -> CachedShard | None:
@@ -132,9 +153,9 @@ class TokenCache:
             raise _Damaged(f"{_MANIFEST} tells of other files")
         if offsets[0] != 0 or offsets[-1] != ids or (np.diff(offsets) < 0).any() or empty != sorted(faults):
             raise _Damaged(f"{_OFFSETS} and {_MANIFEST} do not fit together")
-        mapped = np.memmap(folder / _IDS, dtype=self._dtype, mode="r") if ids else np.empty(0, self._dtype)
-        # A plain array: slices of a memmap are ten times as slow to make.
-        return CachedShard(ids=mapped.view(np.ndarray), offsets=offsets, faults=faults, skipped=manifest["skipped"])
+        return CachedShard(
+            path=folder / _IDS, dtype=self._dtype, offsets=offsets, faults=faults, skipped=manifest["skipped"]
+        )
 
     def _verify(self, folder: Path, digests: Mapping[str, str]) -> None:
         """Compare the files with their digests: once, and again where one was written since."""

@@ -126,12 +126,19 @@ class Attempt:
         if result is not None:
             return Ending(state="done", result=result)
         if stopped is not None:
-            place = f"at step {stopped['done']} of {stopped['total']}" if stopped["total"] else "before its first step"
-            return Ending(state="stopped", place=place)
+            return Ending(state="stopped", place=_place(stopped))
         if self.requests.asked:
             # Killed by the second request, or so early that no handler stood.
             return Ending(state="stopped", place="at once, going back to its last checkpoint")
         return Ending(state="failed", error=death.error(self.stage))
+
+
+def _place(stopped: Mapping[str, Any]) -> str:
+    """Where a stage stopped in order."""
+    done, total, unit = stopped["done"], stopped["total"], stopped["unit"]
+    if not total:
+        return "before its first step"
+    return f"at step {done} of {total}" if unit == "steps" else f"after {done:,} of {total:,} {unit}"
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

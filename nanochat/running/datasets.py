@@ -6,7 +6,7 @@ verified, several at a time. Not here: reading documents, and what is printed.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,45 @@ def datasets(recipe: Recipe, registry: Registry, *, only: str | None = None) -> 
     ]
 
 
+def ask_all(found: Sequence[Dataset], *, seconds: float) -> dict[str, Sequence[Diagnostic]]:
+    """Have every source know its shards, all at once; of those that cannot within so long, first name → why.
+
+    A source that has not answered goes on asking in the background, as long as the process lives.
+    """
+    asked = {dataset.names[0]: _asked(dataset) for dataset in found}
+    futures.wait(asked.values(), seconds)
+    return {name: faults for name, answer in asked.items() if (faults := _faults(name, answer, seconds))}
+
+
+def _asked(dataset: Dataset) -> futures.Future[None]:
+    answer: futures.Future[None] = futures.Future()
+
+    def ask() -> None:
+        try:
+            for split in SPLITS:
+                dataset.source.shards(split)
+        except BaseException as fault:
+            answer.set_exception(fault)
+        else:
+            answer.set_result(None)
+
+    # No pool: Python would wait for its threads, and so for the network, when the process ends.
+    threading.Thread(target=ask, daemon=True).start()
+    return answer
+
+
+def _faults(name: str, answer: futures.Future[None], seconds: float) -> Sequence[Diagnostic]:
+    if not answer.done():
+        what = f"{name} is not listed: its hub did not tell within {seconds:g} s what the data set holds"
+        advice = "check the network, and HF_ENDPOINT if it is set; `nanochat data get RECIPE` asks for longer"
+        return [Diagnostic(code="E301", message=what, help=advice)]
+    try:
+        answer.result()
+    except NanochatError as fault:
+        return fault.diagnostics
+    return []
+
+
 def data_files(found: Sequence[Dataset]) -> list[DataFile]:
     """The files of all splits, each once, in the order in which they are read, those for validation first."""
     files: dict[Path, DataFile] = {}
@@ -107,7 +146,7 @@ def verify_all(files: Sequence[DataFile], *, workers: int, on_done: Callable[[Da
     """Read all files and compare them with what was pinned; what is damaged or missing."""
 
     def verify(file: DataFile) -> None:
-        if not file.is_here:
+        if not file.place.exists():
             raise wrong_input("E301", f"{file.place} is not here", help="nanochat data get RECIPE")
         file.source.check(file.shard)
 
@@ -123,10 +162,10 @@ def _each(
     stop: threading.Event,
 ) -> list[Diagnostic]:
     faults: list[Diagnostic] = []
-    with ThreadPoolExecutor(workers) as pool:
+    with futures.ThreadPoolExecutor(workers) as pool:
         running = {pool.submit(act, file): file for file in files}
         try:
-            for ended in as_completed(running):
+            for ended in futures.as_completed(running):
                 try:
                     ended.result()
                 except NanochatError as fault:

@@ -59,7 +59,7 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
         except BaseException as ending:
             audience.finish({"state": "stopped" if isinstance(ending, Stopped) else "failed"})
             if isinstance(ending, Stopped):
-                Handover(folder).write_stopped(reporter.done, reporter.total)
+                Handover(folder).write_stopped(reporter.done, reporter.total, reporter.unit)
             raise
         result = _result(record, runtime)
         audience.finish({"state": "done", "figures": result["figures"]})

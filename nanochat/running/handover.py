@@ -58,9 +58,9 @@ class Handover:
         """What `write_result` wrote."""
         return read_json(self.folder / "result.json")
 
-    def write_stopped(self, done: int, total: int) -> None:
+    def write_stopped(self, done: int, total: int, unit: str) -> None:
         """The stage has saved and stopped in order."""
-        write_json(self.folder / "stopped.json", {"done": done, "total": total})
+        write_json(self.folder / "stopped.json", {"done": done, "total": total, "unit": unit})
 
     def stopped(self) -> dict[str, Any] | None:
         """What `write_stopped` wrote."""

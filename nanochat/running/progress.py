@@ -25,7 +25,7 @@ class Display(Protocol):
         """A stage starts."""
 
     def update(self, progress: Mapping[str, Any]) -> None:
-        """How far it is: `time`, `done`, `total`, `figures`."""
+        """How far it is: `time`, `done`, `total`, `unit`, `figures`."""
 
     def end(self) -> None:
         """The stage has ended."""
@@ -64,6 +64,11 @@ class Pace:
             return 0.0
         first, last = self._reports[0], self._reports[-1]
         return (last[column] - first[column]) / (last[0] - first[0])
+
+
+def amount(progress: Mapping[str, Any]) -> str:
+    """12 of 1,000 steps."""
+    return f"{progress['done']:,} of {progress['total']:,} {progress['unit']}"
 
 
 def status(progress: Mapping[str, Any], pace: Pace) -> str:
@@ -120,7 +125,7 @@ class PlainDisplay:
         self._pace.add(progress)
         if time.monotonic() - self._said_at >= _LINE_SECONDS:
             self._said_at = time.monotonic()
-            self.say(f"{self._stage}: {progress['done']}/{progress['total']} {status(progress, self._pace)}".rstrip())
+            self.say(f"{self._stage}: {amount(progress)} {status(progress, self._pace)}".rstrip())
 
     def end(self) -> None:
         self._stage = ""
@@ -141,25 +146,29 @@ class TerminalDisplay:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def begin(self, stage: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._pace = Pace()
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[amount]}"),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
         )
-        self._task = self._bar.add_task(stage, total=None, status="starting")
+        self._task = self._bar.add_task(stage, total=None, amount="", status="starting")
         self._bar.start()
 
     def update(self, progress: Mapping[str, Any]) -> None:
         self._pace.add(progress)
         self._bar.update(
-            self._task, completed=progress["done"], total=progress["total"], status=status(progress, self._pace)
+            self._task,
+            completed=progress["done"],
+            total=progress["total"],
+            amount=amount(progress),
+            status=status(progress, self._pace),
         )
 
     def end(self) -> None:

@@ -25,7 +25,7 @@ class FileReporter:
     """Rank 0's reporter: a `nanochat.stages.context.Reporter`."""
 
     def __init__(self, stage: str, folder: Path, events: Path, audience: Audience) -> None:
-        self.done, self.total = 0, 0
+        self.done, self.total, self.unit = 0, 0, ""
         self._stage, self._metrics, self._events = stage, folder / METRICS, events
         self._handover, self._audience = Handover(folder), audience
         self._shown_at = -math.inf
@@ -36,15 +36,15 @@ class FileReporter:
         append_line(self._metrics, {"step": step, "time": round(time.time(), 3), **finite})
         self._audience.log(step, figures)
 
-    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
+    def progress(self, done: int, total: int, figures: Mapping[str, float], unit: str = "steps") -> None:
         """Tell the runner, a few times a second."""
-        self.done, self.total = done, total
+        self.done, self.total, self.unit = done, total, unit
         clock = time.monotonic()
         if clock - self._shown_at < _PROGRESS_SECONDS and done < total:
             return
         self._shown_at = clock
         finite = {name: value for name, value in figures.items() if math.isfinite(value)}
-        self._handover.write_progress({"done": done, "total": total, "figures": finite})
+        self._handover.write_progress({"done": done, "total": total, "unit": unit, "figures": finite})
 
     def note(self, text: str) -> None:
         """Append a note to the run's events, which the runner shows."""
@@ -82,11 +82,11 @@ class NotedWarnings(logging.Handler):
 class SilentReporter:
     """The reporter of every other rank."""
 
-    done, total = 0, 0
+    done, total, unit = 0, 0, ""
 
     def metrics(self, step: int, figures: Mapping[str, float]) -> None: ...
 
-    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None: ...
+    def progress(self, done: int, total: int, figures: Mapping[str, float], unit: str = "steps") -> None: ...
 
     def note(self, text: str) -> None: ...
 

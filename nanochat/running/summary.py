@@ -11,6 +11,7 @@ from nanochat.running.find import tag_of
 from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_lines
 from nanochat.running.lease import is_held
+from nanochat.running.progress import amount
 from nanochat.running.report import FinishedStage, attempts_at, finished_stages, headline
 from nanochat.running.run_folder import EVENTS, RunFolder, RunStage
 from nanochat.running.store import bytes_in
@@ -109,10 +110,10 @@ def _stage_details(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str
 
 
 def _unfinished(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> str:
-    """running, 12 of 400 · stopped at step 8 · failed · not begun."""
+    """running, 12 of 400 steps · stopped at step 8 · failed · not begun."""
     path, step = stage.folder.path, stage.folder.last_checkpoint
     if is_held(path):
         progress = Handover(path).progress()
-        return f"running, {progress['done']} of {progress['total']}" if progress else "running"
+        return f"running, {amount(progress)}" if progress else "running"
     state = _ending(events) if events else "not begun" if step is None else "unfinished"
     return state if step is None else f"{state} at step {step}"

@@ -21,8 +21,8 @@ class Reporter(Protocol):
     def metrics(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of a step, kept for good."""
 
-    def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """How far the stage is and what it shows now: `loss`, `tokens_per_second`, … Quick, called every step."""
+    def progress(self, done: int, total: int, figures: Mapping[str, float], unit: str = "steps") -> None:
+        """How far the stage is, in which unit, and what it shows now: `loss`, `tokens`, … Quick, called every step."""
 
     def note(self, text: str) -> None:
         """A line for the person who watches."""

@@ -32,7 +32,7 @@ class Subject:
     tools: Sequence[Tool] = ()
     keep_example: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Keeps one example's result (plain data) beside the figures, for the report and for comparisons."""
-    progress: Callable[[int, int, Mapping[str, float]], None] = lambda *_: None
+    progress: Callable[[int, int, Mapping[str, float], str], None] = lambda *_: None
     note: Callable[[str], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
     kept: dict[object, Any] = attrs.field(factory=dict)

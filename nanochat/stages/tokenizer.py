@@ -10,7 +10,7 @@ it. Not here: tokenising the data, which happens where it is read.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -83,7 +83,7 @@ class _Training:
             vocab_size=self.config.vocab_size,
             pattern=self.config.pattern,
             implementation=self.config.implementation,
-            progress=self._on_merges(corpus),
+            progress=self._on_merges,
         )
         skipped = "".join(f", {count} passed over ({reason})" for reason, count in sorted(corpus.skipped.items()))
         documents = "1 document" if corpus.documents == 1 else f"{corpus.documents:,} documents"
@@ -120,18 +120,13 @@ class _Training:
         for number, text in enumerate(corpus):
             if number % ASK_EVERY == 0:
                 _meet(self.context, finished=False)
-                self.context.reporter.progress(corpus.characters, max(expected, corpus.characters), {})
+                self.context.reporter.progress(corpus.characters, max(expected, corpus.characters), {}, "characters")
             self.words.add(text)
             yield text
 
-    def _on_merges(self, corpus: Corpus) -> Callable[[int], None]:
-        merges = self.config.vocab_size - MINIMUM_VOCABULARY
-
-        def on_merges(made: int) -> None:
-            _meet(self.context, finished=False)
-            self.context.reporter.progress(corpus.characters, corpus.characters, {"merges_left": float(merges - made)})
-
-        return on_merges
+    def _on_merges(self, made: int) -> None:
+        _meet(self.context, finished=False)
+        self.context.reporter.progress(made, self.config.vocab_size - MINIMUM_VOCABULARY, {}, "merges")
 
     def _measure(self, tokenizer: Tokenizer) -> dict[str, Figure]:
         """Bytes per token on the sources' validation splits, n in documents; nothing where they have none."""

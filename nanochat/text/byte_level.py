@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from nanochat._rustbpe import Unusable
+from nanochat.text.panic import panics_told
 from nanochat.text.vocabulary_file import Vocabulary
 
 BYTES = 256
@@ -63,7 +65,7 @@ def _parts(token: bytes, ranks: dict[bytes, int]) -> list[bytes]:
 
 
 def byte_level(tokenizers: Any, vocabulary: Vocabulary) -> Any:
-    """A `tokenizers.Tokenizer` of the same ids, without specials. ValueError for a pattern that it cannot compile."""
+    """A `tokenizers.Tokenizer` of the same ids, without specials. Unusable for a pattern that it cannot compile."""
     model = tokenizers.models.BPE(
         vocab={spelled(token): rank for rank, token in enumerate(vocabulary.tokens)},
         merges=[(spelled(left), spelled(right)) for left, right in merges_of(vocabulary.tokens)],
@@ -80,14 +82,15 @@ def train_byte_level(
 ) -> list[bytes]:
     """Learn at most so many merges; the bytes, then the tokens made, in the order of their ids.
 
-    `progress` is called before and after the merges only. ValueError for a pattern that cannot be compiled.
+    `progress` is called before and after the merges only. Unusable for a pattern that is none or cannot cut a text.
     """
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = _pieces(tokenizers, pattern)
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=BYTES + merges, initial_alphabet=list(LETTERS), show_progress=False
     )
-    tokenizer.train_from_iterator(_ended(texts, progress), trainer)
+    with panics_told():
+        tokenizer.train_from_iterator(_ended(texts, progress), trainer)
     ids: dict[str, int] = tokenizer.get_vocab()
     made = sorted((spelling for spelling in ids if len(spelling) > 1), key=lambda spelling: ids[spelling])
     if progress is not None:
@@ -102,11 +105,11 @@ def _ended(texts: Iterable[str], progress: Callable[[int], object] | None) -> It
 
 
 def _pieces(tokenizers: Any, pattern: str) -> Any:
-    """Cut by the pattern, then spell. ValueError for a pattern that cannot be compiled."""
+    """Cut by the pattern, then spell. Unusable for a pattern that cannot be compiled."""
     try:
         regex = tokenizers.Regex(pattern)
     except Exception as error:  # the package raises nothing more exact
-        raise ValueError(f"the split pattern cannot be compiled: {error}") from error
+        raise Unusable(f"the split pattern cannot be compiled: {error}") from error
     split = tokenizers.pre_tokenizers.Split(regex, behavior="isolated")
     return tokenizers.pre_tokenizers.Sequence(
         [split, tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nanochat._rustbpe import Encoder
 from nanochat.errors import wrong_input
 from nanochat.text.byte_level import byte_level
+from nanochat.text.panic import panics_told
 from nanochat.text.vocabulary_file import Vocabulary
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Ids = NDArray[np.unsignedinteger[Any]]
 
 
 class TextEncoder(Protocol):
-    """What each of them does. Safe to use from several threads."""
+    """What each of them does. Safe to use from several threads. Unusable (a ValueError) where a text cannot be cut."""
 
     def encode(self, text: str) -> list[int]: ...
 
@@ -84,12 +85,14 @@ class _Tiktoken:
 
     def encode(self, text: str) -> list[int]:
         text.encode()  # tiktoken would replace half of a surrogate pair without a word
-        return self._encoding.encode_ordinary(text)
+        with panics_told():
+            return self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[Ids]:
         for text in texts:
             text.encode()
-        found = self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+        with panics_told():
+            found = self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
         return [np.array(ids, dtype=self._dtype) for ids in found]
 
 
@@ -101,7 +104,8 @@ class _HuggingFace:
 
     def encode(self, text: str) -> list[int]:
         text.encode()
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with panics_told():
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str], threads: int) -> list[Ids]:
         """The package has threads of its own, as many as RAYON_NUM_THREADS says; only 1 is heeded."""
@@ -109,7 +113,8 @@ class _HuggingFace:
             return [np.array(self.encode(text), dtype=self._dtype) for text in texts]
         for text in texts:
             text.encode()
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with panics_told():
+            found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(encoding.ids, dtype=self._dtype) for encoding in found]
 
 

@@ -105,7 +105,10 @@ class Tokenizer:
         return self._vocabulary.digest
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, never a special's. UnicodeEncodeError where the text holds half of a surrogate pair."""
+        """The ids of a text, never a special's. UnicodeEncodeError where the text holds half of a surrogate pair.
+
+        Unusable, a ValueError as well, where a pattern of the user's own cannot cut the text.
+        """
         return self._encoder.encode(text)
 
     def encode_batch(self, texts: Sequence[str], *, threads: int | None = None) -> list[Ids]:

@@ -5,7 +5,7 @@ Out: the 256 bytes, then the tokens in the order in which they were made. Not he
 
 from collections.abc import Callable, Iterable, Iterator
 
-from nanochat._rustbpe import Trainer
+from nanochat._rustbpe import Trainer, Unusable
 from nanochat.errors import InputError, wrong_input
 from nanochat.text.byte_level import train_byte_level
 from nanochat.text.encoders import needed
@@ -24,7 +24,8 @@ def train_tokens(
 ) -> list[bytes]:
     """At most so many merges of texts, which are read once. tiktoken has no training: ours gives it its tokens.
 
-    Raises InputError: E104 for a pattern that is none or that loses text, E302 for no text, E308 for no package.
+    Raises InputError: E104 for a pattern that is none, loses text or cannot cut it, E302 for no text, E308 for no
+    package.
     """
     if implementation == "huggingface":
         return _by_tokenizers(texts, merges, pattern, progress)
@@ -34,9 +35,9 @@ def train_tokens(
 def _by_rust(texts: Iterable[str], merges: int, pattern: str, progress: Progress | None) -> list[bytes]:
     try:
         trainer = Trainer(pattern)
-    except ValueError as error:
+        trainer.feed(texts)
+    except Unusable as error:
         raise _bad_pattern(error) from error
-    trainer.feed(texts)
     if trainer.bytes_left_out:
         raise wrong_input(
             "E104",
@@ -60,14 +61,14 @@ def _by_tokenizers(texts: Iterable[str], merges: int, pattern: str, progress: Pr
 
     try:
         tokens = train_byte_level(needed("tokenizers"), counted(), merges, pattern, progress)
-    except ValueError as error:
+    except Unusable as error:
         raise _bad_pattern(error) from error
     if not characters:
         raise _no_text()
     return tokens
 
 
-def _bad_pattern(error: ValueError) -> InputError:
+def _bad_pattern(error: Unusable) -> InputError:
     return wrong_input("E104", str(error), help="change `pattern`, or leave it out for GPT-4's")
 
 

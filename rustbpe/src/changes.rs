@@ -5,9 +5,10 @@
 //! same text always gives the same tokens.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 
-use rustc_hash::FxHashMap;
+use crate::piece::{hash, Key};
 
 /// Two tokens side by side, the left one in the upper half: pairs are ordered as numbers are.
 pub type Pair = u64;
@@ -25,10 +26,30 @@ pub struct Occurrences {
     pub length: u32,
 }
 
+/// The hash of a pair, by this process's own numbers as that of a piece: a text decides which pairs there are, and could
+/// have them all in one place of a table whose hash it knew.
+#[derive(Default)]
+struct PairHasher(u64);
+
+impl Hasher for PairHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a pair is one number");
+    }
+
+    #[inline]
+    fn write_u64(&mut self, pair: u64) {
+        self.0 = hash(Key::from(pair));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// The pairs that there are now.
 #[derive(Default)]
 pub struct Pairs {
-    known: FxHashMap<Pair, Occurrences>,
+    known: HashMap<Pair, Occurrences, BuildHasherDefault<PairHasher>>,
     heap: BinaryHeap<(u64, Reverse<Pair>)>,
     /// The places of all pairs, in order for each; those of pairs that are gone too.
     pub places: Vec<u32>,
@@ -147,5 +168,28 @@ impl Side {
         for neighbour in self.touched.drain(..) {
             self.changes[neighbour as usize] = Change::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::{BuildHasher, BuildHasherDefault};
+
+    use rustc_hash::FxBuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn pairs_that_are_all_in_one_place_by_rustcs_hash_are_in_many_by_ours() {
+        let place = |hash: u64| hash & 0xfff; // the lowest bits say where a table looks first
+        let pairs: Vec<Pair> = (0..1 << 16)
+            .flat_map(|left| (0..16).map(move |right| joined(left, right)))
+            .filter(|&pair| place(FxBuildHasher.hash_one(pair)) == 0)
+            .collect();
+        assert!(pairs.len() > 200);
+        let ours = BuildHasherDefault::<PairHasher>::default();
+        let places: HashSet<u64> = pairs.iter().map(|&pair| place(ours.hash_one(pair))).collect();
+        assert!(places.len() > pairs.len() / 2, "{} of {}", places.len(), pairs.len());
     }
 }

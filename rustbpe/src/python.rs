@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
+use pyo3::create_exception;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
@@ -24,9 +25,16 @@ const MOST_BATCHES: usize = 8;
 /// Merges between two calls of `progress`.
 const REPORT_EVERY: usize = 256;
 
+create_exception!(
+    _rustbpe,
+    Unusable,
+    PyValueError,
+    "A pattern that is none or cannot cut a text, or tokens that are no vocabulary."
+);
+
 impl From<Invalid> for PyErr {
     fn from(error: Invalid) -> Self {
-        PyValueError::new_err(error.0)
+        Unusable::new_err(error.0)
     }
 }
 
@@ -231,6 +239,7 @@ impl WordCounter {
 
 #[pymodule]
 fn _rustbpe(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("Unusable", module.py().get_type::<Unusable>())?;
     module.add_class::<Trainer>()?;
     module.add_class::<PyEncoder>()?;
     module.add_class::<WordCounter>()

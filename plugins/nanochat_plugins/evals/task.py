@@ -51,7 +51,7 @@ def evaluate(config: TaskConfig, subject: Subject) -> Mapping[str, Figure]:
             sums += torch.tensor([result.score, result.score * result.with_tool, float(result.too_long)])
             subject.keep_example({"messages": example["messages"], "completion": result.answer, "score": result.score})
         done += len(examples)
-        subject.progress(done * subject.runtime.world_size, count, {"accuracy": float(sums[0]) / done})
+        subject.progress(done * subject.runtime.world_size, count, {"accuracy": float(sums[0]) / done}, "examples")
     solved, with_tool, too_long = subject.runtime.sum(sums).tolist()
     figures = {"accuracy": share(solved, count)}
     if task.eval_type == "generative" and subject.tools:

@@ -1,8 +1,8 @@
 """The documents of one data file, of one split, from any of them on.
 
-In: a file, how it is read, which documents are wanted. Out: their texts. A record that is null, empty, no UTF-8 or too
-long is counted and passed over. A .parquet file is read from the row group in which the wanted document is, as soon as
-these were read once (`row_index.py`); of other files, what comes before is read too. Not here: formats (`records.py`).
+In: a file, how it is read, which documents are wanted. Out: their texts. A record that is null, empty, no UTF-8, no
+text or too long is counted and passed over. Reading begins near the wanted document, where the file was read so far
+before (`place_index.py`). Not here: formats (`records.py`).
 """
 
 import json
@@ -14,8 +14,8 @@ import attrs
 
 from nanochat_plugins.sources.held_out import split_of
 from nanochat_plugins.sources.json_lines import Record
+from nanochat_plugins.sources.place_index import PlaceIndex
 from nanochat_plugins.sources.records import records
-from nanochat_plugins.sources.row_index import RowIndex
 
 TOO_LONG = "too long"
 
@@ -48,31 +48,29 @@ class DataFile:
 
     def documents(self, start: int, skipped: Counter[str]) -> Iterator[str]:
         """The texts from document number `start` on; what is passed over behind it is counted in `skipped`."""
-        index = RowIndex([self.digest, self.reading.text()])
-        group, number = index.place(start)
-        before = number  # this row group
+        index = PlaceIndex([self.digest, self.reading.text()])
+        place, number = index.find(start)
         try:
-            for record in self._own(group):
-                while group < record.group:  # one or more have ended
-                    index.learn(group, number - before)
-                    group, before = group + 1, number
+            for record in self._own(place):
+                if record.place > place:
+                    place = record.place
+                    index.learn(place, number)
                 if record.text is not None:
                     number += 1
                     if number > start:
                         yield record.text
                 elif record.fault and number >= start:
                     skipped[record.fault] += 1
-            index.learn(group, number - before)
         finally:
             index.save()
 
-    def _own(self, first_group: int) -> Iterator[Record]:
+    def _own(self, begin: int) -> Iterator[Record]:
         """The file's records; the other split's have neither text nor fault. Faulty ones belong to the train split."""
         how, split = self.reading, self.reading.split
-        for record in records(self.path, column=how.column, separator=how.separator, first_group=first_group):
+        for record in records(self.path, column=how.column, separator=how.separator, begin=begin):
             found = record
             if found.text is not None and len(found.text) > how.longest:
-                found = Record(None, TOO_LONG, record.group)
+                found = Record(None, TOO_LONG, record.place)
             if split and (split_of(found.text, how.validation_share) if found.text is not None else "train") != split:
-                found = Record(None, "", record.group)
+                found = Record(None, "", record.place)
             yield found

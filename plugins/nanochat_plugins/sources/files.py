@@ -1,9 +1,9 @@
 """The source `files`: a user's own text from .parquet, .jsonl and .txt files, each also .zst or .gz.
 
 In: a `FilesConfig`. Out: documents file by file, in the order of the file names, split for validation by each
-document's text (or by files of their own). A record that is null, empty, no UTF-8 or too long is counted and passed
-over; what is damaged or of another shape stops the work with the file's name, and the line's number where there are
-lines. Not here: which files; that is `nanochat_plugins.sources.files_config`.
+document's text (or by files of their own). A record that is null, empty, no UTF-8, no text or too long is counted and
+passed over; a file that is damaged, or whose first record is of another shape, stops the work with its name, and the
+line's number where there are lines. Not here: which files; that is `nanochat_plugins.sources.files_config`.
 """
 
 from collections import Counter

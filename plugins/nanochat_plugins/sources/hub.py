@@ -6,9 +6,9 @@ background, those for validation first. A file's content is compared with the ma
 StageError E301 where a file cannot be had, E304 where one is damaged.
 """
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -18,8 +18,10 @@ from nanochat.errors import wrong_input
 from nanochat_plugins.sources.arrivals import Arrivals
 from nanochat_plugins.sources.data_file import DataFile, Reading
 from nanochat_plugins.sources.hub_checkout import Checkout
-from nanochat_plugins.sources.hub_manifest import HubFile, Manifest, pinned
+from nanochat_plugins.sources.hub_manifest import HubFile, pinned
 from nanochat_plugins.sources.hub_selection import HubSelection
+
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class Selects(Protocol):
@@ -35,18 +37,22 @@ class HubSource:
         self._selection = config.selection()
         self._skipped: Counter[str] = Counter()
         self._checked: set[str] = set()
+        # Not cached_property: in Python 3.11 all sources would wait for one that asks a silent hub.
+        self._asking = threading.Lock()
+        self._known: _Selected | None = None
 
     def shards(self, split: Split) -> Sequence[Shard]:
-        return self._shards[split]
+        return self._selected.shards[split]
 
     def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
-        file = self._files[shard.name]
-        path = self._arrivals.wait(file)
+        selected = self._selected
+        file = selected.files[shard.name]
+        path = selected.arrivals.wait(file)
         if file.name not in self._checked:
-            self._checkout.check(file)
+            selected.checkout.check(file)
             self._checked.add(file.name)
         split: Split = "validation" if shard.name.startswith("validation/") else "train"
-        data = DataFile(path=path, digest=file.digest, reading=self._reading(split))
+        data = DataFile(path=path, digest=file.digest, reading=_reading(self._selection, split))
         yield from data.documents(start, self._skipped)
 
     def skipped(self) -> Mapping[str, int]:
@@ -55,74 +61,72 @@ class HubSource:
     # nanochat.data.remote: what `nanochat data` asks
 
     def pin(self) -> str:
-        manifest = self._manifest
-        return f"{manifest.repo}@{manifest.commit}"
+        return self._selected.pin
 
     def place(self, shard: Shard) -> Path:
-        return self._checkout.place(self._files[shard.name])
+        return self._selected.checkout.place(self._selected.files[shard.name])
 
     def state(self, shard: Shard) -> State:
-        file = self._files[shard.name]
-        return State(here=self._checkout.is_here(file), bytes_here=self._checkout.bytes_here(file))
+        checkout, file = self._selected.checkout, self._selected.files[shard.name]
+        return State(here=checkout.is_here(file), bytes_here=checkout.bytes_here(file))
 
     def fetch(self, shard: Shard, on_bytes: OnBytes) -> None:
-        self._checkout.fetch(self._files[shard.name], on_bytes)
+        self._selected.checkout.fetch(self._selected.files[shard.name], on_bytes)
 
     def check(self, shard: Shard) -> None:
-        self._checkout.check(self._files[shard.name])
+        self._selected.checkout.check(self._selected.files[shard.name])
 
-    @cached_property
-    def _manifest(self) -> Manifest:
-        return pinned(self._selection.repo, self._selection.revision)
+    @property
+    def _selected(self) -> "_Selected":
+        with self._asking:
+            if self._known is None:
+                self._known = _Selected(self._selection)
+            return self._known
 
-    @cached_property
-    def _checkout(self) -> Checkout:
-        return Checkout(self._manifest)
 
-    @cached_property
-    def _arrivals(self) -> Arrivals:
-        files = {split: [self._files[shard.name] for shard in self._shards[split]] for split in self._shards}
-        workers = self._selection.workers
-        return Arrivals(self._checkout, train=files["train"], validation=files["validation"], workers=workers)
+class _Selected:
+    """What a manifest and a selection make: files and shards. The hub is asked for the manifest on first contact."""
 
-    @cached_property
-    def _files(self) -> Mapping[str, HubFile]:
-        """Shard name → file."""
-        splits: tuple[Split, ...] = ("train", "validation")
-        selected = {split: self._selection.files(self._manifest, split) for split in splits}
-        return {self._shard_name(split, file): file for split in splits for file in selected[split]}
-
-    @cached_property
-    def _shards(self) -> Mapping[Split, Sequence[Shard]]:
-        made: dict[Split, list[Shard]] = {"train": [], "validation": []}
-        for split in made:
-            for file in self._selection.files(self._manifest, split):
-                name = self._shard_name(split, file)
-                digest, reading = file.digest.partition(":")[2], self._reading(split).text()
-                made[split].append(Shard(name=name, size_bytes=file.size, digest=digest, reading=reading))
-        self._check_validation(made["validation"])
-        return made
-
-    def _reading(self, split: Split) -> Reading:
-        """How files are read; where validation has files of its own, those of both splits alike."""
-        chosen = self._selection
-        return Reading(
-            column=chosen.column,
-            separator=chosen.separator,
-            longest=chosen.longest_document,
-            split=split if chosen.validation_share else "",
-            validation_share=chosen.validation_share,
+    def __init__(self, selection: HubSelection) -> None:
+        manifest = pinned(selection.repo, selection.revision)
+        chosen = {split: selection.files(manifest, split) for split in SPLITS}
+        named = {split: [(_shard_name(selection, split, file), file) for file in chosen[split]] for split in SPLITS}
+        self.pin = f"{manifest.repo}@{manifest.commit}"
+        self.checkout = Checkout(manifest)
+        self.files = {name: file for split in SPLITS for name, file in named[split]}
+        """By shard's name."""
+        self.shards = {split: [_shard(selection, split, *one) for one in named[split]] for split in SPLITS}
+        self.arrivals = Arrivals(
+            self.checkout, train=chosen["train"], validation=chosen["validation"], workers=selection.workers
         )
+        self._check_validation(selection.validation_digest)
 
-    def _shard_name(self, split: Split, file: HubFile) -> str:
-        return f"{split}/{file.name}" if self._selection.validation_share else file.name
-
-    def _check_validation(self, shards: Sequence[Shard]) -> None:
+    def _check_validation(self, wanted: str) -> None:
         """InputError E304 where the validation split is another than the recipe pins."""
-        wanted, found = self._selection.validation_digest, split_digest(shards)
+        found = split_digest(self.shards["validation"])
         if wanted and wanted != found:
             raise wrong_input(
                 "E304",
-                f"the validation split of {self.pin()} is another than the recipe wants: its digest is {found}",
+                f"the validation split of {self.pin} is another than the recipe wants: its digest is {found}",
                 help=f"pin the `revision` of the day when it was {wanted}, or change `validation_digest`",
             )
+
+
+def _reading(selection: HubSelection, split: Split) -> Reading:
+    """How files are read; where validation has files of its own, those of both splits alike."""
+    return Reading(
+        column=selection.column,
+        separator=selection.separator,
+        longest=selection.longest_document,
+        split=split if selection.validation_share else "",
+        validation_share=selection.validation_share,
+    )
+
+
+def _shard(selection: HubSelection, split: Split, name: str, file: HubFile) -> Shard:
+    digest = file.digest.partition(":")[2]
+    return Shard(name=name, size_bytes=file.size, digest=digest, reading=_reading(selection, split).text())
+
+
+def _shard_name(selection: HubSelection, split: Split, file: HubFile) -> str:
+    return f"{split}/{file.name}" if selection.validation_share else file.name

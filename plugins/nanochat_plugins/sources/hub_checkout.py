@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from nanochat.durable import sync
 from nanochat.errors import stage_failure
 from nanochat_plugins.sources.hub_fault import insist
-from nanochat_plugins.sources.hub_file import OnBytes, file_digest, receive, received, set_aside
+from nanochat_plugins.sources.hub_file import OnBytes, aside, file_digest, receive, received, set_aside
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
 
 POLL_SECONDS = 0.2
@@ -61,15 +61,19 @@ class Checkout:
 
     def check(self, file: HubFile) -> None:
         """StageError E304 where a file that is here is damaged: it is set aside, so that it is fetched anew."""
+        place, what = self.place(file), f"its content is not what the manifest of {self.manifest.repo} says"
         with suppress(FileNotFoundError):  # another process has found the same, and set it aside
             if self.is_sound(file):
                 return
-            set_aside(self.place(file))
+            if (found := place.stat().st_size) != file.size:
+                what = f"{found:,} bytes are here, and the manifest of {self.manifest.repo} says {file.size:,}"
+                what = f"it is cut off, {what}" if found < file.size else what
+            set_aside(place)
         raise stage_failure(
             "E304",
-            f"{self.place(file)} is damaged: its content is not what the manifest of {self.manifest.repo} says",
-            help="it was set aside, beside its place; run the same command again, or `nanochat data get RECIPE`: it is "
-            "downloaded anew",
+            f"{place} is damaged: {what}",
+            help="it was set aside, beside its place, until a sound one is here; run the same command again, or "
+            "`nanochat data get RECIPE`: it is downloaded anew",
         )
 
     def _fetch(self, file: HubFile, on_bytes: OnBytes) -> None:
@@ -90,6 +94,8 @@ class Checkout:
         )
         part.replace(place)
         sync(place.parent)
+        for damaged in (place, part):
+            aside(damaged).unlink(missing_ok=True)
 
     def _part(self, file: HubFile) -> Path:
         return self.manifest.folder / "incoming" / self.manifest.commit / f"{file.name}.part"

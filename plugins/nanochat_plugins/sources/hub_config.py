@@ -3,7 +3,7 @@
 from nanochat.config import Problem, config, option
 from nanochat_plugins.sources.files_config import COMPACTNESS, LONGEST_DOCUMENT
 from nanochat_plugins.sources.hub_manifest import HubFile, known
-from nanochat_plugins.sources.hub_selection import HubSelection
+from nanochat_plugins.sources.hub_selection import HubSelection, repo_problems
 
 
 @config
@@ -37,9 +37,10 @@ class HubConfig:
     workers: int = option(4, minimum=1, maximum=64, execution=True, doc="files downloaded ahead of their use at a time")
 
     def problems(self) -> list[Problem]:
-        """Two ways of holding out are one too many."""
+        """A name that is none; and two ways of holding out are one too many."""
         both = bool(self.validation) and self.validation_share > 0
-        return [("validation_share", "`validation` and `validation_share` exclude each other")] if both else []
+        held = [("validation_share", "`validation` and `validation_share` exclude each other")] if both else []
+        return [*repo_problems(self.repo), *held]
 
     def selection(self) -> HubSelection:
         """What is read."""

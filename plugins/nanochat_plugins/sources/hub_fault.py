@@ -26,6 +26,8 @@ ENOUGH_BYTES = 1 << 20
 """An attempt that brought so much more than those before it was no failure: the pauses begin anew."""
 ASK_AGAIN = (408, 416, 425, 429)
 """Refusals that pass."""
+GONE, REFUSED = (404, 410), (401, 403)
+"""Refusals that stay. The hub does not tell whether what one may not read is there."""
 
 
 class Damaged(Exception):
@@ -61,8 +63,7 @@ def insist(
                 raise stage_failure(
                     "E304" if isinstance(fault, Damaged) else "E301",
                     f"{what}: {reason}",
-                    help="check the network, the names of repository and revision, and (HF_TOKEN) that you may read "
-                    "it; then the same command goes on with what is here",
+                    help=_advice(fault),
                 ) from fault
             level = logging.WARNING if pause >= SAID_FROM_SECONDS else logging.INFO
             log.log(level, "%s: %s; trying again in %g s", what, reason, pause)
@@ -78,9 +79,33 @@ def _pause(seconds: float, on_pause: Callable[[], None]) -> None:
 
 def _is_final(fault: Exception) -> bool:
     """Whether asking again cannot help: it is not there, or not for us, or the client was told to stay offline."""
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     if isinstance(fault, OfflineModeIsEnabled | HFValidationError):
         return True
-    status = fault.response.status_code if isinstance(fault, HfHubHTTPError) else 0
-    return 400 <= status < 500 and status not in ASK_AGAIN
+    return 400 <= _status(fault) < 500 and _status(fault) not in ASK_AGAIN
+
+
+def _advice(fault: Exception) -> str:
+    """What to do about it."""
+    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+
+    if isinstance(fault, OfflineModeIsEnabled):
+        return "the hub's client was told to stay offline: unset HF_HUB_OFFLINE"
+    if isinstance(fault, HFValidationError):
+        return "check the name of the repository: OWNER/NAME"
+    if _status(fault) in GONE:
+        return (
+            "the hub has no such repository, revision or file: check `repo` and `revision`; if they are right, it was "
+            "removed there"
+        )
+    if _status(fault) in REFUSED:
+        return "it is not there, or not for you: check `repo`, and that the account of HF_TOKEN may read it"
+    return "check the network, and HF_ENDPOINT if it is set; then the same command goes on with what is here"
+
+
+def _status(fault: Exception) -> int:
+    """Of an answer over HTTP; 0 where there was none."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return fault.response.status_code if isinstance(fault, HfHubHTTPError) else 0

@@ -46,12 +46,15 @@ def file_digest(path: Path, like: str) -> str:
     return f"{kind}:{hashlib.sha1(b'blob %d%c' % (len(content), 0) + content).hexdigest()}"
 
 
-def set_aside(path: Path) -> Path:
-    """Move a damaged file out of the way; the last of a name is kept, for whoever wants to look at it."""
-    aside = path.with_name(f"{path.name}.damaged")
-    path.replace(aside)
+def set_aside(path: Path) -> None:
+    """Move a damaged file out of the way: it is kept for whoever wants to look at it, until a sound one has come."""
+    path.replace(aside(path))
     _tag_path(path).unlink(missing_ok=True)
-    return aside
+
+
+def aside(path: Path) -> Path:
+    """Where a damaged file is kept."""
+    return path.with_name(f"{path.name}.damaged")
 
 
 def received(part: Path) -> int:

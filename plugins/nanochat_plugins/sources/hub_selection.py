@@ -1,17 +1,32 @@
 """Which files of a data set are read, and how: what `hub` and its presets make of their options.
 
-In: a manifest's files. Out: those of each split, in order; InputError E301 where there are too few. No network.
+In: a manifest's files. Out: those of each split, in order; InputError E301 where there are too few. And which names a
+repository may have. No network.
 """
 
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 import attrs
 
+from nanochat.config import Problem
 from nanochat.data.source import Split
 from nanochat.errors import InputError, wrong_input
 from nanochat_plugins.sources.files_config import ENDINGS, FORMATS
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest
+
+_NAME = re.compile(r"\w([\w.-]*\w)?", re.ASCII)
+
+
+def repo_problems(repo: str) -> list[Problem]:
+    """What is wrong with a repository's name, which becomes a folder's too: the hub's own rules."""
+    names = repo.split("/")
+    if len(names) <= 2 and all(map(_NAME.fullmatch, names)) and not any(two in repo for two in ("..", "--")):
+        return []
+    return [
+        ("repo", f"{repo!r} is no data set's name: OWNER/NAME, of letters, digits, _ and, in between, single - and .")
+    ]
 
 
 @attrs.frozen(kw_only=True)

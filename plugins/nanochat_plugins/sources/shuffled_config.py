@@ -4,9 +4,9 @@ alike. Imports neither the hub's client nor a reader."""
 from collections.abc import Mapping
 from typing import Any
 
-from nanochat.config import Fingerprinted, config, option
+from nanochat.config import Fingerprinted, Problem, config, option
 from nanochat_plugins.sources.files_config import LONGEST_DOCUMENT
-from nanochat_plugins.sources.hub_selection import HubSelection
+from nanochat_plugins.sources.hub_selection import HubSelection, repo_problems
 
 CLIMBMIX_LAST, FINEWEB_EDU_LAST = 6_542, 1_822
 """The data sets' last files, which are their validation splits."""
@@ -28,6 +28,10 @@ class ClimbMixConfig(Fingerprinted):
     shards: int = option(170, minimum=1, maximum=CLIMBMIX_LAST, doc="training shards, from the first on")
     validation_digest: str = option("", doc=DIGEST)
     workers: int = option(4, minimum=1, maximum=64, execution=True, doc=WORKERS)
+
+    def problems(self) -> list[Problem]:
+        """A name that is none."""
+        return repo_problems(self.repo)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Repository, revision and shards; nothing is asked of the network."""
@@ -57,6 +61,10 @@ class FineWebEduConfig(Fingerprinted):
     shards: int = option(240, minimum=1, maximum=FINEWEB_EDU_LAST, doc="training shards, from the first on")
     validation_digest: str = option("", doc=DIGEST)
     workers: int = option(4, minimum=1, maximum=64, execution=True, doc=WORKERS)
+
+    def problems(self) -> list[Problem]:
+        """A name that is none."""
+        return repo_problems(self.repo)
 
     def fingerprint(self) -> Mapping[str, Any]:
         """Repository, revision and shards; nothing is asked of the network."""

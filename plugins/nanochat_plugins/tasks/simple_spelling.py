@@ -9,12 +9,14 @@ An answer is right when it is the word's letters, in any spacing, case and punct
 `spelling_bee` writes them, and both have one split of the words, so that they teach each other and give nothing away.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
-from nanochat.config import config
+from nanochat.config import Artifact, Problem, artifact, config, option
 from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.generated import draw
-from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
+from nanochat_plugins.tasks.generated import GeneratedConfig, draw
+from nanochat_plugins.tasks.words import MAX_WORDS, WORD_LIST, WORDS, spelt, word_fingerprint, word_problems, words_of
 
 QUESTIONS = (
     "Spell the word {word}",
@@ -29,10 +31,23 @@ QUESTIONS = (
 
 
 @config
-class SimpleSpellingConfig(SpellingConfig):
+class SimpleSpellingConfig(GeneratedConfig):
     """Spell a word: "Spell apple." is answered by its letters. Take it beside `spelling_bee`, and wherever a model has
     to know which letters its tokens are made of; examples are made, nothing is downloaded.
     """
+
+    words: Artifact | None = artifact("tokenizer", optional=True, doc=WORDS)
+    # The content decides the result, not the place: the fingerprint stands for it.
+    word_list: Path | None = option(None, execution=True, doc=WORD_LIST)
+    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc=MAX_WORDS)
+
+    def problems(self) -> list[Problem]:
+        """What does not fit together."""
+        return [*super().problems(), *word_problems(self)]
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Of a word list."""
+        return word_fingerprint(self)
 
 
 class SimpleSpelling(Task):

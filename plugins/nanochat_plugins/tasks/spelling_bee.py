@@ -12,12 +12,14 @@ example.
 """
 
 import random
-from typing import Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
-from nanochat.config import config
+from nanochat.config import Artifact, Problem, artifact, config, option
 from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.generated import draw, final_number
-from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
+from nanochat_plugins.tasks.generated import GeneratedConfig, draw, final_number
+from nanochat_plugins.tasks.words import MAX_WORDS, WORD_LIST, WORDS, spelt, word_fingerprint, word_problems, words_of
 
 PLAIN = "How many {letter} are in {word}?"
 PLAIN_SHARE = 0.3
@@ -38,10 +40,23 @@ ABSENT_SHARE = 0.1
 
 
 @config
-class SpellingBeeConfig(SpellingConfig):
+class SpellingBeeConfig(GeneratedConfig):
     """Count a letter in a word: the model spells it, then counts by the calculator. Take it for the strawberry
     question; it is learnt sooner with `simple_spelling` beside it, and needs `calculator` among the stage's tools.
     """
+
+    words: Artifact | None = artifact("tokenizer", optional=True, doc=WORDS)
+    # The content decides the result, not the place: the fingerprint stands for it.
+    word_list: Path | None = option(None, execution=True, doc=WORD_LIST)
+    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc=MAX_WORDS)
+
+    def problems(self) -> list[Problem]:
+        """What does not fit together."""
+        return [*super().problems(), *word_problems(self)]
+
+    def fingerprint(self) -> Mapping[str, Any]:
+        """Of a word list."""
+        return word_fingerprint(self)
 
 
 class SpellingBee(Task):
