@@ -13,12 +13,13 @@ from torch import Tensor
 
 from nanochat.model.attention import attend
 
-CPU_BAND = 128
-"""Queries in a band: of 64, 128 and 256 the best or near it. `pytest tests/benchmarks/test_attention_speed.py
---benchmark-only`, on one core, 8 rows of 512 with 4 heads of 64 and a window of 128: 109 ms, 207 with a dense mask; one
-row of 2,048 with 6 heads of 128 and a window of 512: 329 ms and 1,135."""
-CPU_SHORT_ROW = 512
-"""Up to here whole rows go by bands as well, 147 ms and 197; at 2,048 torch's causal kernel is as fast."""
+CPU_BAND = 64
+"""Queries in a band: of 64, 128 and 256 the best or near it."""
+CPU_LONGEST_ROW = 2048
+"""Up to here whole rows go by bands as well. Beyond it the weights that are kept for the backward pass, which grow with
+T², would be too many, and torch's causal kernel computes them again."""
+GPU_BAND = 128
+"""At the least: on a GPU a launch costs more than masked keys do."""
 
 
 class Banded:
@@ -29,10 +30,10 @@ class Banded:
     def mask(self, positions: int, window: int, device: torch.device, documents: Tensor | None) -> Any:
         """None, or who is near whom in a band, (b, reach + b), and the documents."""
         on_cpu = device.type == "cpu"
-        if window >= positions and documents is None and not (on_cpu and positions <= CPU_SHORT_ROW):
+        if window >= positions and documents is None and not (on_cpu and positions <= CPU_LONGEST_ROW):
             return None
         reach = min(window, positions - 1)
-        b = CPU_BAND if on_cpu else max(CPU_BAND, reach)  # elsewhere a launch costs more than masked keys do
+        b = CPU_BAND if on_cpu else max(GPU_BAND, reach)
         place = torch.arange(reach + b, device=device)
         distance = place[reach:, None] - place[None, :]
         return (distance >= 0) & (distance <= reach), documents
@@ -41,10 +42,7 @@ class Banded:
         if mask is None:
             return attend(q, k, v)
         near, documents = mask
-        if q.device.type == "cpu" and torch.is_grad_enabled():
-            groups = q.size(2) // k.size(2)
-            if groups > 1:  # the kernel knows no groups
-                k, v = k.repeat_interleave(groups, dim=2), v.repeat_interleave(groups, dim=2)
+        if q.device.type == "cpu":
             y: Tensor = _OnCPU.apply(q, k, v, near, documents)
             return y
         parts = [
@@ -74,46 +72,72 @@ def _cut(near: Tensor, documents: Tensor | None, own: slice, seen: slice) -> Ten
 
 
 class _OnCPU(torch.autograd.Function):
-    """q, k, v (B, T, H, D) → (B, T, H, D) by torch's own kernel for CPUs, which has a backward pass to call.
+    """q (B, T, H, D); k, v (B, T, Hkv, D) → (B, T, H, D), the weights of each band kept for the backward pass.
 
-    Every band reads its part of q, k, v where it lies, and its gradients are written where they belong.
+    Scores and their softmax are float32 where q and k are less. The queries of the heads that share a key stand below
+    one another, (B·Hkv, G, b, D), so that each key is read once for all of them.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, near: Tensor, documents: Tensor | None) -> Tensor:
-        y, sums = torch.empty_like(q), []
+        queries, keys, values = _grouped(q, k.size(2)), _heads_first(k), _heads_first(v)
+        wide = torch.promote_types(q.dtype, torch.float32)
+        scale, wide_queries, wide_keys = q.size(-1) ** -0.5, queries.to(wide), keys.to(wide)
+        y, kept = torch.empty_like(queries), []
         for own, seen in _bands(q.size(1), near):
-            part, log_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                *_heads_first(q[:, own], k[:, seen], v[:, seen]),
-                attn_mask=_added(_cut(near, documents, own, seen), q.dtype),
-            )
-            y[:, own] = part.transpose(1, 2)
-            sums.append(log_sums)
-        ctx.save_for_backward(q, k, v, y, near, documents, *sums)
-        return y
+            scores = _band(wide_queries, own) @ wide_keys[:, seen].mT  # (B·Hkv, G·b, s)
+            scores = _masked(scores.mul_(scale), _cut(near, documents, own, seen))
+            weights = torch.softmax(scores, dim=-1).to(q.dtype)
+            y[:, :, own] = (weights @ values[:, seen]).view(y[:, :, own].shape)
+            kept.append(weights)
+        ctx.save_for_backward(queries, keys, values, near, *kept)
+        return _heads_last(y, q)
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, y, near, documents, *sums = ctx.saved_tensors
-        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for (own, seen), log_sums in zip(_bands(q.size(1), near), sums, strict=True):
-            of_q, of_k, of_v = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                *_heads_first(upstream[:, own], q[:, own], k[:, seen], v[:, seen], y[:, own]),
-                log_sums,
-                0.0,
-                False,
-                attn_mask=_added(_cut(near, documents, own, seen), q.dtype),
-            )
-            dq[:, own] = of_q.transpose(1, 2)
-            dk[:, seen] += of_k.transpose(1, 2)
-            dv[:, seen] += of_v.transpose(1, 2)
-        return dq, dk, dv, None, None
+        queries, keys, values, near, *kept = ctx.saved_tensors
+        scale, outputs = upstream.size(-1) ** -0.5, _grouped(upstream, keys.size(0) // upstream.size(0))
+        dq, dk, dv = torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(values)
+        for (own, seen), weights in zip(_bands(upstream.size(1), near), kept, strict=True):
+            dy, band = _band(outputs, own), _band(queries, own)
+            dv[:, seen] += weights.mT @ dy
+            dw = dy @ values[:, seen].mT  # (B·Hkv, G·b, s)
+            ds = torch._softmax_backward_data(dw, weights, -1, weights.dtype).mul_(scale)
+            dq[:, :, own] = (ds @ keys[:, seen]).view(dq[:, :, own].shape)
+            dk[:, seen] += ds.mT @ band
+        rows = upstream.size(0)
+        return _heads_last(dq, upstream), _rows_back(dk, rows), _rows_back(dv, rows), None, None
 
 
-def _heads_first(*tensors: Tensor) -> list[Tensor]:
-    return [x.transpose(1, 2) for x in tensors]
+def _heads_first(x: Tensor) -> Tensor:
+    """(B, T, H, D) → (B·H, T, D)."""
+    return x.transpose(1, 2).flatten(0, 1).contiguous()
 
 
-def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What the kernel adds to the scores: 0 where a key is seen, −∞ elsewhere."""
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -torch.inf)
+def _rows_back(x: Tensor, rows: int) -> Tensor:
+    """(B·H, T, D) → (B, T, H, D)."""
+    return x.view(rows, -1, *x.shape[1:]).transpose(1, 2)
+
+
+def _grouped(q: Tensor, key_heads: int) -> Tensor:
+    """(B, T, H, D) → (B·Hkv, G, T, D)."""
+    return _heads_first(q).view(q.size(0) * key_heads, -1, q.size(1), q.size(3))
+
+
+def _heads_last(x: Tensor, like: Tensor) -> Tensor:
+    """(B·Hkv, G, T, D) → the (B, T, H, D) of `like`."""
+    return _rows_back(x.flatten(0, 1), like.size(0))
+
+
+def _band(x: Tensor, own: slice) -> Tensor:
+    """(B·Hkv, G, T, D) → (B·Hkv, G·b, D): the band's part of each head, one below the other."""
+    return x[:, :, own].flatten(1, 2)
+
+
+def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+    """−∞ where a key is not seen. scores (B·Hkv, G·b, s); mask (b, s), or (B, 1, b, s)."""
+    rows = 1 if mask.dim() == 2 else mask.size(0)
+    by_row = scores.view(rows, -1, *mask.shape[-2:])  # (1 or B, heads, b, s)
+    hidden = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
+    by_row += hidden
+    return scores

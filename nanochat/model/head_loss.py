@@ -85,8 +85,8 @@ def _losses(hidden: Tensor, weight: Tensor, targets: Tensor, head: Head) -> Tens
     cast = weight[: head.vocabulary].to(hidden.dtype)
     losses = []
     for part in _parts(len(targets), head.chunk):
-        logits = softcapped(F.linear(hidden[part], cast).float(), head.softcap)
-        losses.append(F.cross_entropy(logits, targets[part], ignore_index=-1, reduction="none"))
+        z, _ = _shifted(F.linear(hidden[part], cast).float(), head.softcap)
+        losses.append(F.cross_entropy(z, targets[part], ignore_index=-1, reduction="none"))
     return torch.cat(losses)
 
 
@@ -116,21 +116,31 @@ def _with_gradients(
 def _of_chunk(logits: Tensor, targets: Tensor, scale: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
     """The losses of logits (n, V), which are overwritten, and the gradients of Σ scale·loss with respect to them.
 
-    With z the logits and t = tanh(z/cap): d loss/dz = (softmax(cap·t) − onehot(target)) · (1 − t²).
+    With z what `_shifted` gives: d loss/d logits = (softmax(z) − onehot(target)) · dz/d logits.
     """
     known = targets >= 0
     index = targets.clamp(min=0).unsqueeze(1)  # (n, 1)
-    if softcap:
-        squashed = logits.div_(softcap).tanh_()
-        log_p = F.log_softmax(softcap * squashed, dim=-1)
-    else:
-        log_p = F.log_softmax(logits, dim=-1)
-    losses = -log_p.gather(1, index).squeeze(1) * known
-    dz = log_p.exp_()
-    dz.scatter_add_(1, index, torch.full_like(index, -1, dtype=dz.dtype))
-    if softcap:
-        dz.addcmul_(dz, squashed.square_(), value=-1)
-    return losses, dz.mul_((scale * known).unsqueeze(1))
+    z, squashed = _shifted(logits, softcap)
+    p = torch.softmax(z, dim=-1)
+    log_sum = z.amax(dim=1) - p.amax(dim=1).log()  # the largest p is at least 1/V
+    losses = (log_sum - z.gather(1, index).squeeze(1)) * known
+    p.scatter_add_(1, index, torch.full_like(index, -1, dtype=p.dtype))
+    factor = scale * known
+    if squashed is not None:
+        p.mul_(squashed.addcmul_(squashed, squashed, value=-1))  # dz/d logits = 4·s·(1 − s)
+        factor = 4 * factor
+    return losses, p.mul_(factor.unsqueeze(1))
+
+
+def _shifted(logits: Tensor, softcap: float) -> tuple[Tensor, Tensor | None]:
+    """The softcapped logits, raised by the softcap, which no softmax sees; and s = σ(2·logits/cap), where there is one.
+
+    cap·tanh(x/cap) = 2·cap·σ(2x/cap) − cap, and on a CPU σ takes a sixth of tanh's time. Overwrites the logits.
+    """
+    if not softcap:
+        return logits, None
+    squashed = logits.mul_(2 / softcap).sigmoid_()
+    return squashed * (2 * softcap), squashed
 
 
 def _parts(count: int, chunk: int) -> Iterator[slice]:
