@@ -24,6 +24,7 @@ from nanochat_plugins.sources import hub_checkout, hub_fault
 from nanochat_plugins.sources.hub import HubSource
 from nanochat_plugins.sources.hub_config import HubConfig
 from nanochat_plugins.sources.hub_manifest import pinned
+from nanochat_plugins.sources.stories import Stories
 
 REPO = "someone/texts"
 RECIPE = f"""
@@ -279,6 +280,21 @@ def test_a_listing_does_not_wait_for_a_hub_that_is_silent_and_shows_the_rest(
     assert [fault["code"] for fault in listed["tok.web"]["faults"]] == ["E301"]
     assert set(listed["base.web"]["splits"]) == {"train", "validation"}
     assert not listed["base.web"]["faults"]
+
+
+def test_a_listing_waits_for_a_source_that_asks_no_hub(
+    hub: FakeHub, said: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = Stories.shards
+
+    def slow(source: Stories, split: Any) -> Any:
+        time.sleep(0.2)
+        return shards(source, split)
+
+    monkeypatch.setattr(Stories, "shards", slow)
+    monkeypatch.setattr(data, "LISTING_SECONDS", 0.0)
+    (found,) = json.loads(said("list", "recipe.toml", "--source", "base.docs", "--json"))
+    assert found["splits"]["train"]["shards"] == 1
 
 
 def test_a_listing_tells_at_once_what_the_hub_does_not_have(hub: FakeHub, said: Any) -> None:

@@ -110,6 +110,35 @@ def test_whether_a_batch_is_ready_can_be_asked_without_waiting_for_it():
     ahead.close()
 
 
+def test_a_state_is_given_while_the_thread_waits_for_its_text():
+    """A checkpoint, or an orderly stop, must not wait for a download: the thread is in the middle of a batch then."""
+    arrived, waiting = threading.Event(), threading.Event()
+
+    class Arriving(Texts):
+        def documents(self, shard, start=0):
+            for number, text in enumerate(super().documents(shard, start), start):
+                if number == 200 and not arrived.is_set():
+                    waiting.set()
+                    arrived.wait(30)
+                yield text
+
+    ahead, plain = Prefetch(pretrain({"web": Arriving(words(400))})), pretrain({"web": Texts(words(400))})
+    batches = 0
+    while ahead.ready(0.1) or not waiting.is_set():
+        if ahead.ready(0):
+            assert same(ahead.next_batch(), plain.next_batch())
+            batches += 1
+    assert batches > 5
+    ours, theirs = ahead.state(), plain.snapshot().state()
+    assert not arrived.is_set()  # the thread still waits
+    assert ours.cursors == theirs.cursors
+    assert all((ours.buffers[name] == theirs.buffers[name]).all() for name in theirs.buffers)
+    arrived.set()
+    for _ in range(10):
+        assert same(ahead.next_batch(), plain.next_batch())
+    ahead.close()
+
+
 def test_what_goes_wrong_on_the_thread_is_raised_where_the_batch_is_due_and_again_after_it():
     loader, left = mixed_pretrain(), iter([1, 1, 1])
     make = loader.next_batch

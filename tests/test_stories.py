@@ -1,10 +1,23 @@
 """The source `stories`: made up, from a seed."""
 
+import random
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_files import read
 
+from nanochat_plugins.sources import stories
 from nanochat_plugins.sources.stories import Stories, StoriesConfig
+from nanochat_plugins.sources.story_writer import write
+
+
+@pytest.fixture(autouse=True, scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NANOCHAT_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 def test_stories_depend_on_the_seed_alone() -> None:
@@ -23,6 +36,23 @@ def test_stories_of_any_seed_have_splits_that_share_nothing(seed: int) -> None:
     assert not set(train) & set(validation)
     (shard,) = source.shards("train")
     assert list(source.documents(shard, 17)) == train[17:]
+
+
+def test_going_on_makes_up_no_story_that_was_made_up_before_but_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Stories(StoriesConfig(size=1_800, validation_share=0.3))
+    (shard,) = source.shards("train")
+    whole = list(source.documents(shard))
+    made: list[str] = []
+
+    def counting(chance: random.Random) -> str:
+        made.append(write(chance))
+        return made[-1]
+
+    monkeypatch.setattr(stories, "write", counting)
+    for start in (0, 1, 349, 350, 351, 700, len(whole) - 1, len(whole)):
+        made.clear()
+        assert list(source.documents(shard, start)) == whole[start:]
+        assert len(made) <= (len(whole) - start) / 0.6 + stories.PLACE_STORIES
 
 
 def test_stories_are_tidy_sentences_with_many_words_and_without_numerals() -> None:

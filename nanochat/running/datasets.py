@@ -75,11 +75,11 @@ def datasets(recipe: Recipe, registry: Registry, *, only: str | None = None) -> 
 
 
 def ask_all(found: Sequence[Dataset], *, seconds: float) -> dict[str, Sequence[Diagnostic]]:
-    """Have every source know its shards, all at once; of those that cannot within so long, first name → why.
+    """Have every source that asks a hub know its shards, all at once; of those that cannot so soon, first name → why.
 
     A source that has not answered goes on asking in the background, as long as the process lives.
     """
-    asked = {dataset.names[0]: _asked(dataset) for dataset in found}
+    asked = {dataset.names[0]: _asked(dataset) for dataset in found if dataset.remote is not None}
     futures.wait(asked.values(), seconds)
     return {name: faults for name, answer in asked.items() if (faults := _faults(name, answer, seconds))}
 

@@ -1,10 +1,10 @@
 """Which places of a file begin with which document, so that reading can begin near the one that is wanted.
 
 A place is a number that the file's reader can begin at (`records.py`): a row group of a .parquet, a byte of another
-file, about one in each megabyte. How many documents lie before it no file tells, since some records are passed over and
-some belong to the other split. So the places are noted as a file is read, below the data folder, for the next process:
-a run that goes on finds those of all that it had read before. They are found by the file's digest, and so never belong
-to another content. Not here: reading.
+file, about one in each megabyte; of `stories`, a story's number. How many documents lie before it no file tells, since
+some records are passed over and some belong to the other split. So the places are noted as a file is read, below the
+data folder, for the next process: a run that goes on finds those of all that it had read before. They are found by the
+file's digest, and so never belong to another content. Not here: reading.
 
 The last document of 160 million characters, on two cores of an AMD EPYC (Zen 4), seconds, by
 
