@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -23,7 +24,7 @@ from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.meter import Meter
-from nanochat.training.peak import measured
+from nanochat.training.peak import measured, peak_flops
 from nanochat.training.schedule import remember_peaks
 from nanochat.training.schedule_config import ScheduleConfig
 
@@ -158,6 +159,23 @@ def test_a_measured_peak_is_the_speed_of_products_of_that_size(monkeypatch: pyte
     ticks = iter([0, 9, 10, 10.5, 11, 11.004, 12, 12.3, 13, 13.2, 14, 14.1])
     monkeypatch.setattr("nanochat.training.peak.time.perf_counter", lambda: next(ticks))
     assert measured(torch.device("cpu"), torch.float32) == pytest.approx(2 * 1024**3 / 0.004, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, dtype, teraflops",
+    [
+        ("NVIDIA H100 80GB HBM3", "bfloat16", 989),
+        ("NVIDIA H100 80GB HBM3", "float32", 67),
+        ("NVIDIA A100-SXM4-40GB", "float16", 312),
+    ],
+)
+def test_the_peak_of_a_known_gpu_is_its_makers_for_the_dtype(
+    name: str, dtype: str, teraflops: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SimpleNamespace(name=name, total_memory=40 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: there)
+    runtime = Runtime(device=torch.device("cuda"), dtype=getattr(torch, dtype))
+    assert peak_flops(runtime) == pytest.approx(teraflops * 1e12)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_batch_that_gave_it(tmp_path: Path, tokenizer: Tokenizer) -> None:

@@ -101,6 +101,10 @@ class TrainingStage:
         figures = evaluation.run_evals(config.evals, self.subject, context)
         figures |= {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
         context.reporter.metrics(self.run.step, evaluation.values(figures))
+        return self.record(figures)
+
+    def record(self, figures: dict[str, Figure]) -> Record:
+        """What the finished stage leaves, beside the figures of its evaluations."""
         return Record(
             data=digests(self.subject.sources),
             artifact=f"checkpoints/step_{self.run.step:06d}",
@@ -109,7 +113,7 @@ class TrainingStage:
                 "steps": Figure(value=float(self.run.step)),
                 "tokens": Figure(value=float(self.run.tokens)),
                 "parameters": Figure(value=float(sum(p.numel() for p in self.model.parameters()))),
-                "peak_memory_bytes": Figure(value=float(peak_memory_bytes(context.runtime.device))),
+                "peak_memory_bytes": Figure(value=float(peak_memory_bytes(self.context.runtime.device))),
             },
         )
 

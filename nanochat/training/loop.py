@@ -257,16 +257,20 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
         factor *= run.grad_clip / (norm + 1e-6)
     if factor != 1.0:
         torch._foreach_mul_([p.grad for p in run.model.parameters() if p.grad is not None], factor)
-    ratios = {}
-    for name, optimizer in run.optimizers.items():
+    changes: list[Tensor] = []
+    for optimizer in run.optimizers.values():
         rows = rows_of(optimizer) if measured else []
         before = [row.clone() for row in rows]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if measured:
             torch._foreach_sub_(before, rows)
-            ratios[f"update.{name}"] = nn.utils.get_total_norm(before) / nn.utils.get_total_norm(rows)
-    return {name: float(ratio) for name, ratio in ratios.items()}
+            norms = (nn.utils.get_total_norm(tensors) for tensors in (before, rows))
+            changes.append(torch.stack([norm.to(run.runtime.device) for norm in norms]))
+    if not changes:
+        return {}
+    moved, weights = run.runtime.sum(torch.stack(changes).square()).sqrt().unbind(1)  # of what all ranks update
+    return {f"update.{name}": ratio for name, ratio in zip(run.optimizers, (moved / weights).tolist(), strict=True)}
 
 
 def rows_of(optimizer: Optimizer) -> list[Tensor]:

@@ -10,8 +10,8 @@ import torch
 from nanochat.accelerators import ACCELERATORS, recognised
 from nanochat.runtime import Runtime
 
-CPU_SIZE, DEVICE_SIZE = 1024, 8192
-"""Rows and columns of the matrices that are multiplied: 2 and 1,100 GFLOP."""
+SIZES = {"cpu": 1024, "mps": 4096, "cuda": 8192}
+"""Rows and columns of the matrices that are multiplied: 2, 137 and 1,100 GFLOP."""
 PRODUCTS = 5
 """The fastest counts: on a CPU other work slows some of them down."""
 
@@ -32,7 +32,7 @@ def _own(runtime: Runtime) -> float:
 
 def measured(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of the fastest of a few products; a tenth of a second on two cores."""
-    n = CPU_SIZE if device.type == "cpu" else DEVICE_SIZE
+    n = SIZES.get(device.type, SIZES["mps"])
     left = torch.full((n, n), 0.5, dtype=dtype, device=device)
     right, product, seconds = left.clone(), torch.empty_like(left), []
     for _ in range(PRODUCTS + 1):
