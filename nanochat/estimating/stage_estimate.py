@@ -12,8 +12,14 @@ import attrs
 from nanochat.config import Artifact, Component
 from nanochat.estimating.answer import answer, size_of, whole
 from nanochat.estimating.data_need import DataNeed, available_characters, pretraining_needs
-from nanochat.estimating.footprint import Footprint, Group, footprint, layout_of, optimizer_groups
-from nanochat.hardware import Hardware
+from nanochat.estimating.footprint import (
+    Footprint,
+    Group,
+    footprint,
+    layout_of,
+    optimizer_groups,
+    says_what_it_recomputes,
+)
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.resolved import Recipe, Stage
@@ -168,7 +174,8 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     ]
     silent = [need for need in training.data if need.passes is None]
     notes += [f"the source `{need.use}` does not say how much it has" for need in silent]
-    notes += [f"the transform `{transform.use}` is not counted" for transform in stage.config.transforms.values()]
+    silent_transforms = [found for found in stage.config.transforms.values() if not says_what_it_recomputes(found)]
+    notes += [f"the transform `{transform.use}` is not counted" for transform in silent_transforms]
     if not hasattr(model.config, "flops_per_token"):
         notes.append(f"the model `{model.use}` does not say its FLOPs: 6 a parameter and token")
     if training.memory is None:
@@ -192,7 +199,7 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     size = min(config.device_batch_size, rows or config.device_batch_size)
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
     room = USABLE_MEMORY * memory_bytes / sharing - process_bytes(hardware.device) if memory_bytes else None
-    held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
+    held, fitting = _memory(stage, model, groups, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
     data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()
     return Training(
@@ -212,12 +219,14 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
 
 
 def _memory(
-    model: Component, groups: Sequence[Group], hardware: Hardware, rows: int, size: int, room: float | None
+    stage: Stage, model: Component, groups: Sequence[Group], rows: int, size: int, room: float | None
 ) -> tuple[Footprint | None, int | None]:
     """What `size` of a step's `rows` hold at once, and the largest power of 2 whose peak has room (bytes)."""
 
+    transforms = list(stage.config.transforms.values())
+
     def held(size: int) -> Footprint | None:
-        return footprint(model, groups, hardware, rows=size, accumulates=rows > size)
+        return footprint(model, groups, stage.hardware, rows=size, accumulates=rows > size, transforms=transforms)
 
     own = held(size)
     if own is None or room is None:

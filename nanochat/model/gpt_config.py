@@ -5,7 +5,7 @@ Imports no torch. The current model is the default; the classic one (2025-10) is
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nanochat.config import Derivation, Problem, config, option
@@ -154,9 +154,11 @@ class GPTConfig:
         """Training FLOPs a token, forward and backward."""
         return sizes.flops_per_token(self)
 
-    def moments(self, rows: int, *, element_bytes: int, device: str) -> Sequence[sizes.Moment]:
+    def moments(
+        self, rows: int, *, element_bytes: int, device: str, recomputes: Callable[[int], bool] = lambda _: False
+    ) -> Sequence[sizes.Moment]:
         """The moments of a training step at which memory may peak."""
-        return sizes.moments(self, rows, element_bytes=element_bytes, device=device)
+        return sizes.moments(self, rows, element_bytes=element_bytes, device=device, recomputes=recomputes)
 
     def loss_tokens(self, device: str) -> int:
         """Tokens whose logits stand at once on a kind of device, where nothing else is said.
