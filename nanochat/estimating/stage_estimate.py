@@ -6,6 +6,7 @@ not the core's own nothing is said but that. No torch, no network, no weights ar
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
@@ -13,6 +14,7 @@ from nanochat.config import Artifact, Component
 from nanochat.estimating.answer import answer, size_of, whole
 from nanochat.estimating.data_need import DataNeed, available_characters, pretraining_needs
 from nanochat.estimating.footprint import (
+    ELEMENT_BYTES,
     Footprint,
     Group,
     footprint,
@@ -76,6 +78,8 @@ class StageEstimate:
     """tokenizer: what it is trained on."""
     flops: float | None = None
     """All of the stage's that are known; None where its length is not."""
+    decode_bytes: tuple[int, int] | None = None
+    """What one more token reads at the end of a full context: weights, and of each row keys and values."""
     evaluation_flops: float = 0.0
     """Those of its FLOPs that evaluations take."""
     dtype: str = "float32"
@@ -156,6 +160,7 @@ def _training(stage: Stage, model: Component | None, memory_bytes: int) -> Stage
         parameters=parameters(layout),
         training=training,
         flops=training.flops_per_token * length if length is not None else None,
+        decode_bytes=_decode_bytes(model, stage.hardware.dtype),
         evaluation_flops=training.flops_per_token * FORWARD_SHARE * evaluated if training.tokens else 0.0,
         dtype=stage.hardware.dtype,
         disk_bytes=(config.checkpoints_kept + 1) * checkpoint,  # the oldest goes when the newest is whole
@@ -253,6 +258,18 @@ def _evaluation(stage: Stage, model: Component | None) -> StageEstimate:
         downloads=_downloads(config.data),
         untimed=_answers(silent),
     )
+
+
+def _decode_bytes(model: Component, dtype: str) -> tuple[int, int] | None:
+    context = size_of(model, "sequence_len")
+    if context is None:
+        return None
+    return answer(model, "decode_bytes", _two, context, element_bytes=ELEMENT_BYTES[dtype])
+
+
+def _two(said: Any) -> tuple[int, int]:
+    weights, cache = said
+    return whole(weights), whole(cache)
 
 
 def _flops_per_token(model: Component) -> int:

@@ -167,6 +167,10 @@ class GPTConfig:
         """
         return self.loss_chunk or (512 if device == "cpu" else 4096)
 
+    def decode_bytes(self, context: int, *, element_bytes: int) -> tuple[int, int]:
+        """What one more token reads: weights, and of each row keys and values."""
+        return sizes.decode_bytes(self, context, element_bytes=element_bytes)
+
     def buffer_bytes(self, *, element_bytes: int) -> int:
         """What the model keeps beside its parameters: the rotary tables."""
         return sizes.rotary_bytes(self, element_bytes=element_bytes)

@@ -56,6 +56,18 @@ def flops_per_token(gpt: "GPTConfig") -> int:
     return 6 * matrix_parameters(gpt.layout()) + attention
 
 
+def decode_bytes(gpt: "GPTConfig", context: int, *, element_bytes: int) -> tuple[int, int]:
+    """What is read to decode one more token: weights, once for all rows together, and keys and values of each row.
+
+    context: ids in the row, the new one included. Tokens/s are at most rows · bandwidth / (weights + rows · keys and
+    values). Embedding tables are one-row lookups and do not count.
+    """
+    layout, kv = gpt.layout(), gpt.n_kv_head * gpt.head_dim
+    weights = matrix_parameters(layout) + math.prod(layout.get("smear_gate.weight", (0,)))
+    positions = sum(min(window + 1, context) for window in gpt.windows())
+    return weights * element_bytes, 2 * positions * kv * element_bytes
+
+
 def rotary_bytes(gpt: "GPTConfig", *, element_bytes: int) -> int:
     """The tables of cosines and sines, half a head wide each."""
     return 2 * gpt.rotary_margin * gpt.sequence_len * (gpt.head_dim // 2) * element_bytes
