@@ -75,13 +75,22 @@ def register_models(registry: Registrar) -> None:
 
     For `nanochat estimate` it may also offer `flops_per_token()`, without which 6 a parameter are assumed;
     `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss, without
-    which (or without an option `sequence_len`) no memory is told; and `buffer_bytes(*, element_bytes)`, else 0.
+    which (or without an option `sequence_len`) no memory is told; and `buffer_bytes(*, element_bytes)`, else 0. Where a
+    transform has blocks computed again, `moments` is given `recomputes`, which says of a block's number whether it is.
+    `decode_bytes(context, *, element_bytes)` tells what one more token reads: bytes of weights, of each row's cache.
     """
 
 
 @hookspec
 def register_transforms(registry: Registrar) -> None:
-    """Transforms: `build(config, model, runtime) -> model`, applied before compilation."""
+    """Transforms: `build(config, model, runtime) -> model`, applied before compilation.
+
+    The config class may offer `lacks(hardware, machine)`: a sentence on what the stage's hardware cannot do and what to
+    do instead, or "". Such a stage is blocked in `nanochat plan`.
+
+    For `nanochat estimate` it may also offer `recomputes(block)`: whether the backward pass computes that block again,
+    so that only its input is kept.
+    """
 
 
 @hookspec

@@ -29,6 +29,14 @@ SHAPES = {
         "stages.base.model.sequence_len=256",
         "stages.base.model.loss_chunk=128",
     ],
+    "d4, 8 rows of 256, every second block computed again": [
+        "stages.tok.vocab_size=4096",
+        "stages.base.total_batch_size=2048",
+        "stages.base.device_batch_size=8",
+        "stages.base.model.sequence_len=256",
+        'stages.base.transforms.again.use="activation_checkpointing"',
+        "stages.base.transforms.again.every=2",
+    ],
     "d6 with grouped heads, 2 passes of 2 rows of 512": [
         "stages.base.model.depth=6",
         "stages.base.model.dim=384",
@@ -68,7 +76,9 @@ def test_each_part_of_the_memory_and_the_peak_are_within_a_tenth_of_what_a_step_
     rows = config.device_batch_size
     accumulates = config.total_batch_size > rows * model.config.sequence_len
     groups = optimizer_groups(config.optim, model.config.layout(), stage.hardware.dtype)
-    estimate = footprint(model, groups, stage.hardware, rows=rows, accumulates=accumulates)
+    estimate = footprint(
+        model, groups, stage.hardware, rows=rows, accumulates=accumulates, transforms=list(config.transforms.values())
+    )
     assert estimate is not None
 
     table = model.config.padded_vocab_size * model.config.dim

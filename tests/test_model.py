@@ -148,6 +148,78 @@ def test_a_fresh_current_model_predicts_the_uniform_distribution() -> None:
     assert GPT(config)(ids, ids).item() == pytest.approx(math.log(300), abs=0.02)
 
 
+# REFERENCE: name → (kind, deviation or largest absolute value), of the current and of the classic model, dim 256.
+UNIFORM, NORMAL, CONSTANT = "uniform", "normal", "constant"
+BOUND = math.sqrt(3) / math.sqrt(256)
+INITIAL = {
+    "current": {
+        "wte.weight": (NORMAL, 0.8),
+        "head.weight": (NORMAL, 0.001),
+        "blocks.1.attn.q.weight": (UNIFORM, BOUND),
+        "blocks.1.attn.k.weight": (UNIFORM, BOUND),
+        "blocks.1.attn.v.weight": (UNIFORM, BOUND),
+        "blocks.1.attn.out.weight": (CONSTANT, 0.0),
+        "blocks.1.attn.value_gate.weight": (UNIFORM, 0.02),
+        "blocks.1.mlp.up.weight": (UNIFORM, 0.4 * BOUND),
+        "blocks.1.mlp.down.weight": (CONSTANT, 0.0),
+        "value_embeds.1.weight": (UNIFORM, BOUND),
+        "smear_gate.weight": (UNIFORM, 0.02),
+        "smear_lambda": (CONSTANT, 0.0),
+        "backout_lambda": (CONSTANT, 0.2),
+    },
+    "classic": {
+        "wte.weight": (NORMAL, 1.0),
+        "head.weight": (CONSTANT, 0.0),
+        "blocks.1.attn.q.weight": (NORMAL, 1 / 16),
+        "blocks.1.attn.k.weight": (NORMAL, 1 / 16 * math.sqrt(128 / 256)),  # two kv heads: half as many rows as columns
+        "blocks.1.attn.v.weight": (NORMAL, 1 / 16 * math.sqrt(128 / 256)),
+        "blocks.1.attn.out.weight": (CONSTANT, 0.0),
+        "blocks.1.mlp.up.weight": (NORMAL, 1 / 16),
+        "blocks.1.mlp.down.weight": (CONSTANT, 0.0),
+    },
+}
+
+
+@pytest.mark.parametrize("scheme, name", [(scheme, name) for scheme, names in INITIAL.items() for name in names])
+def test_weights_begin_as_the_reference_says(scheme: str, name: str) -> None:
+    kind, size = INITIAL[scheme][name]
+    torch.manual_seed(0)
+    config = tiny(depth=2, dim=256, head_dim=64, n_head=4, n_kv_head=2, vocab_size=2048, init=scheme)
+    values = dict(GPT(config).named_parameters())[name].detach().double().flatten()
+    match kind:
+        case "constant":
+            torch.testing.assert_close(values, torch.full_like(values, size))
+        case "normal":
+            deviation = size
+            assert values.abs().max() > 3 * size  # of thousands of normal numbers, some are; of uniform ones none
+        case _:
+            low = 0.0 if "gate" in name else -size
+            assert low <= values.min() and values.max() <= size
+            deviation = (size - low) / math.sqrt(12)
+    if kind != "constant":
+        few = values.numel() < 1000
+        assert values.std().item() == pytest.approx(deviation, rel=0.4 if few else 0.03)
+
+
+def test_the_learnt_scales_of_the_residual_stream_begin_falling_from_block_to_block() -> None:
+    model = GPT(tiny(depth=4))
+    torch.testing.assert_close(model.resid_lambdas.detach(), torch.tensor([1.15, 1.15 - 0.1 / 3, 1.05 + 0.1 / 3, 1.05]))
+    torch.testing.assert_close(model.x0_lambdas.detach(), torch.tensor([0.20, 0.15, 0.10, 0.05]))
+
+
+@pytest.mark.slow  # a minute and more of compiling
+def test_model_and_loss_compile_into_one_graph_and_give_the_same() -> None:
+    shape = {"depth": 1, "sequence_len": 512, "short_window": 0.2}
+    plain, compiled = randomised(tiny(**shape)), randomised(tiny(**shape))
+    ids = torch.randint(0, 300, (2, 256), generator=torch.Generator().manual_seed(1))
+    expected, found = plain(ids, ids), torch.compile(compiled, fullgraph=True)(ids, ids)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    expected.backward()
+    found.backward()
+    for (name, p), q in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(q.grad, p.grad, atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_masked_targets_do_not_count_in_the_loss() -> None:
     model = randomised(tiny())
     ids = torch.randint(0, 300, (2, 32))

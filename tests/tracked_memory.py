@@ -52,6 +52,8 @@ def tracked(stage: Stage) -> Tracked:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         _mark("start")
         model = build(config.model, runtime)
+        for transform in config.transforms.values():
+            model = build(transform, model, runtime)
         _mark("built")
         optimizers = build_optimizers(config.optim, model, context, 1.0)
 

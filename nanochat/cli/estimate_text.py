@@ -19,6 +19,7 @@ def print_estimate(found: Estimate) -> None:
     """Everything about one recipe."""
     print_text(f"{found.name}: {headline(found)}", bold=True)
     _print_stages(found)
+    _print_decoding(found.stages)
     _print_groups(found.stages)
     _print_memory(found)
     _print_data(found.stages)
@@ -96,6 +97,17 @@ def _print_stages(found: Estimate) -> None:
     shares = [f"{count(s.evaluation_flops)} of {s.name}'s" for s in found.stages if s.evaluation_flops]
     if shares:
         print_text(f"FLOPs count evaluations too: {', '.join(shares)}", indent="  ")
+
+
+def _print_decoding(stages: Sequence[StageEstimate]) -> None:
+    """What bounds a decoder's speed: models that read alike are told once."""
+    shown: dict[tuple[int, int], StageEstimate] = {}
+    for stage in stages:
+        if stage.decode_bytes is not None and stage.decode_bytes not in shown:
+            shown[stage.decode_bytes] = stage
+    for (weights, cache), stage in shown.items():
+        read = f"{size(weights)} of weights for all rows, and of each row {size(cache)} of keys and values"
+        print_text(f"decoding by {stage.name}'s model reads {read} a token at a full context", indent="  ")
 
 
 def _model_cells(stage: StageEstimate) -> list[str]:

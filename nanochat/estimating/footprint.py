@@ -82,14 +82,26 @@ def layout_of(model: Component) -> Mapping[str, tuple[int, ...]]:
 
 
 def footprint(
-    model: Component, groups: Sequence[Group], hardware: Hardware, *, rows: int, accumulates: bool
+    model: Component,
+    groups: Sequence[Group],
+    hardware: Hardware,
+    *,
+    rows: int,
+    accumulates: bool,
+    transforms: Sequence[Component] = (),
 ) -> Footprint | None:
     """The memory of a step that computes `rows` at once; None where the model does not say what it holds.
 
+    transforms: of the model; counted are those that say which blocks they have computed again.
     accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
     """
     element_bytes = ELEMENT_BYTES[hardware.dtype]
-    moments = answer(model, "moments", _moments, rows, element_bytes=element_bytes, device=hardware.device)
+    keywords: dict[str, Any] = {"element_bytes": element_bytes, "device": hardware.device}
+    if any(says_what_it_recomputes(transform) for transform in transforms):
+        keywords["recomputes"] = lambda block: any(
+            answer(transform, "recomputes", bool, block) for transform in transforms
+        )
+    moments = answer(model, "moments", _moments, rows, **keywords)
     if moments is None:
         return None
     gradients = WEIGHT_BYTES * parameters(layout_of(model))
@@ -108,6 +120,11 @@ def footprint(
         peak=weights + state + held[peak_at],
         peak_at=peak_at,
     )
+
+
+def says_what_it_recomputes(transform: Component) -> bool:
+    """Whether the memory that a transform saves is counted."""
+    return hasattr(transform.config, "recomputes")
 
 
 def _shapes(layout: Any) -> dict[str, tuple[int, ...]]:

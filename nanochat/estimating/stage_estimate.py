@@ -6,14 +6,22 @@ not the core's own nothing is said but that. No torch, no network, no weights ar
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from nanochat.config import Artifact, Component
 from nanochat.estimating.answer import answer, size_of, whole
 from nanochat.estimating.data_need import DataNeed, available_characters, pretraining_needs
-from nanochat.estimating.footprint import Footprint, Group, footprint, layout_of, optimizer_groups
-from nanochat.hardware import Hardware
+from nanochat.estimating.footprint import (
+    ELEMENT_BYTES,
+    Footprint,
+    Group,
+    footprint,
+    layout_of,
+    optimizer_groups,
+    says_what_it_recomputes,
+)
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.resolved import Recipe, Stage
@@ -71,6 +79,8 @@ class StageEstimate:
     """tokenizer: what it is trained on."""
     flops: float | None = None
     """All of the stage's that are known; None where its length is not."""
+    decode_bytes: tuple[int, int] | None = None
+    """What one more token reads at the end of a full context: weights, and of each row keys and values."""
     evaluation_flops: float = 0.0
     """Those of its FLOPs that evaluations take."""
     dtype: str = "float32"
@@ -151,6 +161,7 @@ def _training(stage: Stage, model: Component | None, memory_bytes: int) -> Stage
         parameters=parameters(layout),
         training=training,
         flops=training.flops_per_token * length if length is not None else None,
+        decode_bytes=_decode_bytes(model, stage.hardware.dtype),
         evaluation_flops=training.flops_per_token * FORWARD_SHARE * evaluated if training.tokens else 0.0,
         dtype=stage.hardware.dtype,
         disk_bytes=(config.checkpoints_kept + 1) * checkpoint,  # the oldest goes when the newest is whole
@@ -169,7 +180,8 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     ]
     silent = [need for need in training.data if need.passes is None]
     notes += [f"the source `{need.use}` does not say how much it has" for need in silent]
-    notes += [f"the transform `{transform.use}` is not counted" for transform in stage.config.transforms.values()]
+    silent_transforms = [found for found in stage.config.transforms.values() if not says_what_it_recomputes(found)]
+    notes += [f"the transform `{transform.use}` is not counted" for transform in silent_transforms]
     if not hasattr(model.config, "flops_per_token"):
         notes.append(f"the model `{model.use}` does not say its FLOPs: 6 a parameter and token")
     if training.memory is None:
@@ -192,8 +204,8 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     rows = max(1, config.total_batch_size // (sequence_len * processes)) if sequence_len else None
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
     room = USABLE_MEMORY * memory_bytes / sharing - process_bytes(hardware.device) if memory_bytes else None
-    size = _rows_at_once(config.device_batch_size, model, groups, hardware, rows, room)
-    held, fitting = _memory(model, groups, hardware, rows, size, room) if rows else (None, None)
+    size = _rows_at_once(stage, model, groups, rows, room)
+    held, fitting = _memory(stage, model, groups, rows, size, room) if rows else (None, None)
     tokens = config.steps * config.total_batch_size if config.steps else None
     data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()
     return Training(
@@ -212,33 +224,28 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     )
 
 
-def _rows_at_once(
-    wanted: int | str,
-    model: Component,
-    groups: Sequence[Group],
-    hardware: Hardware,
-    rows: int | None,
-    room: float | None,
-) -> int:
+def _rows_at_once(stage: Stage, model: Component, groups: Sequence[Group], rows: int | None, room: float | None) -> int:
     """device_batch_size, and what "auto" will probably be: on CUDA what fits by formula; the worker tries it out."""
-    sequence_len = size_of(model, "sequence_len")
+    wanted, sequence_len = stage.config.device_batch_size, size_of(model, "sequence_len")
     if wanted != "auto":
         return min(int(wanted), rows or int(wanted))
     if rows is None or sequence_len is None:
         return 1
-    if hardware.device != "cuda":
+    if stage.hardware.device != "cuda":
         return min(rows, rows_off_cuda(sequence_len))
-    _, fitting = _memory(model, groups, hardware, rows, 1, room)
+    _, fitting = _memory(stage, model, groups, rows, 1, room)
     return fitting or 1
 
 
 def _memory(
-    model: Component, groups: Sequence[Group], hardware: Hardware, rows: int, size: int, room: float | None
+    stage: Stage, model: Component, groups: Sequence[Group], rows: int, size: int, room: float | None
 ) -> tuple[Footprint | None, int | None]:
     """What `size` of a step's `rows` hold at once, and the largest power of 2 whose peak has room (bytes)."""
 
+    transforms = list(stage.config.transforms.values())
+
     def held(size: int) -> Footprint | None:
-        return footprint(model, groups, hardware, rows=size, accumulates=rows > size)
+        return footprint(model, groups, stage.hardware, rows=size, accumulates=rows > size, transforms=transforms)
 
     own = held(size)
     if own is None or room is None:
@@ -265,6 +272,18 @@ def _evaluation(stage: Stage, model: Component | None) -> StageEstimate:
         downloads=_downloads(config.data),
         untimed=_answers(silent),
     )
+
+
+def _decode_bytes(model: Component, dtype: str) -> tuple[int, int] | None:
+    context = size_of(model, "sequence_len")
+    if context is None:
+        return None
+    return answer(model, "decode_bytes", _two, context, element_bytes=ELEMENT_BYTES[dtype])
+
+
+def _two(said: Any) -> tuple[int, int]:
+    weights, cache = said
+    return whole(weights), whole(cache)
 
 
 def _flops_per_token(model: Component) -> int:

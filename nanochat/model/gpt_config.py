@@ -5,7 +5,7 @@ Imports no torch. The current model is the default; the classic one (2025-10) is
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from nanochat.config import Derivation, Problem, config, option
@@ -154,9 +154,11 @@ class GPTConfig:
         """Training FLOPs a token, forward and backward."""
         return sizes.flops_per_token(self)
 
-    def moments(self, rows: int, *, element_bytes: int, device: str) -> Sequence[sizes.Moment]:
+    def moments(
+        self, rows: int, *, element_bytes: int, device: str, recomputes: Callable[[int], bool] = lambda _: False
+    ) -> Sequence[sizes.Moment]:
         """The moments of a training step at which memory may peak."""
-        return sizes.moments(self, rows, element_bytes=element_bytes, device=device)
+        return sizes.moments(self, rows, element_bytes=element_bytes, device=device, recomputes=recomputes)
 
     def loss_tokens(self, device: str) -> int:
         """Tokens whose logits stand at once on a kind of device, where nothing else is said.
@@ -164,6 +166,10 @@ class GPTConfig:
         A CPU's caches hold a few hundred; a GPU's matrix units want thousands.
         """
         return self.loss_chunk or (512 if device == "cpu" else 4096)
+
+    def decode_bytes(self, context: int, *, element_bytes: int) -> tuple[int, int]:
+        """What one more token reads: weights, and of each row keys and values."""
+        return sizes.decode_bytes(self, context, element_bytes=element_bytes)
 
     def buffer_bytes(self, *, element_bytes: int) -> int:
         """What the model keeps beside its parameters: the rotary tables."""

@@ -7,9 +7,8 @@ pass. All in float32 but the matrix products, which are in the dtype of the hidd
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -20,9 +19,8 @@ def softcapped(logits: Tensor, cap: float) -> Tensor:
     return cap * torch.tanh(logits / cap) if cap else logits
 
 
-@attrs.frozen(kw_only=True)
-class Head:
-    """How logits and their loss are computed."""
+class Head(NamedTuple):
+    """How logits and their loss are computed. A tuple, which torch.compile can look into."""
 
     vocabulary: int
     """Rows of the weight that count; the others are padding."""

@@ -7,7 +7,7 @@ Not here: the optimizers' state and workspace, which their own configs know.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -56,21 +56,38 @@ def flops_per_token(gpt: "GPTConfig") -> int:
     return 6 * matrix_parameters(gpt.layout()) + attention
 
 
+def decode_bytes(gpt: "GPTConfig", context: int, *, element_bytes: int) -> tuple[int, int]:
+    """What is read to decode one more token: weights, once for all rows together, and keys and values of each row.
+
+    context: ids in the row, the new one included. Tokens/s are at most rows · bandwidth / (weights + rows · keys and
+    values). Embedding tables are one-row lookups and do not count.
+    """
+    layout, kv = gpt.layout(), gpt.n_kv_head * gpt.head_dim
+    weights = matrix_parameters(layout) + math.prod(layout.get("smear_gate.weight", (0,)))
+    positions = sum(min(window + 1, context) for window in gpt.windows())
+    return weights * element_bytes, 2 * positions * kv * element_bytes
+
+
 def rotary_bytes(gpt: "GPTConfig", *, element_bytes: int) -> int:
     """The tables of cosines and sines, half a head wide each."""
     return 2 * gpt.rotary_margin * gpt.sequence_len * (gpt.head_dim // 2) * element_bytes
 
 
-def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str) -> list[Moment]:
+def moments(
+    gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str, recomputes: Callable[[int], bool]
+) -> list[Moment]:
     """The moments of a step at which memory may peak: the loss, each block, the embedding.
 
-    rows: of sequence_len tokens, computed at once. Activations go and gradients come from the last block to the first,
+    rows: of sequence_len tokens, computed at once. recomputes: of a block's number, whether the backward pass computes
+    it again, until when only its input is kept. Activations go and gradients come from the last block to the first,
     so the peak is at the loss where activations dominate, and at the embedding where weights do.
     """
-    saved, outside = _saved(gpt, rows, element_bytes, device)
+    full, outside = _saved(gpt, rows, element_bytes, device)
+    kept = [_input_of_block(gpt, i, rows, element_bytes) if recomputes(i) else saved for i, saved in enumerate(full)]
+    again = [saved if recomputes(i) else 0 for i, saved in enumerate(full)]
     return [
-        _at_the_loss(gpt, rows, sum(saved) + outside, element_bytes, device),
-        *_on_the_way_back(gpt, rows, saved, outside, element_bytes),
+        _at_the_loss(gpt, rows, sum(kept) + outside, element_bytes, device),
+        *_on_the_way_back(gpt, rows, kept, again, outside, element_bytes),
     ]
 
 
@@ -97,8 +114,13 @@ def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int, device: str) -
     )
 
 
-def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside: int, e: int) -> list[Moment]:
-    """Each block from the last to the first, then the embedding: what was saved goes, gradients come."""
+def _on_the_way_back(
+    gpt: "GPTConfig", rows: int, saved: Sequence[int], again: Sequence[int], outside: int, e: int
+) -> list[Moment]:
+    """Each block from the last to the first, then the embedding: what was saved goes, gradients come.
+
+    again: what each block saves when it is computed again.
+    """
     tokens, d = rows * gpt.sequence_len, gpt.dim
     table = gpt.padded_vocab_size * d * WEIGHT_BYTES
     # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
@@ -111,7 +133,7 @@ def _on_the_way_back(gpt: "GPTConfig", rows: int, saved: Sequence[int], outside:
         found.append(
             Moment(
                 name=f"block {i}",
-                activations=left + outside + passing,
+                activations=left + again[i] + outside + passing,
                 gradients=gradients,
                 largest_gradient=own,
             )
@@ -142,6 +164,12 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
     return rows * gpt.sequence_len * token
+
+
+def _input_of_block(gpt: "GPTConfig", block: int, rows: int, e: int) -> int:
+    """Bytes that stay of a block that is computed again: the residual stream at its door, and before its scale."""
+    kv = gpt.n_kv_head * gpt.head_dim * gpt.has_value_embedding(block)
+    return rows * gpt.sequence_len * (gpt.dim * (1 + gpt.residual_lambdas) + kv) * e
 
 
 def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import attrs
 
+from nanochat.errors import wrong_input
 from nanochat.hardware import Machine, missing
 from nanochat.home import runs_dir
 from nanochat.recipe.artifacts import KEY_CHARACTERS, artifact_in
@@ -228,7 +229,21 @@ class _Planner:
         """Why the stage cannot run, or an empty string."""
         waiting = [planned.name for planned in inputs if planned.action == "blocked"]
         for_inputs = f"needs {' and '.join(waiting)}, which is blocked" if waiting else ""
-        return missing(stage.hardware, self.machine) or for_inputs
+        return missing(stage.hardware, self.machine) or lacked_by_transforms(stage, self.machine) or for_inputs
+
+
+def lacked_by_transforms(stage: Stage, machine: Machine) -> str:
+    """What the stage's hardware cannot do for a transform of its model, or an empty string."""
+    for transform in getattr(stage.config, "transforms", {}).values():
+        asked = getattr(transform.config, "lacks", None)
+        try:
+            said = asked(stage.hardware, machine) if callable(asked) else ""
+        except Exception as fault:  # a plugin's method
+            message = f"lacks() of the transform `{transform.use}` failed: {type(fault).__name__}: {fault}"
+            raise wrong_input("E202", message) from fault
+        if said:
+            return str(said)
+    return ""
 
 
 def _why_back(folder: StageFolder, step: int) -> str:

@@ -65,6 +65,15 @@ def register_tasks(registry: Registrar) -> None:
 
 
 @hookimpl
+def register_transforms(registry: Registrar) -> None:
+    """Changes of a model before it is trained."""
+    package = "nanochat_plugins.transforms"
+    name = "activation_checkpointing"
+    registry.add(name, build=f"{package}.{name}:build", config=f"{package}.{name}_config:ActivationCheckpointingConfig")
+    registry.add("fp8", build=f"{package}.fp8:build", config=f"{package}.fp8_config:Fp8Config")
+
+
+@hookimpl
 def register_evals(registry: Registrar) -> None:
     """Measurements of a checkpoint."""
     package = "nanochat_plugins.evals"
