@@ -14,6 +14,7 @@ from nanochat.config import config, option
 
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+SHARDS = ("auto", "none", "optimizer")
 
 
 @config
@@ -28,6 +29,12 @@ class Hardware:
     rendezvous: str = option("", execution=True, doc="HOST:PORT where several nodes meet: the first one's address")
     device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")
     dtype: str = option(derive="hardware.dtype", choices=DTYPES, doc="what activations are computed in")
+    shard: str = option(
+        execution=True,
+        derive="hardware.shard",
+        choices=SHARDS,
+        doc="what the processes share out: nothing, the optimizers' state, or the weights and gradients as well",
+    )
 
 
 @attrs.frozen(kw_only=True)

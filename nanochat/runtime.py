@@ -25,6 +25,8 @@ class Runtime:
     rank: int = 0
     local_rank: int = 0
     world_size: int = 1
+    shard: str = "none"
+    """What the processes share out: none, optimizer (its state) or full (weights and gradients as well)."""
 
     @property
     def is_main(self) -> bool:
@@ -58,7 +60,7 @@ class Runtime:
 
 
 @contextmanager
-def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runtime]:
+def distributed_runtime(*, device: str, dtype: str, seed: int, shard: str = "none") -> Iterator[Runtime]:
     """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts."""
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -75,6 +77,7 @@ def distributed_runtime(*, device: str, dtype: str, seed: int) -> Iterator[Runti
             rank=rank,
             local_rank=local_rank,
             world_size=world_size,
+            shard=shard,
         )
     finally:
         if world_size > 1:

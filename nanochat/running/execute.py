@@ -38,7 +38,9 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
     config = locate(stage, Handover(folder).inputs())
     audience = Audience(name, recipe.trackers, registry)
     hardware = stage.hardware
-    with distributed_runtime(device=hardware.device, dtype=hardware.dtype, seed=recipe.seed) as runtime:
+    with distributed_runtime(
+        device=hardware.device, dtype=hardware.dtype, seed=recipe.seed, shard=hardware.shard
+    ) as runtime:
         runtime.seed_everything()
         if not runtime.is_main:
             _run(stage, config, folder, runtime, registry, SilentReporter(), requests)

@@ -8,7 +8,7 @@ import inspect
 import json
 import resource
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,14 +21,13 @@ from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
 from nanochat.errors import stage_failure
-from nanochat.stages import evaluation
+from nanochat.stages import evaluation, optimizers
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.subject import Subject
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, groups, schedule
-from nanochat.training.group_table import GroupRow, group_row, table_text
+from nanochat.training import checkpoint, optimizer_state
 from nanochat.training.loop import TrainingRun, train
-from nanochat.training.optimizer import Optimizer
+from nanochat.training.optimizer_state import Updater
 
 
 class ResumableLoader(Protocol):
@@ -59,7 +58,7 @@ class TrainingStage:
     steps: int | None
     fraction: Callable[[int], float]
     lr_factor: float = 1.0
-    optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
+    updaters: Sequence[Updater] = ()
     run: TrainingRun = attrs.field(init=False)
 
     def execute(self) -> Record:
@@ -68,10 +67,11 @@ class TrainingStage:
         refuse_float16(context)
         if config.document_mask:
             refuse_without_documents(self.model, context)
-        self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
+        exchange, self.updaters = optimizers.build(config, self.model, context, self.lr_factor)
         self.run = TrainingRun(
             model=torch.compile(self.model) if config.compile else self.model,
-            optimizers=self.optimizers,
+            optimizers=optimizers.named(self.updaters),
+            exchange=exchange,
             loader=self.loader,
             runtime=context.runtime,
             schedule=config.schedule,
@@ -88,10 +88,10 @@ class TrainingStage:
             save=self.save,
             should_stop=context.should_stop,
         )
-        context.reporter.note(table_text(group_rows(config.optim, self.model, self.lr_factor)))
         self.resume()
         try:
-            train(self.run)
+            with exchange.steady():
+                train(self.run)
         finally:
             self.loader.close()
         figures = evaluation.run_evals(config.evals, self.subject, context)
@@ -126,12 +126,13 @@ class TrainingStage:
         place = self.loader.state()
         writer.json(f"loader-{runtime.rank}", place.cursors)
         writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))
+        tensors, values = optimizer_state.state_of(self.updaters)
+        writer.tensors(f"optim-{runtime.rank}", tensors)
+        writer.json(f"optim-{runtime.rank}", values)
         if runtime.is_main:
-            tensors, values = checkpoint.optimizer_tensors(self.optimizers)
             writer.tensors("model", self.model.state_dict())
-            writer.tensors("optim", tensors)
             writer.tensors("random", checkpoint.random_states(runtime))
-            writer.json("state", {"step": run.step, "tokens": run.tokens, "optimizers": values})
+            writer.json("state", {"step": run.step, "tokens": run.tokens})
             writer.json("meta", self.meta())
             self.tokenizer.save(writer.folder)
         writer.commit()
@@ -158,8 +159,7 @@ class TrainingStage:
         state = json.loads((found / "state.json").read_text())
         device = str(runtime.device)
         self.model.load_state_dict(load_file(found / "model.safetensors", device=device))
-        tensors = load_file(found / "optim.safetensors", device=device)
-        checkpoint.restore_optimizers(self.optimizers, tensors, state["optimizers"])
+        optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
@@ -195,31 +195,6 @@ def read_loader_state(found: Path) -> LoaderState:
         buffers = {name: tensor.numpy() for name, tensor in tensors.items()}
         states.append(LoaderState(cursors=json.loads(path.read_text()), buffers=buffers))
     return joined(states)
-
-
-def group_rows(optim: Mapping[str, Component], model: nn.Module, lr_factor: float) -> list[GroupRow]:
-    """The table of the groups, of the model as it is."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    assigned = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
-    return [
-        group_row(group, {member: shapes[member] for member in assigned[name]}, lr_factor)
-        for name, group in optim.items()
-    ]
-
-
-def build_optimizers(
-    optim: Mapping[str, Component], model: nn.Module, context: StageContext, lr_factor: float
-) -> dict[str, Optimizer]:
-    """One optimizer a group, each with the parameters its patterns match; learning rates scaled as the slots say."""
-    parameters = dict(model.named_parameters())
-    assignment = groups.assign(parameters, {name: group.slot.match for name, group in optim.items()})
-    assert not (assignment.unmatched or assignment.doubled or assignment.empty), "the recipe engine checks the groups"
-    optimizers: dict[str, Optimizer] = {}
-    for name, group in optim.items():
-        members = {member: parameters[member] for member in assignment.groups[name]}
-        optimizers[name] = context.build(group, members, context.runtime)
-        schedule.remember_peaks([optimizers[name]], lr_factor * group.slot.lr_factor)
-    return optimizers
 
 
 def rows_of_a_rank(total_batch_size: int, sequence_len: int, world_size: int) -> int:

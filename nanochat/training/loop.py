@@ -11,14 +11,16 @@ from typing import Any, Protocol, cast
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanochat.data.loader import Batch
 from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.runtime import Runtime
 from nanochat.training import schedule
+from nanochat.training.exchange import Exchange
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.schedule_config import ScheduleConfig
+from nanochat.training.share import shares
 
 SMOOTHING = 0.9
 """Decay of the loss that the progress shows: about the last ten steps."""
@@ -71,6 +73,15 @@ class TrainingRun:
     done: float = 0.0
     """The share of the run that is done, as of its last step."""
 
+    exchange: Exchange = attrs.field()
+    """Between the processes; by default every process updates every parameter."""
+
+    @exchange.default
+    def _replicated(self) -> Exchange:
+        parameters = dict(self.model.named_parameters())
+        layout = {name: parameter.shape for name, parameter in parameters.items()}
+        return Exchange(parameters, shares(layout, shard="none", world_size=self.runtime.world_size), self.runtime)
+
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
@@ -96,10 +107,11 @@ def train(run: TrainingRun) -> None:
                 f"the loss is {loss} at step {run.step}; no weight was updated by it",
                 help="lower the learning rates, or set grad_clip = 1.0; the last checkpoint is intact",
             )
-        norm = clip_gradients(run.model, run.grad_clip) if run.grad_clip else None
+        norm = clip_gradients(run.exchange, run.grad_clip) if run.grad_clip else None
         for optimizer in run.optimizers.values():
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        run.exchange.spread()
+        run.exchange.forget()
 
         run.step += 1
         run.done = run.fraction(run.step)
@@ -152,24 +164,25 @@ def next_batch(run: TrainingRun) -> Batch:
 
 
 def accumulate_gradients(run: TrainingRun, batch: Batch) -> float:
-    """Forward and backward over a step's rows, `device_batch_size` at a time; gradients averaged over ranks.
+    """Forward and backward over a step's rows, `device_batch_size` at a time; gradients summed over ranks.
 
     Returns the mean loss over all ranks, in nats a target. The mean is over targets, not over micro-batches, so that
     neither masks nor the device batch size change it.
     """
-    device, world_size = run.runtime.device, run.runtime.world_size
+    device = run.runtime.device
     n_targets = run.runtime.sum((batch.targets >= 0).sum().to(device))
     scale = 1.0 / n_targets.clamp(min=1)
-    total = torch.zeros((), device=device)
-    for part in batch.split(run.device_batch_size):
-        loss: Tensor = losses(run.model, part, device) * scale
-        loss.backward()
-        total += loss.detach()
-    if world_size > 1:
-        for parameter in run.model.parameters():
-            if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-    return float(run.runtime.sum(total))
+    lanes = [lane.split(run.device_batch_size) for lane in run.exchange.lanes(batch)]
+    for lane in lanes:
+        found = []
+        for part in lane:
+            if part is lanes[-1][-1]:
+                run.exchange.expect()
+            loss: Tensor = losses(run.model, part, device) * scale
+            loss.backward()
+            found.append(loss.detach())
+        run.exchange.lane_done(found)
+    return float(run.runtime.sum(run.exchange.complete()))
 
 
 def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
@@ -182,9 +195,12 @@ def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
     return cast(Tensor, loss)
 
 
-def clip_gradients(model: nn.Module, largest: float) -> float:
+def clip_gradients(exchange: Exchange, largest: float) -> float:
     """Scale all gradients so that their joint norm is at most `largest`; returns the norm before."""
-    return float(nn.utils.clip_grad_norm_(model.parameters(), largest))
+    norm = float(exchange.norm())
+    if norm > largest:
+        torch._foreach_mul_(exchange.gradients(), largest / (norm + 1e-6))
+    return norm
 
 
 def expected_steps(run: TrainingRun) -> int:
