@@ -14,7 +14,7 @@ from nanochat.config import config, option
 
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-SHARDS = ("auto", "none", "optimizer")
+SHARDS = ("auto", "none", "optimizer", "full")
 
 
 @config

@@ -13,9 +13,12 @@ from ranks import run_on_ranks
 from sharded_run import STEPS, Outcome, train_on
 from torch import nn
 
+from nanochat.data.loader import Batch
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.exchange import Exchange
+from nanochat.training.fully_sharded import FullExchange
+from nanochat.training.lanes import ElasticExchange
 from nanochat.training.share import Share
 
 CLIP = 0.05
@@ -49,11 +52,13 @@ def two(folder: Path, alone: dict[str, Outcome]) -> Path:
 
 
 def on_two_ranks(runtime: Runtime, folder: Path) -> None:
-    none, optimizer = (attrs.evolve(runtime, shard=shard) for shard in ("none", "optimizer"))
+    none, optimizer, full = (attrs.evolve(runtime, shard=shard) for shard in ("none", "optimizer", "full"))
     tok = folder / "tok"
     train_on(none, folder / "none on 2", tok)
     train_on(optimizer, folder / "optimizer on 2", tok)
+    train_on(full, folder / "full on 2", tok)
     train_on(optimizer, folder / "clipped on 2", tok, grad_clip=CLIP)
+    train_on(full, folder / "clipped full on 2", tok, grad_clip=CLIP)
     train_on(optimizer, folder / "elastic on 2", tok, determinism="elastic")
     train_on(none, folder / "elastic none on 2", tok, determinism="elastic")
     # Begun by one rank, gone on with by two, each time with another share of the state; left for one to end.
@@ -62,6 +67,7 @@ def on_two_ranks(runtime: Runtime, folder: Path) -> None:
     for determinism in ("elastic", "fixed"):
         train_on(optimizer, folder / f"{determinism} 2→4", tok, until=6, determinism=determinism)
     train_on(optimizer, folder / "fixed 1→2", tok, until=6)
+    train_on(full, folder / "fixed 1→2", tok, until=7)
     train_on(none, folder / "fixed 1→2", tok, until=8)
 
 
@@ -80,17 +86,21 @@ def assert_equal(found: Outcome, expected: Outcome) -> None:
     assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
-@pytest.mark.parametrize("run", ["none on 2", "optimizer on 2"])
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["none on 2", "optimizer on 2", "full on 2"])
 def test_two_processes_train_as_one(run: str, two: Path, alone: dict[str, Outcome]) -> None:
     assert_close(Outcome.of(two / run), alone["fixed"])
 
 
-def test_two_processes_clip_by_the_norm_of_all_gradients(two: Path, alone: dict[str, Outcome]) -> None:
-    assert_close(Outcome.of(two / "clipped on 2"), alone["clipped"])
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["clipped on 2", "clipped full on 2"])
+def test_two_processes_clip_by_the_norm_of_all_gradients(run: str, two: Path, alone: dict[str, Outcome]) -> None:
+    assert_close(Outcome.of(two / run), alone["clipped"])
     with pytest.raises(AssertionError):  # clipping matters here
         assert_close(alone["clipped"], alone["fixed"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["elastic on 2", "elastic none on 2"])
 def test_an_elastic_run_of_two_processes_is_that_of_one_bit_for_bit(
     run: str, two: Path, alone: dict[str, Outcome]
@@ -99,6 +109,7 @@ def test_an_elastic_run_of_two_processes_is_that_of_one_bit_for_bit(
     assert alone["elastic"].losses != alone["fixed"].losses  # other sums than those of a whole batch
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes_and_back(two: Path, alone: dict[str, Outcome]) -> None:
     for name, same in (("elastic", assert_equal), ("fixed", assert_close)):
         train_on(local_runtime(), two / f"{name} 1→2", two / "tok", determinism=name)
@@ -106,6 +117,23 @@ def test_a_run_goes_on_with_another_number_of_processes_and_back(two: Path, alon
 
 
 # The exchange alone
+
+
+def test_lanes_are_added_by_halves_in_whatever_order_they_are_computed() -> None:
+    """Eight lanes of one row each: ((0+4)+(2+6))+((1+5)+(3+7)), bit for bit, and no plain sum."""
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(200))})
+    exchange = ElasticExchange(model, {"w": Share(kind="replicated")}, local_runtime(), lanes=8)
+    rows = torch.randn(8, 200, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(8).view(8, 1)
+    for lane in exchange.lanes(Batch(rows, torch.arange(8).view(8, 1))):
+        model["w"].grad = lane.inputs[0].clone()
+        exchange.lane_done([lane.targets.sum().float()])
+    assert float(exchange.complete()) == sum(range(8))
+    halves = rows
+    while len(halves) > 1:
+        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+    (found,) = exchange.gradients()
+    assert torch.equal(found, halves[0])
+    assert not torch.equal(found, rows.sum(0))
 
 
 class Branches(nn.Module):
@@ -126,7 +154,7 @@ def exchanges(runtime: Runtime) -> None:
         "common": Share(kind="cut"), "unused": Share(kind="replicated"),
         "own.0": Share(kind="owned", owner=1), "own.1": Share(kind="replicated"),
     }  # fmt: skip
-    exchange, sent = Exchange(dict(model.named_parameters()), kinds, runtime), []
+    exchange, sent = Exchange(model, kinds, runtime), []
     plain = dist.reduce_scatter_tensor
 
     def seen(*arguments: object, **options: object) -> object:
@@ -169,6 +197,62 @@ def test_gradients_are_summed_and_sent_while_the_backward_pass_goes_on(tmp_path:
     run_on_ranks(2, tmp_path, exchanges, shard="optimizer")
 
 
+class Uneven(nn.Module):
+    """Rows that two ranks cannot share equally, and a method beside forward that an evaluation calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.blocks = nn.ModuleList(nn.Linear(3, rows, bias=False) for rows in (5, 1, 3))
+        with torch.no_grad():
+            for index, block in enumerate(self.blocks):
+                block.weight.copy_(torch.arange(block.weight.numel()).view_as(block.weight) + 10.0 * index)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([block(x).sum() for block in self.blocks]).sum() * self.scale[0]
+
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(block.weight @ x).sum() for block in self.blocks]).sum()
+
+
+def cuts(runtime: Runtime) -> None:
+    plain, model, x = Uneven(), Uneven(), torch.tensor([1.0, 2.0, 4.0])
+    kinds = {
+        "scale": Share(kind="replicated"), "blocks.0.weight": Share(kind="cut"), "blocks.1.weight": Share(kind="cut"),
+        "blocks.2.weight": Share(kind="owned", owner=1),
+    }  # fmt: skip
+    exchange = FullExchange(model, kinds, runtime)
+    held = {name: tuple(part.shape) for name, part in exchange.parts.items()}
+    first = {"scale": (1,), "blocks.0.weight": (3, 3), "blocks.1.weight": (1, 3)}
+    assert held == (first if runtime.is_main else {"scale": (1,), "blocks.0.weight": (2, 3), "blocks.2.weight": (3, 3)})
+    for _ in range(2):  # the ranks evaluate unlike, between two training steps
+        with exchange.whole(), torch.no_grad():
+            for _ in range(1 + runtime.rank):
+                assert torch.equal(model.score(x), plain.score(x))
+                assert torch.equal(model(x), plain(x))
+        model((1 + runtime.rank) * x).backward()
+        exchange.expect()
+        model((3 + runtime.rank) * x).backward()  # ten times x, by two ranks in two passes
+        exchange.lane_done([torch.zeros(())])
+        exchange.complete()
+        plain(10 * x).backward()
+        expected = torch.nn.utils.get_total_norm([p.grad for p in plain.parameters() if p.grad is not None])
+        torch.testing.assert_close(exchange.norm(), expected)
+        for each in (exchange.parts, dict(plain.named_parameters())):
+            torch.optim.SGD(each.values(), lr=0.01).step()
+        exchange.spread()
+        exchange.forget()
+        plain.zero_grad()
+    whole = exchange.model_state()
+    if runtime.is_main:
+        for name, parameter in plain.named_parameters():
+            torch.testing.assert_close(whole[name], parameter.detach())
+
+
+def test_a_model_that_is_cut_is_gathered_where_it_must_be_whole(tmp_path: Path) -> None:
+    run_on_ranks(2, tmp_path, cuts, shard="full")
+
+
 # Four ranks
 
 
@@ -179,11 +263,13 @@ def test_four_processes_train_as_one_and_as_two(folder: Path, two: Path, alone: 
     assert_equal(Outcome.of(folder / "elastic on 4"), alone["elastic"])
     assert_equal(Outcome.of(folder / "elastic 2→4"), alone["elastic"])
     assert_close(Outcome.of(folder / "fixed 2→4"), alone["fixed"])
+    assert_close(Outcome.of(folder / "full on 4"), alone["fixed"])
 
 
 def on_four_ranks(runtime: Runtime, folder: Path) -> None:
     tok = folder / "tok"
     train_on(runtime, folder / "optimizer on 4", tok)
+    train_on(attrs.evolve(runtime, shard="full"), folder / "full on 4", tok)
     train_on(runtime, folder / "elastic on 4", tok, determinism="elastic")
     train_on(runtime, folder / "elastic 2→4", tok, determinism="elastic")
     train_on(runtime, folder / "fixed 2→4", tok)

@@ -56,7 +56,7 @@ def updaters_of(rank: int, world_size: int, parameters: Mapping[str, nn.Paramete
     rest = [name for name in LAYOUT if name not in MATRICES]
     shared = shares(LAYOUT, shard="optimizer", world_size=world_size, elementwise=rest, smallest=10)
     runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=world_size)
-    exchange = Exchange(parameters, shared, runtime)
+    exchange = Exchange(nn.ParameterDict(parameters), shared, runtime)
     configs: dict[str, Any] = {"matrices": MuonConfig(weight_decay=0.1), "rest": AdamWConfig()}
     found = []
     for group, build, names in (("matrices", muon.build, MATRICES), ("rest", adamw.build, rest)):

@@ -14,6 +14,7 @@ from nanochat.config import Component
 from nanochat.stages.context import StageContext
 from nanochat.training import groups, schedule, share
 from nanochat.training.exchange import Exchange
+from nanochat.training.fully_sharded import FullExchange
 from nanochat.training.group_table import GroupRow, group_row, table_text
 from nanochat.training.lanes import ElasticExchange
 from nanochat.training.optimizer_state import Part, Updater
@@ -57,14 +58,13 @@ def group_rows(found: Mapping[str, Grouped], lr_factor: float) -> list[GroupRow]
 def build_exchange(config: Any, found: Mapping[str, Grouped], model: nn.Module, context: StageContext) -> Exchange:
     """The exchange that `determinism` of the stage and `shard` of [hardware] ask for."""
     runtime, elastic = context.runtime, config.determinism == "elastic"
-    parameters = dict(model.named_parameters())
     elementwise = [
         name
         for group in found.values()
         if getattr(group.component.config, "elementwise", False) and not elastic
         for name in group.parameters
     ]
-    layout = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    layout = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     shared = share.shares(
         layout,
         shard=runtime.shard,
@@ -73,8 +73,10 @@ def build_exchange(config: Any, found: Mapping[str, Grouped], model: nn.Module, 
         smallest=share.SMALLEST,
     )
     if elastic:
-        return ElasticExchange(parameters, shared, runtime, config.lanes)
-    return Exchange(parameters, shared, runtime)
+        return ElasticExchange(model, shared, runtime, config.lanes)
+    if runtime.shard == "full" and runtime.world_size > 1:
+        return FullExchange(model, shared, runtime)
+    return Exchange(model, shared, runtime)
 
 
 def build_updaters(

@@ -94,7 +94,8 @@ class TrainingStage:
                 train(self.run)
         finally:
             self.loader.close()
-        figures = evaluation.run_evals(config.evals, self.subject, context)
+        with exchange.whole():
+            figures = evaluation.run_evals(config.evals, self.subject, context)
         figures |= {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
         context.reporter.metrics(self.run.step, evaluation.values(figures))
         return Record(
@@ -114,7 +115,8 @@ class TrainingStage:
         wanted = evaluation.due(self.config.evals, step)
         if not wanted or self.run.finished:
             return {}
-        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context))
+        with self.run.exchange.whole():
+            return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context))
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands, unless this step has one."""
@@ -126,11 +128,12 @@ class TrainingStage:
         place = self.loader.state()
         writer.json(f"loader-{runtime.rank}", place.cursors)
         writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))
+        model_state = run.exchange.model_state()
         tensors, values = optimizer_state.state_of(self.updaters)
         writer.tensors(f"optim-{runtime.rank}", tensors)
         writer.json(f"optim-{runtime.rank}", values)
         if runtime.is_main:
-            writer.tensors("model", self.model.state_dict())
+            writer.tensors("model", model_state)
             writer.tensors("random", checkpoint.random_states(runtime))
             writer.json("state", {"step": run.step, "tokens": run.tokens})
             writer.json("meta", self.meta())
@@ -158,7 +161,7 @@ class TrainingStage:
             return
         state = json.loads((found / "state.json").read_text())
         device = str(runtime.device)
-        self.model.load_state_dict(load_file(found / "model.safetensors", device=device))
+        self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))
         optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))

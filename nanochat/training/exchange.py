@@ -24,15 +24,16 @@ from nanochat.training.share import Share
 class Exchange:
     """One model's exchange. With one process nothing is sent."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], shares: Mapping[str, Share], runtime: Runtime) -> None:
-        self.parameters, self.shares, self.runtime = parameters, shares, runtime
+    def __init__(self, model: nn.Module, shares: Mapping[str, Share], runtime: Runtime) -> None:
+        self.model, self.shares, self.runtime = model, shares, runtime
+        self.parameters = dict(model.named_parameters())
         self.parts: dict[str, nn.Parameter] = {}
         """What this rank updates: a parameter, or rows of one as a parameter of its own over the same memory."""
-        for name, parameter in parameters.items():
+        for name, parameter in self.parameters.items():
             rows = shares[name].rows(parameter.shape, runtime.rank, runtime.world_size)
             if rows is not None:
-                cut = shares[name].kind == "cut"
-                self.parts[name] = nn.Parameter(parameter.data[slice(*rows)]) if cut else parameter
+                self.parts[name] = self._part(name, rows)
+        self._sending = self._sent_here()
         self._order: list[str] = []
         """In which gradients are sent, once it is known."""
         self._arrived: dict[str, None] = {}
@@ -40,13 +41,34 @@ class Exchange:
         self._sent: dict[str, tuple[Any, Tensor]] = {}
         self._last = False
         if runtime.world_size > 1:
-            for name, parameter in parameters.items():
-                parameter.register_post_accumulate_grad_hook(lambda _, name=name: self._arrive(name))
+            for name in self._sending:
+                self.parameters[name].register_post_accumulate_grad_hook(lambda _, name=name: self._arrive(name))
+
+    def _part(self, name: str, rows: tuple[int, int]) -> nn.Parameter:
+        parameter = self.parameters[name]
+        return nn.Parameter(parameter.data[slice(*rows)]) if self.shares[name].kind == "cut" else parameter
+
+    def _sent_here(self) -> list[str]:
+        """The parameters whose gradients this exchange sends."""
+        return [*self.parameters]
 
     @contextmanager
     def steady(self) -> Iterator[None]:
         """Around the training: whatever the sums need to come out alike."""
         yield
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """While the model is used otherwise than to train: all of it is here."""
+        yield
+
+    def model_state(self) -> dict[str, Any]:
+        """The model's state as one process has it. Every rank asks; the main rank is answered."""
+        return self.model.state_dict()
+
+    def load_model_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `model_state` gave."""
+        self.model.load_state_dict(state)
 
     def lanes(self, batch: Batch) -> Sequence[Batch]:
         """The rows of a step in the pieces whose gradients are summed in a fixed order: here, all of them at once."""
@@ -137,7 +159,7 @@ class Exchange:
 
     def _send_others(self) -> None:
         """Those that the order does not know: what any rank has a gradient of. The first step's are all of them."""
-        others = [name for name in self.parameters if name not in self._sent]
+        others = [name for name in self._sending if name not in self._sent]
         for name in self.with_gradient(others):
             self._send(name)
 

@@ -24,12 +24,10 @@ from nanochat.training.share import Share
 class ElasticExchange(Exchange):
     """The exchange whose sums do not depend on the number of processes."""
 
-    def __init__(
-        self, parameters: Mapping[str, nn.Parameter], shares: Mapping[str, Share], runtime: Runtime, lanes: int
-    ) -> None:
+    def __init__(self, model: nn.Module, shares: Mapping[str, Share], runtime: Runtime, lanes: int) -> None:
         """lanes: V, a power of 2 that the number of processes divides."""
         assert not any(share.kind == "cut" for share in shares.values())
-        super().__init__(parameters, shares, runtime)
+        super().__init__(model, shares, runtime)
         self._own_lanes = lanes // runtime.world_size
         self._branches: list[tuple[int, list[Tensor]]] = []
         """Sums that wait for one of as many lanes: lanes in it, and the loss with the gradients in order."""

@@ -78,9 +78,9 @@ class TrainingRun:
 
     @exchange.default
     def _replicated(self) -> Exchange:
-        parameters = dict(self.model.named_parameters())
-        layout = {name: parameter.shape for name, parameter in parameters.items()}
-        return Exchange(parameters, shares(layout, shard="none", world_size=self.runtime.world_size), self.runtime)
+        layout = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        shared = shares(layout, shard="none", world_size=self.runtime.world_size)
+        return Exchange(self.model, shared, self.runtime)
 
     @property
     def finished(self) -> bool:

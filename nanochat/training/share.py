@@ -4,8 +4,9 @@ In: the shapes of a model's parameters, which of them may be cut, the number of 
 Out: one Share a parameter, the same on every process. Plain Python, no torch.
 
     none        every process updates everything
-    optimizer   a parameter that is updated number by number is cut into rows, one piece a process; any other belongs
-                whole to one process; small ones are everybody's, since a message costs more than their state
+    optimizer   a parameter that is updated number by number is cut into equal rows, one piece a process; any other
+                belongs whole to one process; small ones are everybody's, since a message costs more than their state
+    full        the same, and what is not small is cut whatever its rows
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -30,8 +31,9 @@ class Share:
         """The rows [start, stop) that a rank updates, or None where it updates none. A single number has one row."""
         rows = shape[0] if shape else 1
         if self.kind == "cut":
-            piece = rows // world_size
-            return rank * piece, (rank + 1) * piece
+            piece = -(-rows // world_size)
+            start, stop = min(rank * piece, rows), min((rank + 1) * piece, rows)
+            return (start, stop) if start < stop else None
         return (0, rows) if self.kind == "replicated" or self.owner == rank else None
 
     def saves(self, rank: int) -> bool:
@@ -62,7 +64,7 @@ def shares(
         shape = layout[name]
         if prod(shape) < smallest:
             continue
-        if name in elementwise and shape and shape[0] % world_size == 0:
+        if name in elementwise and shape and (shape[0] % world_size == 0 or shard == "full"):
             found[name] = Share(kind="cut")
             continue
         owner = load.index(min(load))
