@@ -20,6 +20,7 @@ ONLY_ON_CUDA = ("flex", "flash3", "flash4")
 """Kernels of attention that train nowhere else."""
 BFLOAT16_CAPABILITY = 8.0
 """The CUDA compute capability from which matrix units take bfloat16 (NVIDIA, Ampere's architecture white paper)."""
+SHARDS = ("auto", "none", "optimizer", "full")
 
 
 @config
@@ -41,6 +42,12 @@ class Hardware:
     )
     attention: str = option(
         "auto", execution=True, choices=ATTENTION, doc="its kernel; auto tries out which of them works and is fastest"
+    )
+    shard: str = option(
+        execution=True,
+        derive="hardware.shard",
+        choices=SHARDS,
+        doc="what the processes share out: nothing, the optimizers' state, or the weights and gradients as well",
     )
 
 

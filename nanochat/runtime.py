@@ -29,6 +29,8 @@ class Runtime:
     """One of `nanochat.hardware.ATTENTION`; "auto" tries kernels out, which may take seconds."""
     note: Callable[[str], None] = lambda _: None
     """Tells the person who watches what was chosen here."""
+    shard: str = "none"
+    """What the processes share out: none, optimizer (its state) or full (weights and gradients as well)."""
 
     @property
     def is_main(self) -> bool:
@@ -63,7 +65,13 @@ class Runtime:
 
 @contextmanager
 def distributed_runtime(
-    *, device: str, dtype: str, seed: int, attention: str = "auto", matmul_precision: str = "highest"
+    *,
+    device: str,
+    dtype: str,
+    seed: int,
+    attention: str = "auto",
+    matmul_precision: str = "highest",
+    shard: str = "none",
 ) -> Iterator[Runtime]:
     """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts.
 
@@ -87,6 +95,7 @@ def distributed_runtime(
             local_rank=local_rank,
             world_size=world_size,
             attention=attention,
+            shard=shard,
         )
     finally:
         torch.set_float32_matmul_precision(before)

@@ -53,7 +53,7 @@ def sgd_run(model: torch.nn.Module, **changes: Any) -> TrainingRun:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     remember_peaks([optimizer])
     run = TrainingRun(
-        model=model, optimizers={"all": optimizer}, loader=CountingLoader(), runtime=local_runtime(), steps=1,
+        model=model, optimizers={"all": [optimizer]}, loader=CountingLoader(), runtime=local_runtime(), steps=1,
         schedule=ScheduleConfig(warmup_steps=2, warmdown_ratio=0.0), fraction=lambda step: 0.0, device_batch_size=3,
         metrics=lambda *_: None, progress=lambda *_: None, evaluate=lambda step: {}, save=lambda: None,
         stop_asked=lambda: False,

@@ -12,7 +12,7 @@ from test_training import CONFIG, REGISTRY, Recorder, group, stage
 
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
-from nanochat.stages.training_stage import state_bytes
+from nanochat.stages.rows_at_once import state_bytes
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import micro_batch
 from nanochat.training.micro_batch import largest_fitting, probed

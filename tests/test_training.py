@@ -227,12 +227,12 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: P
     with pytest.raises(Stopped):
         stage(tmp_path / "cut", tokenizer, disturbed, iter([False] * 7 + [True]), checkpoint_every=3).execute()
     newest = tmp_path / "cut/checkpoints/step_000008"
-    damaged = newest / "optim.safetensors"
+    damaged = newest / "optim-0.safetensors"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     stage(tmp_path / "cut", tokenizer, disturbed).execute()
-    assert any("optim.safetensors is not what was written" in note for note in disturbed.notes)
+    assert any("optim-0.safetensors is not what was written" in note for note in disturbed.notes)
     assert "goes on from step 6" in disturbed.notes
     assert disturbed.losses == undisturbed.losses
     assert newest.with_name("broken_step_000008").exists()
@@ -268,7 +268,7 @@ def test_two_checkpoints_are_kept_where_it_says_nothing(tmp_path: Path, tokenize
     assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == ["step_000010", "step_000012"]
     assert not list((tmp_path / "checkpoints").glob(".writing*"))
     manifest = json.loads((tmp_path / "checkpoints/step_000012/MANIFEST.json").read_text())
-    assert set(manifest["files"]) >= {"model.safetensors", "optim.safetensors", "state.json", "tokenizer.json"}
+    assert set(manifest["files"]) >= {"model.safetensors", "optim-0.safetensors", "state.json", "tokenizer.json"}
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])

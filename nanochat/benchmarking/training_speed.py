@@ -8,7 +8,7 @@ One process is measured, whatever the recipe's [hardware] says.
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from nanochat.data.loader import Batch
 from nanochat.errors import wrong_input
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
+from nanochat.stages import optimizers
 from nanochat.stages.context import StageContext
-from nanochat.stages.training_stage import build_optimizers
+from nanochat.stages.rows_at_once import rows_at_once
+from nanochat.training.exchange import Exchange
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.optimizer import Optimizer
@@ -96,14 +98,16 @@ def training_speed(
     module = context.build(model, runtime)
     for transform in config.transforms.values():
         module = context.build(transform, module, runtime)
-    optimizers = build_optimizers(config.optim, module, context, 1.0)
+    exchange, updaters = optimizers.build(config, module, context, 1.0)
+    of_groups = optimizers.by_group(config.optim, updaters)
+    at_once = rows_at_once(config, module, gpt.vocab_size, context)
     called = torch.compile(module) if config.compile else module
     built = time.perf_counter()
     rows = max(1, config.total_batch_size // (gpt.sequence_len * processes))
     loader = RandomRows(rows, gpt.sequence_len, gpt.vocab_size, runtime)
 
     def run(steps: Callable[[int], bool], timed: Stopwatch | None = None) -> list[float]:
-        return _train(config, called, optimizers, loader, runtime, steps, timed)
+        return _train(config, at_once, called, of_groups, exchange, loader, runtime, steps, timed)
 
     (first,) = run(lambda step: step >= 1)
     before = measured(runtime.device, runtime.dtype)
@@ -119,7 +123,7 @@ def training_speed(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         flops_per_token=gpt.flops_per_token(),
         tokens=rows * gpt.sequence_len,
-        rows=min(rows, config.device_batch_size),
+        rows=min(rows, at_once),
         built_seconds=built - began,
         first_step_seconds=first,
         steps=len(durations),
@@ -155,8 +159,10 @@ class RandomRows:
 
 def _train(
     config: Any,
+    at_once: int,
     model: Any,
-    optimizers: Mapping[str, Optimizer],
+    of_groups: Mapping[str, Sequence[Optimizer]],
+    exchange: Exchange,
     loader: RandomRows,
     runtime: Runtime,
     enough: Callable[[int], bool],
@@ -173,15 +179,17 @@ def _train(
     train(
         TrainingRun(
             model=model if watch is None else TimedModel(model, watch),
-            optimizers=optimizers
-            if watch is None
-            else {name: TimedOptimizer(optimizer, watch) for name, optimizer in optimizers.items()},
+            optimizers={
+                name: [optimizer if watch is None else TimedOptimizer(optimizer, watch) for optimizer in members]
+                for name, members in of_groups.items()
+            },
+            exchange=exchange,
             loader=loader if watch is None else TimedLoader(loader, watch),
             runtime=runtime,
             schedule=config.schedule,
             steps=None,
             fraction=lambda step: float(enough(step)),
-            device_batch_size=config.device_batch_size,
+            device_batch_size=at_once,
             grad_clip=config.grad_clip,
             log_every=config.log_every,
             checkpoint_seconds=float("inf"),

@@ -24,6 +24,7 @@ from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
 from nanochat.recipe.initial_model import check_initial_models
+from nanochat.recipe.lanes import check_lanes
 from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
 from nanochat.recipe.notation import LONGEST_NAME, described, is_bare
 from nanochat.recipe.override import parse_overrides
@@ -89,6 +90,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     check_groups(draft, resolver, problems)
     check_batches(draft, resolver, problems)
     check_initial_models(draft, resolver, registry, problems)
+    check_lanes(draft, resolver, problems)
     check_evaluations(draft, problems)
     prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built

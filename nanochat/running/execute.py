@@ -44,6 +44,7 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
         seed=recipe.seed,
         attention=hardware.attention,
         matmul_precision=hardware.matmul_precision,
+        shard=hardware.shard,
     ) as runtime:
         runtime.seed_everything()
         if not runtime.is_main:

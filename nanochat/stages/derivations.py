@@ -35,6 +35,10 @@ def _nproc(device: str, machine: Machine) -> int:
     return max(1, machine.cuda_devices) if device == "cuda" else 1
 
 
+def _shard(nodes: int, nproc_per_node: int) -> str:
+    return "optimizer" if nodes * nproc_per_node > 1 else "none"
+
+
 def _scaling_parameters(model: Any) -> tuple[int, int]:
     """N of the scaling rules, of the model and of the same configuration at the reference depth."""
     if not isinstance(model, GPTConfig):
@@ -121,6 +125,11 @@ NPROC_PER_NODE = Derivation(
     inputs={"device": "device", "machine": "machine"},
     compute=_nproc,
     sentence="one process for each CUDA device, one on everything else",
+)
+SHARD = Derivation(
+    inputs={"nodes": "nodes", "nproc_per_node": "nproc_per_node"},
+    compute=_shard,
+    sentence="none for one process, optimizer for several",
 )
 TOTAL_BATCH_SIZE = Derivation(
     inputs={"model": "stage.model"},

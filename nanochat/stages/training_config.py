@@ -28,6 +28,11 @@ class TrainingConfig:
     lanes: int = option(
         8, minimum=1, maximum=100_000, doc="fixed lanes of the data order; the process count divides it"
     )
+    determinism: str = option(
+        "fixed",
+        choices=("fixed", "elastic"),
+        doc="the same bits again at the same process count, or at any that divides `lanes`: slower, a pass a lane",
+    )
     document_mask: bool = option(False, doc="attention stays within a document; without it, within a row")
     grad_clip: float = option(0.0, minimum=0.0, maximum=1e9, doc="largest norm of the gradient; 0: no clipping")
     compile: bool = option(False, execution=True, doc="torch.compile the model")

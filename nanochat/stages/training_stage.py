@@ -5,8 +5,7 @@ in what they put in.
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,18 +17,17 @@ from torch import nn
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
-from nanochat.stages import evaluation
+from nanochat.stages import evaluation, optimizers
 from nanochat.stages.context import Figure, Record, StageContext
+from nanochat.stages.rows_at_once import rows_at_once
 from nanochat.stages.subject import Subject
-from nanochat.stages.training_config import rows_off_cuda
-from nanochat.stages.training_faults import refuse_without_documents, rows_of_a_rank
+from nanochat.stages.training_faults import refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, groups, micro_batch, schedule
-from nanochat.training.group_table import GroupRow, group_row, table_text
+from nanochat.training import checkpoint, optimizer_state
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
-from nanochat.training.optimizer import Optimizer
+from nanochat.training.optimizer_state import Updater
 from nanochat.training.peak import peak_flops
 
 
@@ -62,7 +60,7 @@ class TrainingStage:
     steps: int | None
     fraction: Callable[[int], float]
     lr_factor: float = 1.0
-    optimizers: dict[str, Optimizer] = attrs.field(factory=dict)
+    updaters: Sequence[Updater] = ()
     run: TrainingRun = attrs.field(init=False)
 
     def execute(self) -> Record:
@@ -70,16 +68,17 @@ class TrainingStage:
         context, config = self.context, self.config
         if config.document_mask:
             refuse_without_documents(self.model, context)
-        self.optimizers = build_optimizers(config.optim, self.model, context, self.lr_factor)
+        exchange, self.updaters = optimizers.build(config, self.model, context, self.lr_factor)
         self.run = TrainingRun(
             model=torch.compile(self.model) if config.compile else self.model,
-            optimizers=self.optimizers,
+            optimizers=optimizers.by_group(config.optim, self.updaters),
+            exchange=exchange,
             loader=self.loader,
             runtime=context.runtime,
             schedule=config.schedule,
             steps=self.steps,
             fraction=self.fraction,
-            device_batch_size=self.rows_at_once(),
+            device_batch_size=rows_at_once(config, self.model, self.tokenizer.vocab_size, context),
             grad_clip=config.grad_clip,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
@@ -92,13 +91,14 @@ class TrainingStage:
             folder=context.folder,
             meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
         )
-        context.reporter.note(table_text(group_rows(config.optim, self.model, self.lr_factor)))
         self.resume()
         try:
-            train(self.run)
+            with exchange.steady():
+                train(self.run)
         finally:
             self.loader.close()
-        figures = evaluation.run_evals(config.evals, self.subject, context)
+        with exchange.whole():
+            figures = evaluation.run_evals(config.evals, self.subject, context)
         figures |= {name: Figure(value=float(count)) for name, count in self.loader.counts().items()}
         context.reporter.metrics(self.run.step, evaluation.values(figures))
         return self.record(figures)
@@ -117,33 +117,13 @@ class TrainingStage:
             },
         )
 
-    def rows_at_once(self) -> int:
-        """The recipe's device_batch_size; where that is "auto", what suits the device."""
-        config, runtime = self.config, self.context.runtime
-        if config.device_batch_size != "auto":
-            return int(config.device_batch_size)
-        sequence_len = self.subject.model.config.sequence_len
-        rows = rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size)
-        if runtime.device.type == "cuda":
-            chosen = micro_batch.probed(
-                self.model,
-                runtime,
-                rows=rows,
-                vocab_size=self.tokenizer.vocab_size,
-                documents=config.document_mask,
-                reserved=state_bytes(config.optim, self.model),
-            )
-        else:
-            chosen = min(rows, rows_off_cuda(sequence_len))
-        self.context.reporter.note(f"{chosen} of {rows} rows at once (device_batch_size = auto)")
-        return chosen
-
     def evaluate_due(self, step: int) -> Mapping[str, float]:
         """Figures of the evaluations whose interval this step completes; the last step's come with the record."""
         wanted = evaluation.due(self.config.evals, step)
         if not wanted or self.run.finished:
             return {}
-        return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context, step=step))
+        with self.run.exchange.whole():
+            return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context, step=step))
 
     def save(self) -> None:
         """Write a checkpoint of the run as it stands, unless this step has one."""
@@ -155,14 +135,16 @@ class TrainingStage:
         place = self.loader.state()
         writer.json(f"loader-{runtime.rank}", place.cursors)
         writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))
+        model_state = run.exchange.model_state()
+        tensors, values = optimizer_state.state_of(self.updaters)
+        writer.tensors(f"optim-{runtime.rank}", tensors)
+        writer.json(f"optim-{runtime.rank}", values)
         if runtime.is_main:
-            tensors, values = checkpoint.optimizer_tensors(self.optimizers)
-            writer.tensors("model", self.model.state_dict())
-            writer.tensors("optim", tensors)
+            writer.tensors("model", model_state)
             writer.tensors("random", checkpoint.random_states(runtime))
             scale = run.loss_scale.state() if run.loss_scale else None
             state = {"step": run.step, "tokens": run.tokens, "meter": run.meter.state(), "loss_scale": scale}
-            writer.json("state", state | {"optimizers": values})
+            writer.json("state", state)
             writer.json("meta", self.meta())
             self.tokenizer.save(writer.folder)
         writer.commit()
@@ -188,9 +170,8 @@ class TrainingStage:
             return
         state = json.loads((found / "state.json").read_text())
         device = str(runtime.device)
-        self.model.load_state_dict(load_file(found / "model.safetensors", device=device))
-        tensors = load_file(found / "optim.safetensors", device=device)
-        checkpoint.restore_optimizers(self.optimizers, tensors, state["optimizers"])
+        self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))
+        optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
@@ -199,18 +180,6 @@ class TrainingStage:
             self.run.loss_scale.load_state(state["loss_scale"])
         context.reporter.truncate_metrics(self.run.step)
         context.reporter.note(f"goes on from step {self.run.step}")
-
-
-def state_bytes(optim: Mapping[str, Component], model: nn.Module) -> int:
-    """What the groups' optimizers will keep; two float32 numbers a parameter for one that does not say."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    members = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
-    total = 0
-    for name, group in optim.items():
-        own = [shapes[member] for member in members[name]]
-        said = getattr(group.config, "state_bytes", None)
-        total += said(own) if callable(said) else sum(8 * math.prod(shape) for shape in own)
-    return total
 
 
 def flops_per_token(model: nn.Module) -> int | None:
@@ -227,28 +196,3 @@ def read_loader_state(found: Path) -> LoaderState:
         buffers = {name: tensor.numpy() for name, tensor in tensors.items()}
         states.append(LoaderState(cursors=json.loads(path.read_text()), buffers=buffers))
     return joined(states)
-
-
-def group_rows(optim: Mapping[str, Component], model: nn.Module, lr_factor: float) -> list[GroupRow]:
-    """The table of the groups, of the model as it is."""
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    assigned = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
-    return [
-        group_row(group, {member: shapes[member] for member in assigned[name]}, lr_factor)
-        for name, group in optim.items()
-    ]
-
-
-def build_optimizers(
-    optim: Mapping[str, Component], model: nn.Module, context: StageContext, lr_factor: float
-) -> dict[str, Optimizer]:
-    """One optimizer a group, each with the parameters its patterns match; learning rates scaled as the slots say."""
-    parameters = dict(model.named_parameters())
-    assignment = groups.assign(parameters, {name: group.slot.match for name, group in optim.items()})
-    assert not (assignment.unmatched or assignment.doubled or assignment.empty), "the recipe engine checks the groups"
-    optimizers: dict[str, Optimizer] = {}
-    for name, group in optim.items():
-        members = {member: parameters[member] for member in assignment.groups[name]}
-        optimizers[name] = context.build(group, members, context.runtime)
-        schedule.remember_peaks([optimizers[name]], lr_factor * group.slot.lr_factor)
-    return optimizers

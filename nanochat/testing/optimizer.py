@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nanochat.testing.faults import TRACEBACK, Faults, is_number, short
 from nanochat.testing.tiny import tiny_runtime
-from nanochat.training.checkpoint import optimizer_tensors, restore_optimizers
 from nanochat.training.optimizer import Optimizer
+from nanochat.training.optimizer_state import Part, Updater, joined_states, restore, state_of
 
 SHAPES = {"a.weight": (12, 8), "b.weight": (8, 12), "c.weight": (12, 8)}
 STEPS = 40
@@ -43,6 +43,11 @@ class Problem:
     def loss(self) -> float:
         """How far there is to go."""
         return sum(float((p.detach() - self.targets[name]).square().sum()) / 2 for name, p in self.parameters.items())
+
+    def updater(self) -> Updater:
+        """The optimizer as a checkpoint sees it."""
+        parts = {name: Part(parameter=p, start=0, stop=p.shape[0]) for name, p in self.parameters.items()}
+        return Updater(group="group", optimizer=self.optimizer, parts=parts)
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the parameters."""
@@ -152,9 +157,9 @@ def _check_resume(problem: Callable[[], Problem], faults: Faults) -> None:
         whole, half, rest = problem(), problem(), problem()
         whole.step(6)
         half.step(3)
-        tensors, values = optimizer_tensors({"group": half.optimizer})
+        tensors, values = copy.deepcopy(state_of([half.updater()]))
         saved: Mapping[str, Any] = json.loads(json.dumps(values))  # a checkpoint keeps them as JSON
-        restore_optimizers({"group": rest.optimizer}, copy.deepcopy(tensors), saved)
+        restore([rest.updater()], joined_states([(saved, tensors.__getitem__)]))
         with torch.no_grad():
             for name, parameter in rest.parameters.items():
                 parameter.copy_(half.parameters[name])

@@ -1,7 +1,7 @@
 """Checkpoints: everything a model, and a run that goes on, needs, in one folder that is whole or absent.
 
     step_000400/  meta.json · tokenizer.json · model.safetensors          the model, enough to talk to it
-                  optim.safetensors · loader-RANK.safetensors · state.json  the run, enough to go on
+                  optim-RANK · loader-RANK (.safetensors, .json) · state.json  the run, enough to go on
                   MANIFEST.json                                           size and sha256 of each of these
 
 Written beside its place, synced, then renamed. No pickle anywhere. A checkpoint whose files do not have the sizes and
@@ -189,38 +189,7 @@ def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> L
     return Loaded(model=model, tokenizer=Tokenizer.load(checkpoint), tools=tools, meta=meta)
 
 
-# State of torch's objects as named tensors and plain values
-
-
-def optimizer_tensors(optimizers: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Optimizers' states split into tensors ("group/parameter/name") and JSON-able values."""
-    tensors: dict[str, torch.Tensor] = {}
-    values: dict[str, Any] = {}
-    for group, optimizer in optimizers.items():
-        state = optimizer.state_dict()
-        plain: dict[str, dict[str, Any]] = {}
-        for index, slots in state["state"].items():
-            for slot, value in slots.items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"{group}/{index}/{slot}"] = value
-                else:
-                    plain.setdefault(str(index), {})[slot] = value
-        values[group] = {"plain": plain, "param_groups": state["param_groups"]}
-    return tensors, values
-
-
-def restore_optimizers(
-    optimizers: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], values: Mapping[str, Any]
-) -> None:
-    """Undo `optimizer_tensors`."""
-    for group, optimizer in optimizers.items():
-        saved = values[group]
-        state: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in saved["plain"].items()}
-        for name, tensor in tensors.items():
-            owner, index, slot = name.rsplit("/", 2)
-            if owner == group:
-                state.setdefault(int(index), {})[slot] = tensor
-        optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+# State of torch's generators and NumPy's arrays as named tensors
 
 
 def random_states(runtime: Runtime) -> dict[str, torch.Tensor]:

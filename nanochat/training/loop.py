@@ -7,6 +7,7 @@ The host waits for the device once a step, where the ranks agree on it (`agree`)
 there in one sum: a GPU is not kept waiting by a question each for stopping, saving and data.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +22,13 @@ from nanochat.data.loader import Batch
 from nanochat.errors import NanochatError, Stopped
 from nanochat.runtime import Runtime
 from nanochat.training import nonfinite, schedule
+from nanochat.training.exchange import Exchange
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.schedule_config import ScheduleConfig
+from nanochat.training.share import shares
 
 ASK_SECONDS = 1.0
 """How long the loop waits for data before it asks whether to stop."""
@@ -54,7 +57,8 @@ class TrainingRun:
 
     model: Any
     """The module, compiled or not: called as model(ids, targets, reduction="sum")."""
-    optimizers: Mapping[str, Optimizer]
+    optimizers: Mapping[str, Sequence[Optimizer]]
+    """Group → those of its optimizers that this process has: one, several, or none."""
     loader: Loader
     runtime: Runtime
     schedule: ScheduleConfig
@@ -90,6 +94,15 @@ class TrainingRun:
     def _needed_scale(self) -> LossScale | None:
         return LossScale() if self.runtime.dtype == torch.float16 else None
 
+    exchange: Exchange = attrs.field()
+    """Between the processes; by default every process updates every parameter."""
+
+    @exchange.default
+    def _replicated(self) -> Exchange:
+        layout = {name: parameter.shape for name, parameter in self.model.named_parameters()}
+        shared = shares(layout, shard="none", world_size=self.runtime.world_size)
+        return Exchange(self.model, shared, self.runtime)
+
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
@@ -106,17 +119,17 @@ def train(run: TrainingRun) -> None:
     run.meter.begin()
     run.done, saved_at, all_ready = run.fraction(run.step), time.monotonic(), False
     while not run.finished:
-        schedule.apply(run.schedule, run.optimizers.values(), run.step, run.done)
+        schedule.apply(run.schedule, itertools.chain(*run.optimizers.values()), run.step, run.done)
 
         with run.meter.waiting():
             batch = next_batch(run, all_ready=all_ready)
         run.done = run.fraction(run.step + 1)
         shown = (run.step + 1) % run.log_every == 0 or run.finished_at(run.step + 1)
 
-        shares = accumulate_gradients(run, batch)
-        norm = gradient_norm(run.model)
-        agreed = agree(run, shares, norm, overdue=time.monotonic() - saved_at >= run.checkpoint_seconds)
-        require_finite(run, agreed, batch, shares)
+        loss, parts = accumulate_gradients(run, batch)
+        norm = run.exchange.norm()
+        agreed = agree(run, loss, norm, overdue=time.monotonic() - saved_at >= run.checkpoint_seconds)
+        require_finite(run, agreed, batch, parts)
         changes = update(run, agreed, measured=shown)
 
         run.step += 1
@@ -155,26 +168,27 @@ def next_batch(run: TrainingRun, *, all_ready: bool) -> Batch:
         raise
 
 
-def accumulate_gradients(run: TrainingRun, batch: Batch) -> list[Tensor]:
-    """Forward and backward over a step's rows, `device_batch_size` at a time; gradients averaged over ranks.
+def accumulate_gradients(run: TrainingRun, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """Forward and backward over a step's rows, `device_batch_size` at a time; gradients summed over ranks.
 
     Returns the losses of this rank's parts, in nats, each divided by the targets of all ranks: the sum of all of them
     is the step's mean loss. The mean is over targets, not over micro-batches, so that neither masks nor the device
     batch size change it. Gradients are multiplied by the loss scale, where there is one.
     """
-    device, world_size = run.runtime.device, run.runtime.world_size
+    device = run.runtime.device
     n_targets = run.runtime.sum((batch.targets >= 0).sum().to(device))
     scale = 1.0 / n_targets.clamp(min=1)
-    found = []
-    for part in batch.split(run.device_batch_size):
-        loss: Tensor = losses(run.model, part, device) * scale
-        (loss * run.loss_scale.factor if run.loss_scale else loss).backward()
-        found.append(loss.detach())
-    if world_size > 1:
-        for parameter in run.model.parameters():
-            if parameter.grad is not None:
-                torch.distributed.all_reduce(parameter.grad)
-    return found
+    lanes = [lane.split(run.device_batch_size) for lane in run.exchange.lanes(batch)]
+    found: list[Tensor] = []
+    for lane in lanes:
+        for part in lane:
+            if part is lanes[-1][-1]:
+                run.exchange.expect()
+            loss: Tensor = losses(run.model, part, device) * scale
+            (loss * run.loss_scale.factor if run.loss_scale else loss).backward()
+            found.append(loss.detach())
+        run.exchange.lane_done(found[-len(lane) :])
+    return run.exchange.complete(), found
 
 
 def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
@@ -185,11 +199,6 @@ def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
     else:
         loss = model(inputs, targets, reduction="sum", documents=batch.documents.to(device, non_blocking=True))
     return cast(Tensor, loss)
-
-
-def gradient_norm(model: nn.Module) -> Tensor:
-    """The joint norm of all gradients, on the device; infinite or nan where any of them is."""
-    return nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
 @attrs.frozen(kw_only=True)
@@ -207,17 +216,16 @@ class Agreed:
     """Each rank has its next batch."""
 
 
-def agree(run: TrainingRun, shares: Sequence[Tensor], norm: Tensor, *, overdue: bool) -> Agreed:
+def agree(run: TrainingRun, loss: Tensor, norm: Tensor, *, overdue: bool) -> Agreed:
     """One sum over the ranks, and the one wait for the device.
 
-    shares: of the loss, as `accumulate_gradients` gives them. norm: of the summed gradients, alike on all ranks.
+    loss: this rank's share of the step's. norm: of the summed gradients, alike on all ranks.
     """
-    own = torch.stack(list(shares)).sum()
     votes = [run.stop_asked(), overdue, not run.loader.ready(0.0)]
-    summed = run.runtime.sum(torch.cat([own.view(1), torch.tensor(votes, dtype=own.dtype, device=own.device)]))
-    loss, stop, late, waits, scaled_norm = torch.cat([summed, norm.to(own.dtype).view(1)]).tolist()
+    summed = run.runtime.sum(torch.cat([loss.view(1), torch.tensor(votes, dtype=loss.dtype, device=loss.device)]))
+    mean, stop, late, waits, scaled_norm = torch.cat([summed, norm.to(loss.dtype).view(1)]).tolist()
     return Agreed(
-        loss=loss,
+        loss=mean,
         gradient_norm=scaled_norm / (run.loss_scale.factor if run.loss_scale else 1.0),
         stop=stop > 0,
         overdue=late > 0,
@@ -225,10 +233,10 @@ def agree(run: TrainingRun, shares: Sequence[Tensor], norm: Tensor, *, overdue: 
     )
 
 
-def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, shares: Sequence[Tensor]) -> None:
+def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, parts: Sequence[Tensor]) -> None:
     """StageError E501 on every rank, the batch written down, unless loss and gradients are finite.
 
-    Gradients that overflow under a loss scale are no fault.
+    parts: the losses of this rank's parts. Gradients that overflow under a loss scale are no fault.
     """
     if not math.isfinite(agreed.loss):
         what, value = "the loss", agreed.loss
@@ -236,13 +244,13 @@ def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, shares: Seque
         what, value = "the gradient's norm", agreed.gradient_norm
     else:
         return
-    rank, own = run.runtime.rank, [float(share) for share in shares]
+    rank, own = run.runtime.rank, [float(part) for part in parts]
     place = nonfinite.dump(run.folder, run.step, rank, batch, own) if run.folder else None
     raise nonfinite.failure(what, value, run.step, rank, own, place)
 
 
 def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, float]:
-    """Scale and clip the gradients, step every optimizer, forget the gradients.
+    """Scale and clip the gradients, step every optimizer, spread what it updated, forget the gradients.
 
     measured: returns "update.GROUP", the norm of what was added to a group's weights over the norm of these. It takes a
     copy, so of a group beyond MEASURED_WEIGHTS only every second, third … row is looked at.
@@ -251,25 +259,29 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
     if run.loss_scale is not None:
         factor = 1 / run.loss_scale.factor
         if not run.loss_scale.accepts(overflowed=not math.isfinite(norm)):
-            run.model.zero_grad(set_to_none=True)
+            run.exchange.forget()
             return {}
     if run.grad_clip and norm > run.grad_clip:
         factor *= run.grad_clip / (norm + 1e-6)
     if factor != 1.0:
-        torch._foreach_mul_([p.grad for p in run.model.parameters() if p.grad is not None], factor)
-    changes: list[Tensor] = []
-    for optimizer in run.optimizers.values():
-        rows = rows_of(optimizer) if measured else []
-        before = [row.clone() for row in rows]
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if measured:
-            torch._foreach_sub_(before, rows)
-            norms = (nn.utils.get_total_norm(tensors) for tensors in (before, rows))
-            changes.append(torch.stack([norm.to(run.runtime.device) for norm in norms]))
-    if not changes:
+        torch._foreach_mul_(run.exchange.gradients(), factor)
+    changes = torch.zeros(
+        len(run.optimizers), 2, device=run.runtime.device
+    )  # squares: of what is added, of the weights
+    for change, optimizers in zip(changes, run.optimizers.values(), strict=True):
+        for optimizer in optimizers:
+            rows = rows_of(optimizer) if measured else []
+            before = [row.clone() for row in rows]
+            optimizer.step()
+            if measured:
+                torch._foreach_sub_(before, rows)
+                norms = [nn.utils.get_total_norm(tensors).to(change.device) for tensors in (before, rows)]
+                change += torch.stack(norms).square()
+    run.exchange.spread()
+    run.exchange.forget()
+    if not measured:
         return {}
-    moved, weights = run.runtime.sum(torch.stack(changes).square()).sqrt().unbind(1)  # of what all ranks update
+    moved, weights = run.runtime.sum(changes).sqrt().unbind(1)  # of what all ranks update
     return {f"update.{name}": ratio for name, ratio in zip(run.optimizers, (moved / weights).tolist(), strict=True)}
 
 

@@ -4,7 +4,7 @@ In: a ScheduleConfig, the step and how far the run is. Out: plain numbers, appli
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.schedule_config import ScheduleConfig
@@ -57,6 +57,6 @@ def apply(schedule: ScheduleConfig, optimizers: Iterable[Optimizer], step: int, 
                 group["weight_decay"] = group["peak_weight_decay"] * decay_multiplier(schedule, fraction)
 
 
-def rates(optimizers: Mapping[str, Optimizer]) -> dict[str, float]:
-    """ "lr.GROUP": the learning rate that `apply` set, of each of the recipe's groups."""
-    return {f"lr.{name}": float(optimizer.param_groups[0]["lr"]) for name, optimizer in optimizers.items()}
+def rates(optimizers: Mapping[str, Sequence[Optimizer]]) -> dict[str, float]:
+    """ "lr.GROUP": the learning rate that `apply` set, of each group of which this process updates something."""
+    return {f"lr.{name}": float(of_group[0].param_groups[0]["lr"]) for name, of_group in optimizers.items() if of_group}

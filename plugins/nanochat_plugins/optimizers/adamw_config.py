@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
+from typing import ClassVar
 
 from nanochat.config import Problem, config, option
 
@@ -17,6 +18,9 @@ class AdamWConfig:
     beta2: float = option(0.95, minimum=0.0, maximum=1.0, doc="decay a step of the mean squared gradient")
     eps: float = option(1e-10, minimum=0.0, maximum=1.0, doc="added to the root of the mean squared gradient")
     weight_decay: float = option(0.0, minimum=0.0, maximum=1e6, doc="share of a weight that a step takes off, over lr")
+
+    elementwise: ClassVar[bool] = True
+    """Each number is updated by its own gradient alone, so that processes can share out the rows of a parameter."""
 
     def problems(self) -> list[Problem]:
         """A beta of 1 would never take up a gradient; torch refuses it."""

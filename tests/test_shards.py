@@ -1,0 +1,275 @@
+"""Several real processes: the same training as one, bit for bit where that is promised, whatever is shared out.
+
+Each test with ranks starts them once and lets them do all that it asks. The runs are those of sharded_run.py.
+"""
+
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+import torch.distributed as dist
+from ranks import run_on_ranks
+from sharded_run import STEPS, Outcome, train_on
+from torch import nn
+
+from nanochat.data.loader import Batch
+from nanochat.runtime import Runtime, local_runtime
+from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.exchange import Exchange
+from nanochat.training.fully_sharded import FullExchange
+from nanochat.training.lanes import ElasticExchange
+from nanochat.training.share import Share
+
+CLIP = 0.05
+"""Well below the gradients' norm."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the runs are, and the tokenizer that they load."""
+    found = tmp_path_factory.mktemp("shards")
+    (found / "tok").mkdir()
+    Tokenizer.train(["to be or not to be, that is the question " * 20], vocab_size=270).save(found / "tok")
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[str, Outcome]:
+    """The runs of one process that the others are compared with, and half runs for others to go on with."""
+    one = local_runtime()
+    for name, changes in {"fixed": {}, "clipped": {"grad_clip": CLIP}, "elastic": {"determinism": "elastic"}}.items():
+        train_on(one, folder / name, folder / "tok", **changes)
+        train_on(one, folder / f"{name} 1→2", folder / "tok", until=4, **changes)
+    return {name: Outcome.of(folder / name) for name in ("fixed", "clipped", "elastic")}
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path, alone: dict[str, Outcome]) -> Path:
+    """All runs of two ranks."""
+    run_on_ranks(2, folder, on_two_ranks, folder, shard="none")
+    return folder
+
+
+def on_two_ranks(runtime: Runtime, folder: Path) -> None:
+    none, optimizer, full = (attrs.evolve(runtime, shard=shard) for shard in ("none", "optimizer", "full"))
+    tok = folder / "tok"
+    train_on(none, folder / "none on 2", tok)
+    train_on(optimizer, folder / "optimizer on 2", tok)
+    train_on(full, folder / "full on 2", tok)
+    train_on(optimizer, folder / "clipped on 2", tok, grad_clip=CLIP)
+    train_on(full, folder / "clipped full on 2", tok, grad_clip=CLIP)
+    train_on(optimizer, folder / "elastic on 2", tok, determinism="elastic")
+    train_on(none, folder / "elastic none on 2", tok, determinism="elastic")
+    # Begun by one rank, gone on with by two, each time with another share of the state; left for one to end.
+    train_on(optimizer, folder / "elastic 1→2", tok, until=6, determinism="elastic")
+    train_on(none, folder / "elastic 1→2", tok, until=8, determinism="elastic")
+    for determinism in ("elastic", "fixed"):
+        train_on(optimizer, folder / f"{determinism} 2→4", tok, until=6, determinism=determinism)
+    train_on(optimizer, folder / "fixed 1→2", tok, until=6)
+    train_on(full, folder / "fixed 1→2", tok, until=7)
+    train_on(none, folder / "fixed 1→2", tok, until=8)
+
+
+def assert_close(found: Outcome, expected: Outcome) -> None:
+    """To fp32's tolerance after 12 steps, in which the last bits of a gradient are another sum's."""
+    assert found.losses.keys() == expected.losses.keys()
+    for step, loss in expected.losses.items():
+        assert float.fromhex(found.losses[step]) == pytest.approx(float.fromhex(loss), abs=1e-5)
+    for name, weight in expected.weights.items():
+        torch.testing.assert_close(found.weights[name], weight, atol=2e-3, rtol=1e-3)
+
+
+def assert_equal(found: Outcome, expected: Outcome) -> None:
+    assert found.losses == expected.losses
+    assert len(found.losses) == STEPS
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["none on 2", "optimizer on 2", "full on 2"])
+def test_two_processes_train_as_one(run: str, two: Path, alone: dict[str, Outcome]) -> None:
+    assert_close(Outcome.of(two / run), alone["fixed"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["clipped on 2", "clipped full on 2"])
+def test_two_processes_clip_by_the_norm_of_all_gradients(run: str, two: Path, alone: dict[str, Outcome]) -> None:
+    assert_close(Outcome.of(two / run), alone["clipped"])
+    with pytest.raises(AssertionError):  # clipping matters here
+        assert_close(alone["clipped"], alone["fixed"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["elastic on 2", "elastic none on 2"])
+def test_an_elastic_run_of_two_processes_is_that_of_one_bit_for_bit(
+    run: str, two: Path, alone: dict[str, Outcome]
+) -> None:
+    assert_equal(Outcome.of(two / run), alone["elastic"])
+    assert alone["elastic"].losses != alone["fixed"].losses  # other sums than those of a whole batch
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_processes_and_back(two: Path, alone: dict[str, Outcome]) -> None:
+    for name, same in (("elastic", assert_equal), ("fixed", assert_close)):
+        train_on(local_runtime(), two / f"{name} 1→2", two / "tok", determinism=name)
+        same(Outcome.of(two / f"{name} 1→2"), alone[name])
+
+
+# The exchange alone
+
+
+def test_lanes_are_added_by_halves_in_whatever_order_they_are_computed() -> None:
+    """Eight lanes of one row each: ((0+4)+(2+6))+((1+5)+(3+7)), bit for bit, and no plain sum."""
+    model = nn.ParameterDict({"w": nn.Parameter(torch.zeros(200))})
+    exchange = ElasticExchange(model, {"w": Share(kind="replicated")}, local_runtime(), lanes=8)
+    rows = torch.randn(8, 200, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(8).view(8, 1)
+    for lane in exchange.lanes(Batch(rows, torch.arange(8).view(8, 1))):
+        model["w"].grad = lane.inputs[0].clone()
+        exchange.lane_done([lane.targets.sum().float()])
+    assert float(exchange.complete()) == sum(range(8))
+    halves = rows
+    while len(halves) > 1:
+        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+    (found,) = exchange.gradients()
+    assert torch.equal(found, halves[0])
+    assert not torch.equal(found, rows.sum(0))
+
+
+class Branches(nn.Module):
+    """Each rank uses parameters of its own, beside one that all use and one that nobody does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.common, self.unused = nn.Parameter(torch.ones(4, 3)), nn.Parameter(torch.ones(2))
+        self.own = nn.ParameterList(nn.Parameter(torch.full((2,), float(i + 1))) for i in range(2))
+
+    def forward(self, rank: int) -> torch.Tensor:
+        return (self.common * (rank + 1)).sum() + (self.own[rank] ** 2).sum()
+
+
+def exchanges(runtime: Runtime) -> None:
+    model = Branches()
+    kinds = {
+        "common": Share(kind="cut"), "unused": Share(kind="replicated"),
+        "own.0": Share(kind="owned", owner=1), "own.1": Share(kind="replicated"),
+    }  # fmt: skip
+    exchange, sent = Exchange(model, kinds, runtime), []
+    plain = dist.reduce_scatter_tensor
+
+    def seen(*arguments: object, **options: object) -> object:
+        sent.append("common")
+        return plain(*arguments, **options)  # type: ignore[arg-type]
+
+    dist.reduce_scatter_tensor = seen  # type: ignore[assignment]
+    for step in range(2):
+        for last in (False, True):
+            if last:
+                exchange.expect()
+            loss = model(runtime.rank)
+            loss.backward()
+        # While nothing is known of the order, nothing is sent early. Then rank 0, whose order it is, waits for nobody.
+        if runtime.is_main:
+            assert sent == ["common"] * (2 if step else 0)
+        exchange.lane_done([loss.detach()])
+        exchange.complete()
+        gradients = {name: part.grad for name, part in exchange.parts.items()}
+        assert gradients["unused"] is None
+        assert torch.equal(gradients["common"], torch.full((2, 3), 6.0))  # (1 + 2) of two passes, two rows of four
+        assert torch.equal(gradients["own.1"], torch.full((2,), 8.0))  # 2 · 2 of two passes, from rank 1 alone
+        assert ("own.0" in gradients) == (runtime.rank == 1)
+        norm = (12 * 6.0**2 + 2 * 4.0**2 + 2 * 8.0**2) ** 0.5
+        assert float(exchange.norm()) == pytest.approx(norm)
+        with torch.no_grad():
+            for part in exchange.parts.values():
+                part.fill_(float(10 * step))
+        exchange.spread()
+        exchange.forget()
+        assert torch.equal(model.common, torch.full((4, 3), 10.0 * step))
+        assert torch.equal(model.own[0], torch.full((2,), 10.0 * step))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(1.0)
+            model.own[1].fill_(2.0)
+
+
+def test_gradients_are_summed_and_sent_while_the_backward_pass_goes_on(tmp_path: Path) -> None:
+    run_on_ranks(2, tmp_path, exchanges, shard="optimizer")
+
+
+class Uneven(nn.Module):
+    """Rows that two ranks cannot share equally, and a method beside forward that an evaluation calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+        self.blocks = nn.ModuleList(nn.Linear(3, rows, bias=False) for rows in (5, 1, 3))
+        with torch.no_grad():
+            for index, block in enumerate(self.blocks):
+                block.weight.copy_(torch.arange(block.weight.numel()).view_as(block.weight) + 10.0 * index)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([block(x).sum() for block in self.blocks]).sum() * self.scale[0]
+
+    def score(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([(block.weight @ x).sum() for block in self.blocks]).sum()
+
+
+def cuts(runtime: Runtime) -> None:
+    plain, model, x = Uneven(), Uneven(), torch.tensor([1.0, 2.0, 4.0])
+    kinds = {
+        "scale": Share(kind="replicated"), "blocks.0.weight": Share(kind="cut"), "blocks.1.weight": Share(kind="cut"),
+        "blocks.2.weight": Share(kind="owned", owner=1),
+    }  # fmt: skip
+    exchange = FullExchange(model, kinds, runtime)
+    held = {name: tuple(part.shape) for name, part in exchange.parts.items()}
+    first = {"scale": (1,), "blocks.0.weight": (3, 3), "blocks.1.weight": (1, 3)}
+    assert held == (first if runtime.is_main else {"scale": (1,), "blocks.0.weight": (2, 3), "blocks.2.weight": (3, 3)})
+    for _ in range(2):  # the ranks evaluate unlike, between two training steps
+        with exchange.whole(), torch.no_grad():
+            for _ in range(1 + runtime.rank):
+                assert torch.equal(model.score(x), plain.score(x))
+                assert torch.equal(model(x), plain(x))
+        model((1 + runtime.rank) * x).backward()
+        exchange.expect()
+        model((3 + runtime.rank) * x).backward()  # ten times x, by two ranks in two passes
+        exchange.lane_done([torch.zeros(())])
+        exchange.complete()
+        plain(10 * x).backward()
+        expected = torch.nn.utils.get_total_norm([p.grad for p in plain.parameters() if p.grad is not None])
+        torch.testing.assert_close(exchange.norm(), expected)
+        for each in (exchange.parts, dict(plain.named_parameters())):
+            torch.optim.SGD(each.values(), lr=0.01).step()
+        exchange.spread()
+        exchange.forget()
+        plain.zero_grad()
+    whole = exchange.model_state()
+    if runtime.is_main:
+        for name, parameter in plain.named_parameters():
+            torch.testing.assert_close(whole[name], parameter.detach())
+
+
+def test_a_model_that_is_cut_is_gathered_where_it_must_be_whole(tmp_path: Path) -> None:
+    run_on_ranks(2, tmp_path, cuts, shard="full")
+
+
+# Four ranks
+
+
+@pytest.mark.slow
+def test_four_processes_train_as_one_and_as_two(folder: Path, two: Path, alone: dict[str, Outcome]) -> None:
+    run_on_ranks(4, folder, on_four_ranks, folder, shard="optimizer")
+    assert_close(Outcome.of(folder / "optimizer on 4"), alone["fixed"])
+    assert_equal(Outcome.of(folder / "elastic on 4"), alone["elastic"])
+    assert_equal(Outcome.of(folder / "elastic 2→4"), alone["elastic"])
+    assert_close(Outcome.of(folder / "fixed 2→4"), alone["fixed"])
+    assert_close(Outcome.of(folder / "full on 4"), alone["fixed"])
+
+
+def on_four_ranks(runtime: Runtime, folder: Path) -> None:
+    tok = folder / "tok"
+    train_on(runtime, folder / "optimizer on 4", tok)
+    train_on(attrs.evolve(runtime, shard="full"), folder / "full on 4", tok)
+    train_on(runtime, folder / "elastic on 4", tok, determinism="elastic")
+    train_on(runtime, folder / "elastic 2→4", tok, determinism="elastic")
+    train_on(runtime, folder / "fixed 2→4", tok)
