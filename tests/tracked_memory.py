@@ -14,6 +14,7 @@ from nanochat.data.loader import Batch
 from nanochat.recipe.resolved import Stage
 from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime
+from nanochat.stages import optimizers
 from nanochat.stages.context import StageContext
 from nanochat.training.loop import TrainingRun, accumulate_gradients
 
@@ -43,12 +44,9 @@ def tracked(stage: Stage) -> Tracked:
     def build(component: Any, *arguments: Any) -> Any:
         return registry.builder(component.kind, component.use)(component.config, *arguments)
 
-    context = cast(
-        StageContext,
-        attrs.make_class("Context", ["build", "runtime", "reporter"])(
-            build, runtime, attrs.make_class("Silent", ["note"])(lambda _: None)
-        ),
-    )
+    silent = attrs.make_class("Silent", ["note"])(lambda _: None)
+    surroundings = attrs.make_class("Context", ["build", "runtime", "reporter"])(build, runtime, silent)
+    context = cast(StageContext, surroundings)
     rows, T = config.total_batch_size // config.model.config.sequence_len, config.model.config.sequence_len
     ids = torch.randint(0, config.model.config.vocab_size, (rows, T + 1))
     batch = Batch(inputs=ids[:, :-1].contiguous(), targets=ids[:, 1:].contiguous())

@@ -273,6 +273,7 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
             rows = rows_of(optimizer) if measured else []
             before = [row.clone() for row in rows]
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # before the next one takes its room
             if measured:
                 torch._foreach_sub_(before, rows)
                 norms = [nn.utils.get_total_norm(tensors).to(change.device) for tensors in (before, rows)]
