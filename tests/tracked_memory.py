@@ -4,6 +4,7 @@ In: a resolved recipe and its pretraining stage. Out: bytes at the marks of two 
 backward and optimizers.
 """
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
@@ -15,7 +16,7 @@ from nanochat.recipe.resolved import Stage
 from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime
 from nanochat.stages.context import StageContext
-from nanochat.stages.training_stage import build_optimizers
+from nanochat.stages.optimizers import build as build_optimizers
 from nanochat.training.loop import TrainingRun, accumulate_gradients
 
 MARK = "mark:"
@@ -44,7 +45,7 @@ def tracked(stage: Stage) -> Tracked:
     def build(component: Any, *arguments: Any) -> Any:
         return registry.builder(component.kind, component.use)(component.config, *arguments)
 
-    context = cast(StageContext, attrs.make_class("Context", ["build", "runtime"])(build, runtime))
+    context = cast(StageContext, SimpleNamespace(build=build, runtime=runtime, reporter=SimpleNamespace(note=print)))
     rows, T = config.total_batch_size // config.model.config.sequence_len, config.model.config.sequence_len
     ids = torch.randint(0, config.model.config.vocab_size, (rows, T + 1))
     batch = Batch(inputs=ids[:, :-1].contiguous(), targets=ids[:, 1:].contiguous())
@@ -53,7 +54,7 @@ def tracked(stage: Stage) -> Tracked:
         _mark("start")
         model = build(config.model, runtime)
         _mark("built")
-        optimizers = build_optimizers(config.optim, model, context, 1.0)
+        exchange, updaters = build_optimizers(config, model, context, 1.0)
 
         def forward(*arguments: Any, **keywords: Any) -> Any:
             loss = model(*arguments, **keywords)
@@ -62,19 +63,19 @@ def tracked(stage: Stage) -> Tracked:
 
         run = cast(
             TrainingRun,
-            attrs.make_class("Run", ["model", "runtime", "device_batch_size"])(
-                forward, runtime, config.device_batch_size
+            SimpleNamespace(
+                model=forward, runtime=runtime, device_batch_size=config.device_batch_size, exchange=exchange
             ),
         )
         for _ in range(2):
             _mark("before")
             accumulate_gradients(run, batch)
             _mark("after")
-            for optimizer in optimizers.values():
+            for updater in updaters:
                 _mark("update")
-                optimizer.step()
+                updater.optimizer.step()
                 _mark("updated")
-                optimizer.zero_grad(set_to_none=True)
+                updater.optimizer.zero_grad(set_to_none=True)
     return _read(profiler)
 
 
