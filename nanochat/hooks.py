@@ -100,6 +100,9 @@ def register_optimizers(registry: Registrar) -> None:
     The config class may offer `refuses(shapes)`, called before any work with the group's parameter names and shapes:
     a sentence on what it cannot update and what to do instead, or "".
 
+    With `elementwise: ClassVar[bool] = True` it says that each number is updated by its own gradient alone, so that
+    several processes may update the rows of one parameter; without it, parameters are whole.
+
     For `nanochat estimate` the config class may offer `state_bytes(shapes)`, what is kept from step to step, and
     `workspace_bytes(shapes, *, element_bytes)`, what a step needs beside it; without them, 8 bytes a parameter and no
     workspace are assumed.

@@ -81,12 +81,24 @@ def test_characters_read_follow_from_tokens_vocabulary_weights_and_what_packing_
 
 
 def test_the_batch_that_fits_is_the_largest_power_of_two_below_nine_tenths_of_the_memory() -> None:
-    roomy = stage(estimated("speedrun.toml", gpu="h200"), "base").training
-    tight = stage(estimated("speedrun.toml", gpu="a100-40"), "base").training
-    hopeless = stage(estimated("speedrun.toml", gpu="a10"), "base").training
+    replicated = "hardware.shard=none"
+    roomy = stage(estimated("speedrun.toml", replicated, gpu="h200"), "base").training
+    tight = stage(estimated("speedrun.toml", replicated, gpu="a100-40"), "base").training
+    hopeless = stage(estimated("speedrun.toml", replicated, gpu="a10"), "base").training
 
     assert (roomy.fitting_batch_size, tight.fitting_batch_size) == (32, 4)
     assert hopeless.fitting_batch_size == 0
+
+
+def test_processes_share_the_memory_of_what_they_share_out() -> None:
+    held = {}
+    for shard in ("none", "optimizer", "full"):
+        found = estimated("speedrun.toml", f"hardware.shard={shard}")
+        held[shard] = stage(found, "base").training.memory
+    none, optimizer, full = held["none"], held["optimizer"], held["full"]
+    assert optimizer.optimizer == full.optimizer == -(-none.optimizer // 8)
+    assert full.gradients == -(-none.gradients // 8) < optimizer.gradients == none.gradients
+    assert none.peak > optimizer.peak > full.peak
 
 
 def test_a_finetuned_model_is_the_one_that_its_init_leads_to() -> None:
@@ -261,6 +273,7 @@ def test_a_gpu_is_known_by_the_whole_words_of_its_name(driver: str, mebibytes: i
 )
 def test_a_batch_that_a_device_cannot_hold_is_a_warning_beside_its_price(gpu: str, warned: str) -> None:
     arguments = [str(RECIPES / "speedrun.toml"), "--gpu", gpu, "--set", "stages.base.device_batch_size=64"]
+    arguments += ["--set", "hardware.shard=none"]
     printed = CliRunner().invoke(command, arguments).stdout
     (said,) = [line for line in printed.splitlines() if "warning" in line]
     assert said.strip().startswith(f"warning: {warned}")

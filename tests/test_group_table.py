@@ -58,7 +58,8 @@ def test_a_stage_says_its_groups_before_it_trains(tmp_path: Path, tokenizer: Tok
     recorder = Recorder()
     made = stage(tmp_path, tokenizer, recorder)
     made.execute()
-    said = recorder.notes[0].splitlines()
+    first, *said = recorder.notes[0].splitlines()
+    assert first == "the parameter groups"
     assert [line.split()[:2] for line in said] == [["group", "optimizer"], ["matrices", "muon"], ["rest", "adamw"]]
     blocks = sum(p.numel() for name, p in made.model.named_parameters() if name.startswith("blocks."))
     assert said[1].split()[3:6] == [f"{blocks:,}", "0.02", "0.1"]

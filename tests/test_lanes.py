@@ -50,3 +50,27 @@ def test_what_an_elastic_sum_cannot_be_made_of_is_refused(overrides: list[str], 
     assert found[0] == "E115"
     assert expected in found[1]
     assert faults(tmp_path, *(f"stages.base.{o}" for o in overrides)) == []
+
+
+FINETUNE = (
+    RECIPE
+    + """
+[stages.sft]
+use = "finetune"
+init = "stage:base"
+total_batch_size = 4096
+determinism = "elastic"
+[stages.sft.data.sums]
+use = "arithmetic"
+[stages.sft.optim.all]
+use = "adamw"
+match = "*"
+"""
+)
+
+
+def test_an_elastic_finetuning_says_its_steps(tmp_path: Path) -> None:
+    path = write(tmp_path, FINETUNE)
+    with pytest.raises(InputError, match="wants `steps`"):
+        load_recipe(path, registry=REGISTRY, machine=SMALL)
+    assert load_recipe(path, overrides=["stages.sft.steps=10"], registry=REGISTRY, machine=SMALL).stages["sft"]

@@ -238,6 +238,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(tmp_path: P
     assert newest.with_name("broken_step_000008").exists()
 
 
+def test_a_checkpoint_without_optimizer_state_by_parameter_is_refused_by_name(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(Stopped):
+        stage(tmp_path, tokenizer, Recorder(), iter([False] * 3 + [True])).execute()
+    (made,) = checkpoint.checkpoints(tmp_path / "checkpoints")
+    (made / "optim-0.json").unlink()
+    checkpoint.write_manifest(made)
+    with pytest.raises(StageError, match="it has no optimizer state by parameter; an earlier version made it"):
+        stage(tmp_path, tokenizer, Recorder()).execute()
+
+
 def test_a_truncated_checkpoint_is_refused_by_name(tmp_path: Path, tokenizer: Tokenizer) -> None:
     record = stage(tmp_path, tokenizer, Recorder()).execute()
     path = tmp_path / record.artifact / "model.safetensors"

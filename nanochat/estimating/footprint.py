@@ -6,6 +6,7 @@ named. Counted are torch's allocations, not the process's own code and libraries
 """
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import attrs
@@ -94,7 +95,12 @@ def footprint(
 
     transforms: of the model; counted are those that say which blocks they have computed again.
     accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
+    What `shard` shares out is taken as shared equally. Of "full" the weights are counted whole: so they are at the
+    start, and while an evaluation lasts.
     """
+    processes = hardware.nodes * hardware.nproc_per_node
+    updating = processes if hardware.shard in ("optimizer", "full") else 1
+    cut = processes if hardware.shard == "full" else 1
     element_bytes = ELEMENT_BYTES[hardware.dtype]
     keywords: dict[str, Any] = {"element_bytes": element_bytes, "device": hardware.device}
     if any(says_what_it_recomputes(transform) for transform in transforms):
@@ -106,17 +112,17 @@ def footprint(
         return None
     gradients = WEIGHT_BYTES * parameters(layout_of(model))
     weights = gradients + (answer(model, "buffer_bytes", whole, element_bytes=element_bytes) or 0)
-    state = sum(group.state for group in groups)
-    held = {moment.name: _held(moment, gradients, accumulates=accumulates) for moment in moments}
-    held["optimizer step"] = _largest_step(groups, gradients)
+    state = ceil(sum(group.state for group in groups) / updating)
+    held = {moment.name: _held(moment, gradients, cut, accumulates=accumulates) for moment in moments}
+    held["optimizer step"] = ceil(_largest_step(groups, gradients) / updating)
     peak_at = max(held, key=lambda name: held[name])
     return Footprint(
         weights=weights,
-        gradients=gradients,
+        gradients=ceil(gradients / cut),
         optimizer=state,
         activations=moments[0].activations,
         logits=moments[0].logits,
-        workspace=max((group.workspace for group in groups), default=0),
+        workspace=ceil(max((group.workspace for group in groups), default=0) / updating),
         peak=weights + state + held[peak_at],
         peak_at=peak_at,
     )
@@ -138,8 +144,8 @@ def _moments(said: Any) -> Sequence[Moment]:
     return found
 
 
-def _held(moment: Moment, gradients: int, *, accumulates: bool) -> int:
-    own = gradients + moment.largest_gradient if accumulates else moment.gradients
+def _held(moment: Moment, gradients: int, cut: int, *, accumulates: bool) -> int:
+    own = ceil(gradients / cut) + moment.largest_gradient if accumulates or cut > 1 else moment.gradients
     return moment.activations + moment.logits + own
 
 

@@ -43,7 +43,7 @@ def grouped(optim: Mapping[str, Component], model: nn.Module) -> dict[str, Group
 def build(config: Any, model: nn.Module, context: StageContext, lr_factor: float) -> tuple[Exchange, Sequence[Updater]]:
     """Exchange and optimizers of a stage, whose table of groups is shown. lr_factor: the stage's own."""
     found = grouped(config.optim, model)
-    context.reporter.note(table_text(group_rows(found, lr_factor)))
+    context.reporter.note("the parameter groups\n" + table_text(group_rows(found, lr_factor)))
     exchange = build_exchange(config, found, model, context)
     return exchange, build_updaters(config, found, exchange, context, lr_factor)
 

@@ -171,7 +171,10 @@ class TrainingStage:
         state = json.loads((found / "state.json").read_text())
         device = str(runtime.device)
         self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))
-        optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
+        try:
+            optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
+        except (KeyError, ValueError) as fault:
+            raise checkpoint.broken(found, f"its optimizer state does not fit the groups: {fault}") from fault
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
