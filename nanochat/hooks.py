@@ -75,7 +75,8 @@ def register_models(registry: Registrar) -> None:
 
     For `nanochat estimate` it may also offer `flops_per_token()`, without which 6 a parameter are assumed;
     `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss, without
-    which (or without an option `sequence_len`) no memory is told; and `buffer_bytes(*, element_bytes)`, else 0. Where a
+    which (or without an option `sequence_len`) no memory is told; `weight_bytes()` of all parameters, where these are
+    not all float32 as their gradients are; and `buffer_bytes(*, element_bytes)`, else 0. Where a
     transform has blocks computed again, `moments` is given `recomputes`, which says of a block's number whether it is.
     `decode_bytes(context, *, element_bytes)` tells what one more token reads: bytes of weights, of each row's cache.
     """

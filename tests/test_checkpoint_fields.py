@@ -35,6 +35,7 @@ CLASSIC: dict[str, Any] = {
     "loss_chunk": 0,
     "window_pattern": "L",
     "short_window": 0.5,
+    "embedding_dtype": "float32",
     "tied": False,
     "value_embeddings": False,
     "residual_lambdas": False,

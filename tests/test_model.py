@@ -201,6 +201,25 @@ def test_weights_begin_as_the_reference_says(scheme: str, name: str) -> None:
         assert values.std().item() == pytest.approx(deviation, rel=0.4 if few else 0.03)
 
 
+def test_tables_kept_in_bfloat16_are_rounded_and_nothing_else_is() -> None:
+    full, half = randomised(tiny()), GPT(tiny(embedding_dtype="bfloat16"))
+    half.load_state_dict(full.state_dict())
+    kinds = {name: parameter.dtype for name, parameter in half.named_parameters()}
+    assert {name for name, kind in kinds.items() if kind == torch.bfloat16} == {
+        "wte.weight",
+        "value_embeds.0.weight",
+        "value_embeds.2.weight",
+    }
+    with torch.no_grad():
+        for name, parameter in full.named_parameters():
+            if kinds[name] == torch.bfloat16:
+                parameter.copy_(parameter.bfloat16())
+    ids = torch.randint(0, 300, (2, 40))
+    assert torch.equal(half(ids), full(ids))
+    half(ids, ids).backward()
+    assert half.wte.weight.grad is not None and half.wte.weight.grad.dtype == torch.bfloat16
+
+
 def test_the_learnt_scales_of_the_residual_stream_begin_falling_from_block_to_block() -> None:
     model = GPT(tiny(depth=4))
     torch.testing.assert_close(model.resid_lambdas.detach(), torch.tensor([1.15, 1.15 - 0.1 / 3, 1.05 + 0.1 / 3, 1.05]))

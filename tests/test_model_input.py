@@ -22,6 +22,7 @@ MODEL = "stages.base.model"
         (["n_kv_head=2"], "E115", "n_head (3) must be a multiple of n_kv_head (2)"),
         (["head_dim=3", "dim=192"], "E115", "head_dim (3) must be even: rotary embeddings turn pairs"),
         (["logit_softcap=0.5"], "E115", "logit_softcap (0.5) must be 0 (off) or at least 1"),
+        (["embedding_dtype=bfloat16", "tied=true"], "E115", 'embedding_dtype "bfloat16" would round the head'),
         (["loss_chunk=-1"], "E104", "loss_chunk is -1, but it is at least 0"),
     ],
 )

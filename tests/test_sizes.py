@@ -12,7 +12,7 @@ from nanochat.inference.kv import KVCache, View
 from nanochat.model.attention_backends import Dense
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
-from nanochat.model.sizes import decode_bytes, matrix_parameters, parameters
+from nanochat.model.sizes import decode_bytes, matrix_parameters, parameters, weight_bytes
 from nanochat.testing.tiny import tiny_model
 
 DEPTHS = (20, 24, 26, 32)
@@ -129,3 +129,9 @@ def test_bytes_of_decoding_by_formula_are_those_that_a_step_through_the_cache_re
     with torch.no_grad(), WeightsRead(model) as weights:
         model.logits(model.hidden(torch.tensor([[7]]), cache.view([0], [context - 1], [5], 1)))
     assert decode_bytes(model.config, context, element_bytes=4) == (4 * weights.numbers, 4 * sum(read))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_bytes_of_the_weights_by_formula_are_those_that_the_module_holds(dtype: str) -> None:
+    model = tiny_model(embedding_dtype=dtype)
+    assert weight_bytes(model.config) == sum(p.numel() * p.element_size() for p in model.parameters())

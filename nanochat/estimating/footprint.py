@@ -110,7 +110,8 @@ def footprint(
     moments = answer(model, "moments", _moments, rows, **keywords)
     if moments is None:
         return None
-    gradients = WEIGHT_BYTES * parameters(layout_of(model))
+    said = answer(model, "weight_bytes", whole)
+    gradients = WEIGHT_BYTES * parameters(layout_of(model)) if said is None else said
     weights = gradients + (answer(model, "buffer_bytes", whole, element_bytes=element_bytes) or 0)
     state = ceil(sum(group.state for group in groups) / updating)
     held = {moment.name: _held(moment, gradients, cut, accumulates=accumulates) for moment in moments}

@@ -184,6 +184,9 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     notes += [f"the transform `{transform.use}` is not counted" for transform in silent_transforms]
     if not hasattr(model.config, "flops_per_token"):
         notes.append(f"the model `{model.use}` does not say its FLOPs: 6 a parameter and token")
+    kept = answer(model, "weight_bytes", whole)
+    if kept is not None and kept < WEIGHT_BYTES * parameters(layout_of(model)):
+        notes.append("optimizers' state is counted as of float32 weights: of smaller ones it may be less")
     if training.memory is None:
         notes.append(f"the model `{model.use}` does not say what it holds in memory")
     if training.tokens is None:

@@ -1,7 +1,8 @@
 """The transformer: a GPT with rotary positions, QK norm, relu² and the switches of `GPTConfig`.
 
-In: ids (B, T). Out: logits (B, T, V) in float32, or the mean loss where targets are given. Parameters are float32;
-activations and matrix products are computed in the runtime's dtype. Not here: optimization, caching, sampling.
+In: ids (B, T). Out: logits (B, T, V) in float32, or the mean loss where targets are given. Parameters are float32, but
+for embedding tables where the config asks for less; activations and matrix products are computed in the runtime's
+dtype. Not here: optimization, caching, sampling.
 """
 
 import math
@@ -133,11 +134,12 @@ class GPT(nn.Module):
             self.smear_lambda = nn.Parameter(torch.empty(1))
         if config.backout:
             self.backout_lambda = nn.Parameter(torch.empty(1))
-        self.wte = nn.Embedding(rows, config.dim)
+        kept = getattr(torch, config.embedding_dtype)
+        self.wte = nn.Embedding(rows, config.dim, dtype=kept)
         self.blocks = nn.ModuleList(Block(config, i, self.attention) for i in range(depth))
         self.value_embeds = nn.ModuleDict(
             {
-                str(i): nn.Embedding(rows, config.n_kv_head * config.head_dim)
+                str(i): nn.Embedding(rows, config.n_kv_head * config.head_dim, dtype=kept)
                 for i in range(depth)
                 if config.has_value_embedding(i)
             }

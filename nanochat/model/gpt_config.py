@@ -70,6 +70,11 @@ class GPTConfig:
     )
     window_pattern: str = option("SSSL", doc="S short, L long, tiled over the blocks; the last is always L")
     short_window: float = option(0.25, minimum=0.0, maximum=1.0, doc="S as a share of sequence_len, up to 128s")
+    embedding_dtype: str = option(
+        "float32",
+        choices=("float32", "bfloat16"),
+        doc="of the embedding tables; bfloat16 halves them and their gradients, and AdamW's state of them",
+    )
     tied: bool = option(False, doc="one matrix for embedding and head")
     value_embeddings: bool = option(True, doc="token embeddings added to the values of every second block")
     residual_lambdas: bool = option(True, doc="learnt scales of the residual stream and of the first embedding")
@@ -94,6 +99,11 @@ class GPTConfig:
         if 0 < self.logit_softcap < 1:
             message = f"logit_softcap ({self.logit_softcap:g}) must be 0 (off) or at least 1: no word would be likely"
             found.append(("logit_softcap", message))
+        if self.tied and self.embedding_dtype != "float32":
+            message = (
+                f'embedding_dtype "{self.embedding_dtype}" would round the head, which is tied to it: leave one out'
+            )
+            found.append(("embedding_dtype tied", message))
         if not self.window_pattern or set(self.window_pattern) - set("SL"):
             found.append(("window_pattern", f"window_pattern {self.window_pattern!r} may hold only S and L"))
         if (self.smear and self.dim < SMEAR_CHANNELS) or (self.value_embeddings and self.dim < VALUE_GATE_CHANNELS):
@@ -149,6 +159,10 @@ class GPTConfig:
         if not self.tied:
             shapes["head.weight"] = (self.padded_vocab_size, d)
         return shapes
+
+    def weight_bytes(self) -> int:
+        """All parameters."""
+        return sizes.weight_bytes(self)
 
     def flops_per_token(self) -> int:
         """Training FLOPs a token, forward and backward."""

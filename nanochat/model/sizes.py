@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nanochat.model.gpt_config import GPTConfig  # whose methods call this module
 
 WEIGHT_BYTES = 4
-"""Parameters and their gradients are float32, whatever is computed in."""
+"""Parameters and their gradients are float32, whatever is computed in; embedding tables where nothing else is asked."""
 STATISTIC_BYTES = 4
 """What norms and attention keep for each row and head, a reciprocal root or a log-sum, is float32."""
 LOGIT_BYTES = 4
@@ -48,6 +48,18 @@ def matrix_parameters(layout: Layout) -> int:
     """Parameters in a matrix product for every token: the blocks' and the head's (N of the scaling rules)."""
     blocks = {name: shape for name, shape in layout.items() if name.startswith("blocks.")}
     return parameters(blocks) + math.prod(layout.get("head.weight", layout["wte.weight"]))
+
+
+def table_bytes(gpt: "GPTConfig") -> int:
+    """Bytes of a number in the embedding tables and their gradients."""
+    return 2 if gpt.embedding_dtype == "bfloat16" else WEIGHT_BYTES
+
+
+def weight_bytes(gpt: "GPTConfig") -> int:
+    """Bytes of all parameters, and of all their gradients."""
+    layout = gpt.layout()
+    tables = {name: shape for name, shape in layout.items() if name.startswith(("wte.", "value_embeds."))}
+    return WEIGHT_BYTES * (parameters(layout) - parameters(tables)) + table_bytes(gpt) * parameters(tables)
 
 
 def flops_per_token(gpt: "GPTConfig") -> int:
@@ -122,13 +134,13 @@ def _on_the_way_back(
     again: what each block saves when it is computed again.
     """
     tokens, d = rows * gpt.sequence_len, gpt.dim
-    table = gpt.padded_vocab_size * d * WEIGHT_BYTES
+    head, table = gpt.padded_vocab_size * d * WEIGHT_BYTES, gpt.padded_vocab_size * d * table_bytes(gpt)
     # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
     passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
-    left, gradients = sum(saved), 0 if gpt.tied else table
+    left, gradients = sum(saved), 0 if gpt.tied else head
     found = []
     for i, count in reversed(list(enumerate(_block_parameters(gpt)))):
-        own = WEIGHT_BYTES * (count + _value_embedding(gpt, i))
+        own = WEIGHT_BYTES * count + table_bytes(gpt) * _value_embedding(gpt, i)
         gradients += own
         found.append(
             Moment(
