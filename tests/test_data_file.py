@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pyarrow as pa
@@ -19,7 +20,7 @@ from small_files import compressed
 
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.errors import NanochatError
-from nanochat_plugins.sources import json_lines, pieces
+from nanochat_plugins.sources import json_lines, pieces, place_index
 from nanochat_plugins.sources import records as reading
 from nanochat_plugins.sources.data_file import DataFile, Reading
 from nanochat_plugins.sources.files import Files
@@ -275,6 +276,25 @@ def test_other_content_under_the_same_name_has_another_index(home: Path) -> None
     assert list(data_file(path, digest="old").documents(0, Counter())) == ["one", "two"]
     write(path, [b"%d" % n for n in range(11)])
     assert list(data_file(path, digest="new").documents(1, Counter())) == [str(n) for n in range(1, 11)]
+
+
+def test_of_the_time_of_reading_a_twentieth_goes_into_keeping_places(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, and so however long it takes: here 1 s, while a place is reached each second."""
+    now, kept = [0.0], []
+
+    def keep(path: Path, content: bytes) -> None:
+        kept.append(now[0])
+        now[0] += 1.0
+
+    monkeypatch.setattr(place_index, "write_bytes", keep)
+    monkeypatch.setattr(place_index, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    index = place_index.PlaceIndex(["digest"])
+    for number in range(1, 100):
+        now[0] += 1.0
+        index.learn(number, number)
+    assert kept == [3.0, 25.0, 47.0, 69.0, 91.0]
 
 
 def test_where_no_index_can_be_kept_reading_is_the_same(home: Path) -> None:

@@ -34,6 +34,9 @@ from nanochat_plugins.sources.digest_cache import Stamp, stamp_of
 FORMAT = 1
 """Raise it when other records are passed over: places that were noted before are of no use then."""
 SAVE_SECONDS = 2.0
+"""Between two times that places are kept, at least."""
+SAVE_SHARE = 20
+"""And so many times as long as it took: for a file of a terabyte that is 1.4 s, on the thread that makes batches."""
 
 Place = tuple[int, int]
 """Where reading may begin, and the number of the first document from there on."""
@@ -51,7 +54,7 @@ class PlaceIndex:
         name = hashlib.sha256(json.dumps([FORMAT, *identity]).encode()).hexdigest()[:32]
         self._path = data_dir() / "places" / f"{name}.json"
         self._places = self._noted()
-        self._saved, self._known = time.monotonic(), len(self._places)
+        self._next_save, self._known = time.monotonic() + SAVE_SECONDS, len(self._places)
 
     def find(self, start: int) -> Place:
         """The last place before document `start`.
@@ -65,14 +68,18 @@ class PlaceIndex:
         """Note a place that is reached in reading on, and the number of the next document."""
         if place > (self._places[-1] if self._places else START)[0]:
             self._places.append((place, number))
-            if time.monotonic() - self._saved > SAVE_SECONDS:
+            if time.monotonic() > self._next_save:
                 self.save()
 
     def save(self) -> None:
         """Keep what was learnt, unless another process knows more. Where that cannot be written, nothing is kept."""
-        self._saved = time.monotonic()
-        if _stamp(self._file) != self._stamp:
-            return
+        began = time.monotonic()
+        if _stamp(self._file) == self._stamp:
+            self._keep()
+        ended = time.monotonic()
+        self._next_save = ended + max(SAVE_SECONDS, SAVE_SHARE * (ended - began))
+
+    def _keep(self) -> None:
         if len(self._places) > max(self._known, len(self._noted())):
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
