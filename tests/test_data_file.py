@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pyarrow as pa
@@ -19,7 +20,7 @@ from small_files import compressed
 
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.errors import NanochatError
-from nanochat_plugins.sources import json_lines, pieces
+from nanochat_plugins.sources import json_lines, pieces, place_index
 from nanochat_plugins.sources import records as reading
 from nanochat_plugins.sources.data_file import DataFile, Reading
 from nanochat_plugins.sources.files import Files
@@ -210,22 +211,13 @@ def test_a_reader_that_stopped_in_the_middle_left_an_index_as_far_as_it_came(hom
     assert list(islice(reading, 17)) == [str(n) for n in range(17)]
     reading.close()
     (index,) = (home / "data" / "places").iterdir()
-    assert json.loads(index.read_text()) == {"places": [[group, 3 * group] for group in range(1, 6)]}
+    assert json.loads(index.read_text())["places"] == [[group, 3 * group] for group in range(1, 6)]
     assert list(data_file(path).documents(20, Counter())) == [str(n) for n in range(20, 30)]
 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        "",
-        "{",
-        '{"places": "x"}',
-        '{"places": [[1]]}',
-        '{"places": [[1, "x"]]}',
-        '{"places": [[1, -4]]}',
-        '{"places": [[2, 3], [1, 6]]}',
-        "[" * 10_000,
-    ],
+    ["", "{", '{"places": "x"}', '{"places": [[2, 3], [1, 6]]}', '{"sha256": "x"}', "[" * 10_000],
 )
 def test_a_damaged_index_is_as_good_as_none(home: Path, content: str) -> None:
     path = write(home / "a.parquet", [b"%d" % n for n in range(30)])
@@ -235,11 +227,74 @@ def test_a_damaged_index_is_as_good_as_none(home: Path, content: str) -> None:
     assert list(data_file(path).documents(25, Counter())) == [str(n) for n in range(25, 30)]
 
 
+def test_whatever_digit_of_an_index_is_another_no_other_document_comes_of_it(home: Path) -> None:
+    path = write(home / "a.parquet", [b"%d" % n for n in range(30)])
+    list(data_file(path).documents(0, Counter()))
+    (index,) = (home / "data" / "places").iterdir()
+    sound = index.read_bytes()
+    for place in (n for n, byte in enumerate(sound) if chr(byte).isdigit()):
+        index.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        for start in (10, 29):
+            assert list(data_file(path).documents(start, Counter())) == [str(n) for n in range(start, 30)]
+
+
+def test_the_same_bytes_with_another_ending_have_another_index(home: Path, small_blocks: Callable[[int], None]) -> None:
+    small_blocks(100)
+    content = b"".join(b'{"text": "%d"}\n' % n + b"\n" * (n % 2) for n in range(99))
+    for name in ("a.jsonl", "a.txt"):
+        (home / name).write_bytes(content)
+    how = attrs.evolve(data_file(home / "a.txt").reading, longest=99)
+    lines, text = (DataFile(path=home / name, digest="same", reading=how) for name in ("a.jsonl", "a.txt"))
+    assert len(list(lines.documents(0, Counter()))) == 99
+    found = list(text.documents(40, Counter()))
+    assert found == [piece.strip("\n") for piece in content.decode().split("\n\n")][40:]
+
+
+@pytest.mark.parametrize("change", ["before", "in the middle"])
+def test_of_a_file_that_is_changed_no_place_is_kept(
+    home: Path, small_blocks: Callable[[int], None], change: str
+) -> None:
+    """What is in it now is not what its digest stands for; and the file may become what it was."""
+    small_blocks(100)
+    old, new = (b"".join(b'{"text": "%s%d"}\n' % (word, n) for n in range(99)) for word in (b"old ", b"newest "))
+    path = compressed(home / "a.jsonl", old)
+    source = Files(FilesConfig(path=path, validation_share=0.0))
+    (shard,) = source.shards("train")
+    reader = source.documents(shard)
+    if change == "in the middle":
+        next(reader)
+    path.write_bytes(old + new)
+    with pytest.raises(NanochatError, match=r"E304.*a\.jsonl cannot be read: it was changed"):
+        list(reader)
+    assert not (home / "data" / "places").exists()
+    path.write_bytes(old)
+    assert list(source.documents(shard, 97)) == ["old 97", "old 98"]
+
+
 def test_other_content_under_the_same_name_has_another_index(home: Path) -> None:
     path = write(home / "a.parquet", [None] * 9 + [b"one", b"two"])
     assert list(data_file(path, digest="old").documents(0, Counter())) == ["one", "two"]
     write(path, [b"%d" % n for n in range(11)])
     assert list(data_file(path, digest="new").documents(1, Counter())) == [str(n) for n in range(1, 11)]
+
+
+def test_of_the_time_of_reading_a_twentieth_goes_into_keeping_places(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, and so however long it takes: here 1 s, while a place is reached each second."""
+    now, kept = [0.0], []
+
+    def keep(path: Path, content: bytes) -> None:
+        kept.append(now[0])
+        now[0] += 1.0
+
+    monkeypatch.setattr(place_index, "write_bytes", keep)
+    monkeypatch.setattr(place_index, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    index = place_index.PlaceIndex(["digest"])
+    for number in range(1, 100):
+        now[0] += 1.0
+        index.learn(number, number)
+    assert kept == [3.0, 25.0, 47.0, 69.0, 91.0]
 
 
 def test_where_no_index_can_be_kept_reading_is_the_same(home: Path) -> None:

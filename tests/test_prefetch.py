@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_data import Texts, chats, finetune, pretrain, words
 
+from nanochat.data import prefetch
 from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import Batch, Loader
 from nanochat.data.prefetch import Prefetch
@@ -135,6 +136,33 @@ def test_a_state_is_given_while_the_thread_waits_for_its_text():
     assert all((ours.buffers[name] == theirs.buffers[name]).all() for name in theirs.buffers)
     arrived.set()
     for _ in range(10):
+        assert same(ahead.next_batch(), plain.next_batch())
+    ahead.close()
+
+
+def test_a_thread_that_does_not_end_in_time_has_no_part_in_later_batches(monkeypatch):
+    """It waits for a download when the loader is closed, and that arrives when a later thread is at work."""
+    monkeypatch.setattr(prefetch, "_END_SECONDS", 0.05)
+    arrived, waiting = threading.Event(), threading.Event()
+
+    class Arriving(Texts):
+        def documents(self, shard, start=0):
+            for number, text in enumerate(super().documents(shard, start), start):
+                if number == 200 and not waiting.is_set():
+                    waiting.set()
+                    arrived.wait(30)
+                yield text
+
+    ahead, plain = Prefetch(pretrain({"web": Arriving(words(400))})), pretrain({"web": Texts(words(400))})
+    while ahead.ready(0.1) or not waiting.is_set():
+        if ahead.ready(0):
+            assert same(ahead.next_batch(), plain.next_batch())
+    (late,) = (thread for thread in threading.enumerate() if thread.name == "batches")
+    ahead.close()
+    threading.Timer(0.3, arrived.set).start()
+    while late.is_alive():
+        assert same(ahead.next_batch(), plain.next_batch())
+    for _ in range(20):
         assert same(ahead.next_batch(), plain.next_batch())
     ahead.close()
 

@@ -506,11 +506,22 @@ def test_without_any_run_the_error_says_how_to_make_one(house: House) -> None:
 def test_pace_forgets_a_pause_and_starts_anew_with_another_count() -> None:
     pace = Pace()
     for second in range(5):
-        pace.add({"time": float(second), "done": second, "total": 100, "figures": {"tokens": 10.0 * second}})
+        report = {"time": float(second), "done": second, "total": 100, "unit": "steps"}
+        pace.add({**report, "figures": {"tokens": 10.0 * second}})
     assert pace.tokens_per_second == 10.0
     assert pace.seconds_left({"done": 4, "total": 100}) == 96.0
-    pace.add({"time": 5.0, "done": 0, "total": 7, "figures": {}})
+    pace.add({"time": 5.0, "done": 0, "total": 7, "unit": "steps", "figures": {}})
     assert pace.seconds_left({"done": 0, "total": 7}) is None
+
+
+def test_characters_that_were_read_say_nothing_of_the_pace_of_merges() -> None:
+    pace = Pace()
+    for second in (0, 1):
+        pace.add({"time": float(second), "done": 10 * second, "total": 10, "unit": "characters", "figures": {}})
+    pace.add({"time": 2.0, "done": 256, "total": 2_560, "unit": "merges", "figures": {}})
+    assert pace.seconds_left({"done": 256, "total": 2_560}) is None
+    pace.add({"time": 4.0, "done": 512, "total": 2_560, "unit": "merges", "figures": {}})
+    assert pace.seconds_left({"done": 512, "total": 2_560}) == 16.0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ AHEAD = 2
 """Batches made ahead: one to compute on next, and one in the making while a checkpoint or a slow file delays."""
 _ASK_SECONDS = 0.05
 _END_SECONDS = 10.0
-"""How long a thread that is asked to end may go on: it ends when its batch is made."""
+"""How long an ending waits for the thread, which ends when its batch is made: that may wait for a download."""
 
 
 @attrs.frozen(eq=False)
@@ -37,6 +37,7 @@ class Prefetch:
         self._loader, self._ahead, self._pin_for = loader, ahead, pin_for
         self._place = loader.snapshot()
         self._thread: _Worker | None = None
+        self._ending: _Worker | None = None  # it may still be at work on the loader
 
     @property
     def progress(self) -> float:
@@ -67,26 +68,30 @@ class Prefetch:
 
     def load_state(self, state: LoaderState) -> None:
         """Go on where `state` was made."""
-        self._end()
+        self.close()
+        self._wait_for_the_end()
         self._loader.load_state(state)
         self._place = self._loader.snapshot()
 
     def close(self) -> None:
         """End the thread. What it made ahead is thrown away, and made again if another batch is asked for."""
-        if self._end():
-            self._loader.load_state(self.state())
+        if self._thread is not None:
+            self._thread.end()
+            self._thread, self._ending = None, self._thread
 
     def _started(self) -> "_Worker":
         if self._thread is None:
+            if self._ending is not None:
+                self._wait_for_the_end()
+                self._loader.load_state(self.state())
             self._thread = _Worker(self._loader, self._ahead, self._pin_for)
         return self._thread
 
-    def _end(self) -> bool:
-        if self._thread is None:
-            return False
-        self._thread.end()
-        self._thread = None
-        return True
+    def _wait_for_the_end(self) -> None:
+        """However long it takes: a loader has one user at a time."""
+        if self._ending is not None:
+            self._ending.join()
+            self._ending = None
 
 
 class _Worker(Thread):

@@ -36,15 +36,16 @@ class Pace:
 
     def __init__(self) -> None:
         self._reports: deque[tuple[float, float, float]] = deque()
+        self._unit = ""
 
     def add(self, progress: Mapping[str, Any]) -> None:
         """Take a report in."""
         report = (progress["time"], progress["done"], progress["figures"].get("tokens", 0.0))
-        if self._reports and (report[0] == self._reports[-1][0] or report[1] < self._reports[-1][1]):
-            if report[1] < self._reports[-1][1]:
-                self._reports.clear()  # another count began
-            else:
-                return
+        if self._reports and (progress["unit"] != self._unit or report[1] < self._reports[-1][1]):
+            self._reports.clear()  # another count began
+        self._unit = progress["unit"]
+        if self._reports and report[0] == self._reports[-1][0]:
+            return
         self._reports.append(report)
         while report[0] - self._reports[0][0] > _WINDOW_SECONDS:
             self._reports.popleft()

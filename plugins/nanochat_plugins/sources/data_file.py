@@ -48,7 +48,8 @@ class DataFile:
 
     def documents(self, start: int, skipped: Counter[str]) -> Iterator[str]:
         """The texts from document number `start` on; what is passed over behind it is counted in `skipped`."""
-        index = PlaceIndex([self.digest, self.reading.text()])
+        # Its endings too: the same bytes are other documents as .jsonl and as .txt.
+        index = PlaceIndex([self.digest, self.path.suffixes[-2:], self.reading.text()], self.path)
         place, number = index.find(start)
         try:
             for record in self._own(place):

@@ -10,16 +10,32 @@ import hashlib
 import json
 from pathlib import Path
 
+import attrs
+
 from nanochat.home import data_dir
 from nanochat.running.json_file import read_json, write_bytes
 
 
+@attrs.frozen(kw_only=True)
+class Stamp:
+    """What the system tells of a file; other content has another."""
+
+    size: int
+    inode: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def stamp_of(path: Path) -> Stamp:
+    """OSError where there is no such file."""
+    status = path.stat()
+    return Stamp(size=status.st_size, inode=status.st_ino, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns)
+
+
 def file_digest(path: Path) -> str:
     """The sha256 of a file's content. OSError where it cannot be read."""
-    status = path.stat()
     where = str(path.absolute())
-    times = {"mtime_ns": status.st_mtime_ns, "ctime_ns": status.st_ctime_ns}
-    facts = {"path": where, "size": status.st_size, "inode": status.st_ino, **times}
+    facts = {"path": where, **attrs.asdict(stamp_of(path))}
     name = hashlib.sha256(where.encode("utf-8", "surrogateescape")).hexdigest()[:32]
     place = data_dir() / "digests" / f"{name}.json"
     known = read_json(place)

@@ -3,7 +3,9 @@
 In: a `FilesConfig`. Out: documents file by file, in the order of the file names, split for validation by each
 document's text (or by files of their own). A record that is null, empty, no UTF-8, no text or too long is counted and
 passed over; a file that is damaged, or whose first record is of another shape, stops the work with its name, and the
-line's number where there are lines. Not here: which files; that is `nanochat_plugins.sources.files_config`.
+line's number where there are lines. So does one that is changed meanwhile: what a result was made from stands in its
+record, and a run that goes on must find the same documents. Not here: which files; that is
+`nanochat_plugins.sources.files_config`.
 """
 
 from collections import Counter
@@ -13,6 +15,7 @@ from pathlib import Path
 from nanochat.data.source import Shard, Split
 from nanochat.errors import wrong_input
 from nanochat_plugins.sources.data_file import DataFile, Reading
+from nanochat_plugins.sources.digest_cache import file_digest
 from nanochat_plugins.sources.files_config import FilesConfig, described, find_files
 
 
@@ -33,7 +36,10 @@ class Files:
         return self._shards[split]
 
     def documents(self, shard: Shard, start: int = 0) -> Iterator[str]:
-        return self._files[shard.name].documents(start, self._skipped)
+        file = self._files[shard.name]
+        _check_unchanged(file)
+        yield from file.documents(start, self._skipped)
+        _check_unchanged(file)
 
     def skipped(self) -> Mapping[str, int]:
         return dict(self._skipped)
@@ -64,3 +70,18 @@ class Files:
             f"{self._config.path} holds no document to train on" + (f" (records passed over: {seen})" if seen else ""),
             help="give files with text in them, another `column`, or a larger `longest_document`",
         )
+
+
+def _check_unchanged(file: DataFile) -> None:
+    """InputError E304 where a file is another than at the beginning. It is read again only if its times tell so."""
+    try:
+        if file_digest(file.path) == file.digest:
+            return
+        what = "it was changed while this work was going on"
+    except OSError as fault:
+        what = str(fault.strerror)
+    raise wrong_input(
+        "E304",
+        f"{file.path} cannot be read: {what}",
+        help="put back what it was, and the same command goes on; of other text, a result is made anew",
+    )
