@@ -4,7 +4,6 @@ In: a resolved recipe and its pretraining stage. Out: bytes at the marks of two 
 backward and optimizers.
 """
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
