@@ -12,12 +12,8 @@ import torch
 from torch import Tensor
 
 from nanochat.model.attention import attend
+from nanochat.model.sizes import CPU_BAND, CPU_LONGEST_ROW
 
-CPU_BAND = 64
-"""Queries in a band: of 64, 128 and 256 the best or near it."""
-CPU_LONGEST_ROW = 2048
-"""Up to here whole rows go by bands as well. Beyond it the weights that are kept for the backward pass, which grow with
-T², would be too many, and torch's causal kernel computes them again."""
 GPU_BAND = 128
 """At the least: on a GPU a launch costs more than masked keys do."""
 

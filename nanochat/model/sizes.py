@@ -20,6 +20,11 @@ WEIGHT_BYTES = 4
 STATISTIC_BYTES = 4
 """What norms and attention keep for each row and head, a reciprocal root or a log-sum, is float32."""
 LOGIT_BYTES = 4
+CPU_BAND = 64
+"""Queries of a band of attention on a CPU: of 64, 128 and 256 the best or near it."""
+CPU_LONGEST_ROW = 2048
+"""Up to here whole rows go by bands as well. Beyond it the attention weights that are kept for the backward pass, which
+grow with T², would be too many, and torch's causal kernel computes them again."""
 
 Layout = Mapping[str, tuple[int, ...]]
 
@@ -167,7 +172,7 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str
     # Widths of what is saved for each token in the compute dtype:
     wide = d * gpt.residual_lambdas  # the residual stream, multiplied by its learnt scale
     wide += 2 * d  # the normed inputs of q, k, v and of up
-    wide += d + 2 * (d if device == "cpu" else kv)  # q, k, v as attention takes them: a CPU's kernel knows no groups
+    wide += d + 2 * kv  # q, k, v as attention takes them
     wide += d  # attention's output
     wide += 2 * gpt.mlp_ratio * d  # relu and its square
     wide += (kv + 2 * gpt.n_kv_head) * value_embedding  # the value embedding, its gate and the sigmoid of that
@@ -175,7 +180,17 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str
     normed = 2 * d + d + kv
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
     token = wide * e + normed * norm + statistics * STATISTIC_BYTES
-    return rows * gpt.sequence_len * token
+    weights = _attention_weights(gpt, gpt.windows()[block]) if device == "cpu" else 0
+    return rows * (gpt.sequence_len * token + weights * e)
+
+
+def _attention_weights(gpt: "GPTConfig", window: int) -> int:
+    """The weights of one row's attention that a CPU keeps: of every band, those of all keys that it reaches."""
+    T = gpt.sequence_len
+    if window >= T > CPU_LONGEST_ROW:
+        return 0
+    bands = ((start, min(T, start + CPU_BAND)) for start in range(0, T, CPU_BAND))
+    return gpt.n_head * sum((end - start) * (end - max(0, start - window)) for start, end in bands)
 
 
 def _input_of_block(gpt: "GPTConfig", block: int, rows: int, e: int) -> int:

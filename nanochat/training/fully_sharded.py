@@ -89,6 +89,14 @@ class FullExchange(Exchange):
                 part.untyped_storage().resize_(0)
         self._gathered = []
 
+    def forget(self) -> None:
+        """Drop all gradients, and matrices that were gathered for an update that was not made."""
+        for name in self._gathered:
+            if name in self.parts:
+                self.parts[name].untyped_storage().resize_(0)
+        self._gathered = []
+        super().forget()
+
     def _part(self, name: str, rows: tuple[int, int]) -> nn.Parameter:  # noqa: ARG002
         """Rows as they lie; for a whole matrix a place that is filled from a step's gradients to its update."""
         parameter, kind = self.parameters[name], self.shares[name].kind
@@ -110,6 +118,9 @@ def _units(model: nn.Module, small: set[nn.Parameter]) -> list[nn.Module]:
         for child in module.children()
         if not all(parameter in small for parameter in child.parameters())
     ]
+    rest = set(model.parameters()) - small - {p for child in found for p in child.parameters()}
+    if len({parameter.dtype for parameter in rest}) > 1:  # a unit has one: embedding_dtype is not the head's
+        found += [child for child in model.children() if isinstance(child, nn.Embedding)]
     return [*found, model]
 
 
