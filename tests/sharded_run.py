@@ -49,11 +49,22 @@ class RankLoader:
     def counts(self) -> Mapping[str, int]:
         return {}
 
+    def position(self) -> Mapping[str, float]:
+        return {}
+
     def close(self) -> None:
         pass
 
 
-def train_on(runtime: Runtime, folder: Path, tokenizer: Path, *, until: int = STEPS, **changes: Any) -> None:
+def train_on(
+    runtime: Runtime,
+    folder: Path,
+    tokenizer: Path,
+    *,
+    until: int = STEPS,
+    embedding_dtype: str = "float32",
+    **changes: Any,
+) -> None:
     """Train in `folder` from its newest checkpoint to step `until`; rank 0 writes the losses beside the checkpoints."""
     share.SMALLEST = 64  # else all of so small a model is everybody's
     runtime.seed_everything()
@@ -75,7 +86,8 @@ def train_on(runtime: Runtime, folder: Path, tokenizer: Path, *, until: int = ST
     context = StageContext(
         stage="base", folder=folder, runtime=runtime, registry=REGISTRY, reporter=recorder, should_stop=should_stop
     )
-    model, words = GPT(CONFIG), Tokenizer.load(tokenizer)
+    gpt = attrs.evolve(CONFIG, embedding_dtype=embedding_dtype)
+    model, words = GPT(gpt), Tokenizer.load(tokenizer)
     with torch.no_grad():
         for parameter in model.parameters():  # a fresh model's outputs are zeros, whatever some of its weights are
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -57,6 +57,8 @@ def on_two_ranks(runtime: Runtime, folder: Path) -> None:
     train_on(none, folder / "none on 2", tok)
     train_on(optimizer, folder / "optimizer on 2", tok)
     train_on(full, folder / "full on 2", tok)
+    train_on(none, folder / "bfloat16 tables on 2", tok, embedding_dtype="bfloat16")
+    train_on(full, folder / "bfloat16 tables, full on 2", tok, embedding_dtype="bfloat16")
     train_on(optimizer, folder / "clipped on 2", tok, grad_clip=CLIP)
     train_on(full, folder / "clipped full on 2", tok, grad_clip=CLIP)
     train_on(optimizer, folder / "elastic on 2", tok, determinism="elastic")
@@ -90,6 +92,14 @@ def assert_equal(found: Outcome, expected: Outcome) -> None:
 @pytest.mark.parametrize("run", ["none on 2", "optimizer on 2", "full on 2"])
 def test_two_processes_train_as_one(run: str, two: Path, alone: dict[str, Outcome]) -> None:
     assert_close(Outcome.of(two / run), alone["fixed"])
+
+
+@pytest.mark.slow
+def test_tables_in_bfloat16_are_cut_as_well(two: Path) -> None:
+    cut, whole = (Outcome.of(two / run) for run in ("bfloat16 tables, full on 2", "bfloat16 tables on 2"))
+    losses = [[float.fromhex(loss) for loss in run.losses.values()] for run in (cut, whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-3)  # the tables' gradients are summed in 8 bits
+    assert cut.weights["wte.weight"].dtype == torch.bfloat16
 
 
 @pytest.mark.slow
