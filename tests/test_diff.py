@@ -313,7 +313,7 @@ def test_show_prints_the_resolved_recipe_and_where_each_value_comes_from(
     assert lines["stages.tok.vocab_size"] == "recipe.toml:7:14"
     assert lines["stages.tok.max_chars"] == "default"
     assert lines["stages.tok.hardware.dtype"].startswith("derived by hardware.dtype (")
-    assert lines["stages.tok.hardware.dtype"].endswith('; device = "cpu")')  # what the rule was given
+    assert lines["stages.tok.hardware.dtype"].count('; device = "cpu", ') == 1  # what the rule was given
     assert tomllib.loads(text)["stages"]["tok"]["vocab_size"] == 400
     assert run("show", "recipe.toml", "--json", "--stage", "tok") == 0
     described = json.loads(capsys.readouterr().out)["stages.tok.vocab_size"]
