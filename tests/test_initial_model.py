@@ -141,7 +141,7 @@ def test_pretraining_begins_with_the_weights_bit_for_bit_and_with_optimizers_tha
     assert all(torch.equal(before[name], after[name]) for name in before)
     state = json.loads((tmp_path / record.artifact / "state.json").read_text())
     assert (state["step"], state["tokens"]) == (1, 128)
-    moments = load_file(tmp_path / record.artifact / "optim.safetensors")
+    moments = load_file(tmp_path / record.artifact / "optim-0.safetensors")
     assert {float(value) for name, value in moments.items() if name.endswith("/step")} == {1.0}
 
 

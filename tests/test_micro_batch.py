@@ -105,7 +105,7 @@ def test_on_a_cpu_it_is_4096_tokens_and_the_losses_are_those_of_any_other_number
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("gpu, rows", [("h200", 16), ("a100-40", 2)])
+@pytest.mark.parametrize("gpu, rows", [("h200", 32), ("a100-40", 4)])
 def test_an_estimate_takes_what_fits_by_formula(gpu: str, rows: int) -> None:
     trained: Any = stage_of(estimated("speedrun.toml", "stages.base.device_batch_size=auto", gpu=gpu), "base").training
     assert trained.device_batch_size == trained.fitting_batch_size == rows

@@ -283,7 +283,7 @@ def test_ten_thousand_mutated_recipes_make_sense_or_are_refused(
     check_mutated(installed, tmp_path_factory, recipe)
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
+@pytest.mark.parametrize("name", sorted(name for name, text in OURS.items() if "extends" not in text))
 def test_no_giant_number_in_any_key_makes_a_plan_hang(
     installed: Registry, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
