@@ -3,6 +3,7 @@
 Nothing in the project keeps device or dtype state at import time; what needs them takes a Runtime.
 """
 
+import importlib
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -83,6 +84,9 @@ def distributed_runtime(
     if place.type == "cuda":
         torch.cuda.set_device(place)
     if world_size > 1:
+        # Its functions have the open group as a default. Imported while one is open, as the first optimizer does, they
+        # keep it after its end, and its threads run into the end of Python: one run in three was aborted so.
+        importlib.import_module("torch.distributed.nn.functional")
         torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(matmul_precision)
