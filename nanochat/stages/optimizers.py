@@ -14,7 +14,6 @@ from nanochat.config import Component
 from nanochat.stages.context import StageContext
 from nanochat.training import groups, schedule, share
 from nanochat.training.exchange import Exchange
-from nanochat.training.fully_sharded import FullExchange
 from nanochat.training.group_table import GroupRow, group_row, table_text
 from nanochat.training.lanes import ElasticExchange
 from nanochat.training.optimizer import Optimizer
@@ -76,6 +75,8 @@ def build_exchange(config: Any, found: Mapping[str, Grouped], model: nn.Module, 
     if elastic:
         return ElasticExchange(model, shared, runtime, config.lanes)
     if runtime.shard == "full" and runtime.world_size > 1:
+        from nanochat.training.fully_sharded import FullExchange  # half a second of imports
+
         return FullExchange(model, shared, runtime)
     return Exchange(model, shared, runtime)
 
