@@ -7,12 +7,14 @@ verified, several at a time. Not here: reading documents, and what is printed.
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from nanochat.config import Component
+from nanochat.data.background import in_background
 from nanochat.data.remote import RemoteSource
 from nanochat.data.source import Shard, Source, Split
 from nanochat.errors import Diagnostic, NanochatError, Stopped, did_you_mean, wrong_input
@@ -79,26 +81,17 @@ def ask_all(found: Sequence[Dataset], *, seconds: float) -> dict[str, Sequence[D
 
     A source that has not answered goes on asking in the background, as long as the process lives.
     """
-    asked = {dataset.names[0]: _asked(dataset) for dataset in found if dataset.remote is not None}
+    asked = {
+        dataset.names[0]: in_background(partial(_list, dataset)) for dataset in found if dataset.remote is not None
+    }
     futures.wait(asked.values(), seconds)
     return {name: faults for name, answer in asked.items() if (faults := _faults(name, answer, seconds))}
 
 
-def _asked(dataset: Dataset) -> futures.Future[None]:
-    answer: futures.Future[None] = futures.Future()
-
-    def ask() -> None:
-        try:
-            for split in SPLITS:
-                dataset.source.shards(split)
-        except BaseException as fault:
-            answer.set_exception(fault)
-        else:
-            answer.set_result(None)
-
-    # No pool: Python would wait for its threads, and so for the network, when the process ends.
-    threading.Thread(target=ask, daemon=True).start()
-    return answer
+def _list(dataset: Dataset) -> None:
+    """Ask for the shards of both splits."""
+    for split in SPLITS:
+        dataset.source.shards(split)
 
 
 def _faults(name: str, answer: futures.Future[None], seconds: float) -> Sequence[Diagnostic]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from nanochat.data.background import in_background
 from nanochat.errors import NanochatError, Stopped, stage_failure
 from nanochat.quantity import size
 from nanochat_plugins.sources.hub_checkout import Checkout
@@ -75,19 +76,7 @@ class Arrivals:
 
 def _fetch(checkout: Checkout, file: HubFile, stop: threading.Event) -> futures.Future[None]:
     """Fetch a file in a thread of its own, until `stop` is set; what it ended with."""
-    ended: futures.Future[None] = futures.Future()
-
-    def fetch() -> None:
-        try:
-            checkout.fetch(file, _until(stop))
-        except BaseException as fault:
-            ended.set_exception(fault)
-        else:
-            ended.set_result(None)
-
-    # No pool, here and below: Python would wait for its threads, and so for all files, when a process ends.
-    threading.Thread(target=fetch, daemon=True).start()
-    return ended
+    return in_background(lambda: checkout.fetch(file, _until(stop)))
 
 
 def _until(stop: threading.Event) -> OnBytes:
