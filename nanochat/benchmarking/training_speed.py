@@ -94,36 +94,24 @@ def training_speed(
     if silent:
         raise wrong_input("E407", f"the model `{model.use}` does not say its {', '.join(silent)}")
     began = time.perf_counter()
-    context = _context(runtime, registry)
-    module = context.build(model, runtime)
-    for transform in config.transforms.values():
-        module = context.build(transform, module, runtime)
-    exchange, updaters = optimizers.build(config, module, context, 1.0)
-    of_groups = optimizers.by_group(config.optim, updaters)
-    at_once = rows_at_once(config, module, gpt.vocab_size, context)
-    called = torch.compile(module) if config.compile else module
-    built = time.perf_counter()
     rows = max(1, config.total_batch_size // (gpt.sequence_len * processes))
-    loader = RandomRows(rows, gpt.sequence_len, gpt.vocab_size, runtime)
-
-    def run(steps: Callable[[int], bool], timed: Stopwatch | None = None) -> list[float]:
-        return _train(config, at_once, called, of_groups, exchange, loader, runtime, steps, timed)
-
-    (first,) = run(lambda step: step >= 1)
+    trainee = _built(config, model, RandomRows(rows, gpt.sequence_len, gpt.vocab_size, runtime), runtime, registry)
+    built = time.perf_counter()
+    (first,) = trainee.train(lambda step: step >= 1)
     before = measured(runtime.device, runtime.dtype)
-    durations = run(_until(seconds))
+    durations = trainee.train(_until(seconds))
     watch = Stopwatch(runtime.device)
-    run(_until(seconds / 3), watch)
+    trainee.train(_until(seconds / 3), watch)
     total = sum(watch.seconds.values())
     return TrainingSpeed(
         device=_device_name(runtime),
         dtype=str(runtime.dtype).removeprefix("torch."),
         threads=torch.get_num_threads(),
         compiled=config.compile,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        parameters=sum(parameter.numel() for parameter in trainee.exchange.parameters.values()),
         flops_per_token=gpt.flops_per_token(),
         tokens=rows * gpt.sequence_len,
-        rows=min(rows, at_once),
+        rows=min(rows, trainee.at_once),
         built_seconds=built - began,
         first_step_seconds=first,
         steps=len(durations),
@@ -157,50 +145,69 @@ class RandomRows:
         return {}
 
 
-def _train(
-    config: Any,
-    at_once: int,
-    model: Any,
-    of_groups: Mapping[str, Sequence[Optimizer]],
-    exchange: Exchange,
-    loader: RandomRows,
-    runtime: Runtime,
-    enough: Callable[[int], bool],
-    watch: Stopwatch | None,
-) -> list[float]:
-    """Run the loop until `enough` says so of how many steps are done after the next; the seconds of each step."""
-    ends = [time.perf_counter()]
+@attrs.frozen(kw_only=True)
+class _Trainee:
+    """A model that is ready to be trained, as a stage would train it."""
 
-    def ended(step: int, expected: int, figures: Mapping[str, float]) -> None:  # noqa: ARG001 (the contract's)
-        ends.append(time.perf_counter())
+    config: Any
+    model: Any
+    """The module, compiled or not."""
+    optimizers: Mapping[str, Sequence[Optimizer]]
+    exchange: Exchange
+    loader: RandomRows
+    runtime: Runtime
+    at_once: int
+    """Rows."""
 
-    if watch is not None:
-        watch.reset()
-    train(
-        TrainingRun(
-            model=model if watch is None else TimedModel(model, watch),
-            optimizers={
-                name: [optimizer if watch is None else TimedOptimizer(optimizer, watch) for optimizer in members]
-                for name, members in of_groups.items()
-            },
-            exchange=exchange,
-            loader=loader if watch is None else TimedLoader(loader, watch),
-            runtime=runtime,
-            schedule=config.schedule,
+    def train(self, enough: Callable[[int], bool], watch: Stopwatch | None = None) -> list[float]:
+        """Run the loop until `enough` says so of how many steps are done after the next; the seconds of each step."""
+        ends = [time.perf_counter()]
+        run = TrainingRun(
+            model=self.model,
+            optimizers=self.optimizers,
+            exchange=self.exchange,
+            loader=self.loader,
+            runtime=self.runtime,
+            schedule=self.config.schedule,
             steps=None,
             fraction=lambda step: float(enough(step)),
-            device_batch_size=at_once,
-            grad_clip=config.grad_clip,
-            log_every=config.log_every,
+            device_batch_size=self.at_once,
+            grad_clip=self.config.grad_clip,
+            log_every=self.config.log_every,
             checkpoint_seconds=float("inf"),
             metrics=lambda *_: None,
-            progress=ended,
+            progress=lambda *_: ends.append(time.perf_counter()),
             evaluate=lambda _: {},
             save=lambda: None,
             stop_asked=lambda: False,
         )
+        if watch is not None:
+            run.model, run.loader = TimedModel(run.model, watch), TimedLoader(run.loader, watch)
+            run.optimizers = {
+                name: [TimedOptimizer(optimizer, watch) for optimizer in members]
+                for name, members in self.optimizers.items()
+            }
+            watch.reset()
+        train(run)
+        return [after - before for before, after in itertools.pairwise(ends)]
+
+
+def _built(config: Any, model: Component, loader: RandomRows, runtime: Runtime, registry: Registry) -> _Trainee:
+    context = _context(runtime, registry)
+    module = context.build(model, runtime)
+    for transform in config.transforms.values():
+        module = context.build(transform, module, runtime)
+    exchange, updaters = optimizers.build(config, module, context, 1.0)
+    gpt: Any = model.config
+    return _Trainee(
+        config=config,
+        at_once=rows_at_once(config, module, gpt.vocab_size, context),
+        model=torch.compile(module) if config.compile else module,
+        optimizers=optimizers.by_group(config.optim, updaters),
+        exchange=exchange,
+        loader=loader,
+        runtime=runtime,
     )
-    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def _until(seconds: float) -> Callable[[int], bool]:

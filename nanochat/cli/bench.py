@@ -150,3 +150,6 @@ def _print(recipe: str, stage: str, speed: "TrainingSpeed", planned: int | None,
     click.echo()
     rows = [[part, f"{share:.1%}", f"{1000 * share * speed.step_seconds:,.1f}"] for part, share in speed.parts.items()]
     print_table(["part", "share", "ms a step"], rows, words=1, indent="  ")
+    click.echo(
+        "  data is made beforehand here; what a recipe's loader costs stands in a run's report, as waiting for data"
+    )
