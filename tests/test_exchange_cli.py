@@ -75,7 +75,7 @@ def test_any_model_goes_out_as_safetensors_and_the_folder_is_a_checkpoint(
 
 def test_the_state_of_training_stays_behind(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = made(home / "trained", tiny_model())
-    (checkpoint / "optim.safetensors").write_bytes(b"twice the size of the model")
+    (checkpoint / "optim-0.safetensors").write_bytes(b"twice the size of the model")
     nanochat(capsys, "export", checkpoint, "--format", "safetensors")
     written = {path.name for path in (home / "trained-safetensors").iterdir()}
     assert written == {"model.safetensors", "meta.json", "tokenizer.json", "MANIFEST.json"}

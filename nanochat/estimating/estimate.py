@@ -20,7 +20,7 @@ from nanochat.registry import Registry, load_registry
 from nanochat.stages.pretrain_config import PretrainConfig
 
 MFU = 0.4
-"""Share of a device's peak that training reaches: a d12 on an H100 41%, `quickstart.toml` on two CPU cores 42%."""
+"""Share of a device's peak that training reaches: a d12 on an H100 41%, `quickstart.toml` on two CPU cores 47%."""
 START_SECONDS = 8.0
 """Of every stage, until its work begins: Python, torch, data; `quickstart.toml` on two CPU cores, by its logs."""
 TOKENIZER_CHARACTERS_PER_SECOND = 5e6

@@ -178,7 +178,7 @@ class TrainingStage:
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
-        self.run.meter.load_state(state.get("meter", {}))
+        self.run.meter.load_state(state["meter"])
         if self.run.loss_scale is not None:
             self.run.loss_scale.load_state(state["loss_scale"])
         context.reporter.truncate_metrics(self.run.step)

@@ -89,5 +89,5 @@ class Meter:
         return {"mean": self.mean, "weight": self.weight}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on with what `state` gave; nothing of it where the checkpoint is older than it."""
-        self.mean, self.weight = state.get("mean", 0.0), state.get("weight", 0.0)
+        """Go on with what `state` gave."""
+        self.mean, self.weight = state["mean"], state["weight"]
