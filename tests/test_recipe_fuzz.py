@@ -12,6 +12,7 @@ import tomllib
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -229,7 +230,7 @@ def mutated_structure(generator: random.Random, text: str) -> bytes:
         name = generator.choice([*table, *generator.sample(NAMES, 2)])
         edit = generator.randrange(7)
         if edit <= 2:
-            table[name] = generator.choice(VALUES)
+            table[name] = deepcopy(generator.choice(VALUES))  # a later edit may reach into it
         elif edit == 3:
             table.pop(name, None)
         elif edit == 4 and name in table:
