@@ -49,7 +49,7 @@ def test_loss_and_gradients_are_those_of_whole_logits_whatever_the_chunk(
     head = Head(vocabulary=VOCABULARY, softcap=softcap, chunk=chunk)
     expected = whole(exact[0], exact[1], targets, softcap, reduction)
     found = head_loss(given[0], given[1], targets, head, reduction=reduction)
-    close = {"atol": 1e-6 + 3e-7 * softcap, "rtol": 1e-6}  # a softcapped logit is known to the last bit of 2·cap
+    close = {"atol": 4e-6 + 3e-7 * softcap, "rtol": 1e-6}  # logits are known to some last bits of 20, or of 2·cap
     torch.testing.assert_close(found.double(), expected, **close)
     upstream = torch.linspace(-1.0, 2.0, found.numel()).view(found.shape)
     wanted = torch.autograd.grad(expected, exact, upstream.double())
@@ -117,5 +117,5 @@ def peak_bytes(chunk: int) -> int:
 
 def test_a_chunk_of_logits_is_what_stands_in_memory() -> None:
     logits, outside = 2048 * 4096 * 4, (2048 + 4096) * 32 * 4  # bytes: of all logits; of both gradients
-    assert 3 * logits <= peak_bytes(2048) < 3.2 * logits
-    assert peak_bytes(128) < 3.2 * logits / 16 + 2 * outside
+    assert logits <= peak_bytes(2048) < 1.2 * logits
+    assert peak_bytes(128) < 1.2 * logits / 16 + 2 * outside

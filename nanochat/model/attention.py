@@ -29,12 +29,6 @@ def rotary_tables(positions: int, head_dim: int, base: float) -> tuple[Tensor, T
     return angles.cos().float(), angles.sin().float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn the pairs (x[i], x[i + D/2]) by −θ. x (B, T, H, D); cos, sin broadcast to (B, T, H, D/2)."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
-
-
 def visible(positions: int, window: int, device: torch.device, documents: Tensor | None = None) -> Tensor:
     """The mask of causal attention over a window, True where position t sees s, that is t − window … t.
 

@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.model.attention import CacheView, attend, rotary_tables, rotate
+from nanochat.model.attention import CacheView, attend, rotary_tables
 from nanochat.model.attention_backends import Backend, Heads, choose
 from nanochat.model.banded import Banded
 from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
 from nanochat.model.head_loss import Head, head_loss, softcapped
+from nanochat.model.pointwise import norm, relu_squared, rotate
 from nanochat.runtime import Runtime
 
 
@@ -29,11 +30,6 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """x (…, fan_in) → (…, fan_out)."""
         return F.linear(x, self.weight.to(x.dtype))
-
-
-def norm(x: Tensor) -> Tensor:
-    """RMSNorm without parameters over the last dimension."""
-    return F.rms_norm(x, (x.size(-1),))
 
 
 class Attention(nn.Module):
@@ -90,7 +86,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, C) → (B, T, C)."""
-        y: Tensor = self.down(F.relu(self.up(x)).square())
+        y: Tensor = self.down(relu_squared(self.up(x)))
         return y
 
 

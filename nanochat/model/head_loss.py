@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nanochat.model.sizes import CACHED_LOGITS
+
 
 def softcapped(logits: Tensor, cap: float) -> Tensor:
     """cap·tanh(logits/cap); the logits themselves where cap is 0."""
@@ -99,8 +101,9 @@ def _with_gradients(
     counting = None if dw is None else dw[: head.vocabulary]
     for part in _parts(len(targets), head.chunk):
         x = hidden[part]
-        losses[part], dz = _of_chunk(F.linear(x, cast).float(), targets[part], scale[part], head.softcap)
-        dz = dz.to(x.dtype)  # (n, V)
+        dz = F.linear(x, cast).float()  # (n, V)
+        losses[part] = _into_gradients(dz, targets[part], scale[part], head.softcap)
+        dz = dz.to(x.dtype)
         if dh is not None:
             dh[part] = dz @ cast
         if counting is not None and x.dtype == torch.float32:
@@ -111,23 +114,35 @@ def _with_gradients(
     return losses, dh, dw
 
 
-def _of_chunk(logits: Tensor, targets: Tensor, scale: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
-    """The losses of logits (n, V), which are overwritten, and the gradients of Σ scale·loss with respect to them.
+def _into_gradients(logits: Tensor, targets: Tensor, scale: Tensor, softcap: float) -> Tensor:
+    """The losses (n,) of logits (n, V), which become the gradients of Σ scale·loss with respect to them.
 
-    With z what `_shifted` gives: d loss/d logits = (softmax(z) − onehot(target)) · dz/d logits.
+    On a CPU some rows at a time, so that what comes of a logit is in the processor's cache when it is needed again.
     """
+    n, vocabulary = logits.shape
+    rows = max(1, CACHED_LOGITS // vocabulary) if logits.device.type == "cpu" else n
+    parts = _parts(n, rows)
+    return torch.cat([_rows_into_gradients(logits[own], targets[own], scale[own], softcap) for own in parts])
+
+
+def _rows_into_gradients(logits: Tensor, targets: Tensor, scale: Tensor, softcap: float) -> Tensor:
+    """With z what `_shifted` gives: d loss/d logits = (softmax(z) − onehot(target)) · dz/d logits."""
     known = targets >= 0
     index = targets.clamp(min=0).unsqueeze(1)  # (n, 1)
+    factor = (scale * known).unsqueeze(1)
     z, squashed = _shifted(logits, softcap)
-    p = torch.softmax(z, dim=-1)
-    log_sum = z.amax(dim=1) - p.amax(dim=1).log()  # the largest p is at least 1/V
-    losses = (log_sum - z.gather(1, index).squeeze(1)) * known
-    p.scatter_add_(1, index, torch.full_like(index, -1, dtype=p.dtype))
-    factor = scale * known
-    if squashed is not None:
-        p.mul_(squashed.addcmul_(squashed, squashed, value=-1))  # dz/d logits = 4·s·(1 − s)
+    target, largest = z.gather(1, index), z.amax(dim=1, keepdim=True)
+    p = z.sub_(largest).exp_()
+    total = p.sum(dim=1, keepdim=True)
+    losses = (total.log() + largest - target).squeeze(1) * known
+    if squashed is None:
+        p.mul_(factor / total).scatter_add_(1, index, -factor)
+    else:
+        slope = squashed.addcmul_(squashed, squashed, value=-1)  # dz/d logits = 4·s·(1 − s)
         factor = 4 * factor
-    return losses, p.mul_(factor.unsqueeze(1))
+        at_target = factor * slope.gather(1, index)
+        slope.mul_(p.mul_(factor / total)).scatter_add_(1, index, -at_target)
+    return losses
 
 
 def _shifted(logits: Tensor, softcap: float) -> tuple[Tensor, Tensor | None]:

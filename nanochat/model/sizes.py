@@ -20,6 +20,9 @@ WEIGHT_BYTES = 4
 STATISTIC_BYTES = 4
 """What norms and attention keep for each row and head, a reciprocal root or a log-sum, is float32."""
 LOGIT_BYTES = 4
+CACHED_LOGITS = 2**18
+"""Logits that a CPU turns into gradients at once, 1 MB: of 16, 32, 64 and 512 rows of 8,192, where the second cache has
+1 MB, 32 and 64 were the best."""
 CPU_BAND = 64
 """Queries of a band of attention on a CPU: of 64, 128 and 256 the best or near it."""
 CPU_LONGEST_ROW = 2048
@@ -110,9 +113,9 @@ def moments(
 
 def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int], int]:
     """Bytes that the forward pass leaves for the backward pass: of each block, and outside them, logits apart."""
-    norm, counts = _norm_bytes(e, device), _block_parameters(gpt)
+    counts = _block_parameters(gpt)
     blocks = [_saved_in_block(gpt, i, rows, e, device) + counts[i] * _cast_bytes(e) for i in range(gpt.depth)]
-    return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, norm)
+    return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, device)
 
 
 def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int, device: str) -> Moment:
@@ -123,12 +126,17 @@ def _at_the_loss(gpt: "GPTConfig", rows: int, saved: int, e: int, device: str) -
     return Moment(
         name="loss",
         activations=saved,
-        # tanh, its multiple and the log-softmax; the head's input, beside whose gradient it stands; the head as it is
-        # computed with.
-        logits=(3 if gpt.logit_softcap else 2) * chunk + tokens * gpt.dim * e + table * _cast_bytes(e),
+        # Beside the logits, the head's input, beside whose gradient it stands, and the head as it is computed with.
+        logits=_logit_bytes(gpt, chunk, e, device) + tokens * gpt.dim * e + table * _cast_bytes(e),
         gradients=table * WEIGHT_BYTES,
         largest_gradient=table * WEIGHT_BYTES,
     )
+
+
+def _logit_bytes(gpt: "GPTConfig", chunk: int, e: int, device: str) -> int:
+    """Bytes of a chunk of logits, `chunk` of them in float32, and beside it its softcap, or it in the compute dtype."""
+    cached = min(chunk, CACHED_LOGITS * LOGIT_BYTES) if device == "cpu" else chunk
+    return chunk + max(cached if gpt.logit_softcap else 0, chunk // LOGIT_BYTES * _cast_bytes(e))
 
 
 def _on_the_way_back(
@@ -140,7 +148,7 @@ def _on_the_way_back(
     """
     tokens, d = rows * gpt.sequence_len, gpt.dim
     head, table = gpt.padded_vocab_size * d * WEIGHT_BYTES, gpt.padded_vocab_size * d * table_bytes(gpt)
-    # The gradient of the residual stream, that of the first embedding; relu²'s: of its square, 2·relu, their product.
+    # The gradient of the residual stream, that of the first embedding; of relu's square, and of what went into relu.
     passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
     left, gradients = sum(saved), 0 if gpt.tied else head
     found = []
@@ -167,7 +175,7 @@ def _on_the_way_back(
 
 def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str) -> int:
     """Bytes that the forward pass of one block leaves for the backward pass, of `e` a number in the compute dtype."""
-    d, kv, norm = gpt.dim, gpt.n_kv_head * gpt.head_dim, _norm_bytes(e, device)
+    d, kv = gpt.dim, gpt.n_kv_head * gpt.head_dim
     value_embedding = gpt.has_value_embedding(block)
     # Widths of what is saved for each token in the compute dtype:
     wide = d * gpt.residual_lambdas  # the residual stream, multiplied by its learnt scale
@@ -176,10 +184,11 @@ def _saved_in_block(gpt: "GPTConfig", block: int, rows: int, e: int, device: str
     wide += d  # attention's output
     wide += 2 * gpt.mlp_ratio * d  # relu and its square
     wide += (kv + 2 * gpt.n_kv_head) * value_embedding  # the value embedding, its gate and the sigmoid of that
-    # and of what the norms saved: the residual stream twice, q and k after their rotation.
-    normed = 2 * d + d + kv
+    # and what the norms of q and k, after their rotation, and of the residual stream, twice, keep. On a CPU that is
+    # what comes out of them; what comes of the residual stream is counted already.
+    wide += d + kv + 2 * d * (device != "cpu")
     statistics = (2 + gpt.n_head + gpt.n_kv_head) + gpt.n_head  # of the norms, and of attention's softmax
-    token = wide * e + normed * norm + statistics * STATISTIC_BYTES
+    token = wide * e + statistics * STATISTIC_BYTES
     weights = _attention_weights(gpt, gpt.windows()[block]) if device == "cpu" else 0
     return rows * (gpt.sequence_len * token + weights * e)
 
@@ -199,11 +208,12 @@ def _input_of_block(gpt: "GPTConfig", block: int, rows: int, e: int) -> int:
     return rows * gpt.sequence_len * (gpt.dim * (1 + gpt.residual_lambdas) + kv) * e
 
 
-def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
+def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, device: str) -> int:
     """Bytes that the forward pass leaves outside the blocks, logits apart."""
     d = gpt.dim
     token = 2 * 8  # ids and targets, int64
-    token += 2 * (d * norm + STATISTIC_BYTES)  # the norms' inputs, at both ends
+    first_is_saved = device == "cpu" and (gpt.smear or gpt.residual_lambdas)  # as what comes out of it
+    token += d * e * (2 - first_is_saved) + 2 * STATISTIC_BYTES  # of the norms, at both ends
     token += d * e  # the gradient of the head's input
     token += (2 * d + 2) * e * gpt.smear  # the normed embedding, the one before it, the gate and its sigmoid
     middle_is_saved = gpt.residual_lambdas and gpt.depth // 2 < gpt.depth - 1  # as the input of the block after it
@@ -214,11 +224,6 @@ def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, norm: int) -> int:
 def _cast_bytes(element_bytes: int) -> int:
     """A weight that is not computed with as it is stands beside itself in the compute dtype."""
     return element_bytes if element_bytes != WEIGHT_BYTES else 0
-
-
-def _norm_bytes(element_bytes: int, device: str) -> int:
-    """A norm computes in float32; on a CPU it keeps its input as that, on a GPU as it came."""
-    return STATISTIC_BYTES if device == "cpu" else element_bytes
 
 
 def _block_parameters(gpt: "GPTConfig") -> list[int]:
