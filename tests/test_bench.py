@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanochat.benchmarking.operators import operators
 from nanochat.benchmarking.stopwatch import PARTS, Stopwatch, TimedLoader, TimedModel, TimedOptimizer
 from nanochat.cli.growth_plot import WIDTH, axis
 from nanochat.cli.main import main
@@ -89,6 +90,38 @@ def test_the_speed_is_that_of_the_model_and_batch_of_the_recipe(capsys: pytest.C
     assert found["of_peak"] == pytest.approx(
         found["tokens_per_second"] * found["flops_per_token"] / found["peak_flops"]
     )
+
+
+def test_an_operator_is_told_with_its_calls_its_flops_and_what_it_moves() -> None:
+    a, b, batch = torch.randn(30, 40), torch.randn(40, 50), torch.randn(6, 50, 30)
+
+    def take(steps: int) -> None:
+        for _ in range(steps):
+            product = (a @ b) + (a @ b)  # (30, 50)
+            (batch @ batch.mT).exp_()
+            torch.zeros(50, 50).addmm_(product.T, product)
+
+    rows = operators(take, 3, torch.device("cpu"), torch.float32)
+    assert [row.seconds for row in rows[:-1]] == sorted((row.seconds for row in rows[:-1]), reverse=True)
+    by_name = {row.name: row for row in rows}
+    mm, add, exp = (by_name[f"aten::{name}"] for name in ("mm", "add", "exp_"))
+    assert (mm.calls, mm.flops) == (2, 2 * 2 * 30 * 40 * 50)
+    assert by_name["aten::addmm_"].flops == 2 * 50 * 30 * 50
+    assert by_name["aten::bmm"].flops == 6 * 2 * 50 * 30 * 50
+    assert (add.calls, add.flops, add.moved_bytes) == (1, 0, 4 * 3 * 30 * 50)  # two read, one written
+    assert exp.moved_bytes == 4 * 2 * 6 * 50 * 50
+    assert mm.least_seconds(peak_flops=1e9, bandwidth=1.0) == mm.flops / 1e9
+    assert add.least_seconds(peak_flops=1.0, bandwidth=1e9) == add.moved_bytes / 1e9
+
+
+def test_operators_are_told_where_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(bench(capsys, "--json", "--operators"))
+    products = [row for row in found["operators"] if row["flops"]]
+    # Attention's products are more than the formula's: a band's keys are all multiplied, masked or not.
+    assert sum(row["flops"] for row in products) > 0.9 * 1024 * found["flops_per_token"]
+    assert found["operators"][-1]["name"] == "between operators" and found["bandwidth"] > 0
+    said = bench(capsys, "--operators")
+    assert " FLOP/s " in said and " memory " in said and "if every operator reached its limit" in said
 
 
 def test_growth_is_told_by_depth_and_by_length(capsys: pytest.CaptureFixture[str]) -> None:

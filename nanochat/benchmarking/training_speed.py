@@ -15,13 +15,14 @@ from typing import Any
 import attrs
 import torch
 
+from nanochat.benchmarking.operators import Operator, bandwidth, operators
 from nanochat.benchmarking.stopwatch import Stopwatch, TimedLoader, TimedModel, TimedOptimizer
 from nanochat.config import Component
 from nanochat.data.loader import Batch
 from nanochat.errors import wrong_input
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
-from nanochat.stages import optimizers
+from nanochat.stages import optimizers as stage_optimizers
 from nanochat.stages.context import StageContext
 from nanochat.stages.rows_at_once import rows_at_once
 from nanochat.training.exchange import Exchange
@@ -29,6 +30,8 @@ from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.peak import measured
+
+PROFILED_STEPS = 2
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +62,10 @@ class TrainingSpeed:
     parts: Mapping[str, float]
     """Part → its share of the time, in steps of their own."""
     peak_memory_bytes: int
+    bandwidth: float = 0.0
+    """Bytes/s that a copy reads and writes; 0 where operators were not asked for."""
+    operators: Sequence[Operator] = ()
+    """The longest first, the last what is between them; of steps of their own."""
 
     @property
     def tokens_per_second(self) -> float:
@@ -82,12 +89,19 @@ class TrainingSpeed:
 
 
 def training_speed(
-    config: Any, model: Component, runtime: Runtime, registry: Registry, *, processes: int, seconds: float
+    config: Any,
+    model: Component,
+    runtime: Runtime,
+    registry: Registry,
+    *,
+    processes: int,
+    seconds: float,
+    profiled: bool = False,
 ) -> TrainingSpeed:
     """Train for about so many `seconds` after the first step, and a third as long again for the parts.
 
-    config: of a training stage; model: its component. processes: of the recipe, of which this is one. InputError E407
-    where the model does not say what is needed.
+    config: of a training stage; model: its component. processes: of the recipe, of which this is one. profiled: tell of
+    each operator, too. InputError E407 where the model does not say what is needed.
     """
     gpt: Any = model.config
     silent = [name for name in ("sequence_len", "vocab_size", "flops_per_token") if not hasattr(gpt, name)]
@@ -120,6 +134,8 @@ def training_speed(
         peak_flops=max(before, measured(runtime.device, runtime.dtype)),
         parts={part: spent / total for part, spent in watch.seconds.items()},
         peak_memory_bytes=peak_memory_bytes(runtime.device),
+        bandwidth=bandwidth(runtime.device) if profiled else 0.0,
+        operators=operators(trainee.steps, PROFILED_STEPS, runtime.device, runtime.dtype) if profiled else (),
     )
 
 
@@ -159,6 +175,10 @@ class _Trainee:
     at_once: int
     """Rows."""
 
+    def steps(self, count: int) -> None:
+        """Take so many steps."""
+        self.train(lambda step: step >= count)
+
     def train(self, enough: Callable[[int], bool], watch: Stopwatch | None = None) -> list[float]:
         """Run the loop until `enough` says so of how many steps are done after the next; the seconds of each step."""
         ends = [time.perf_counter()]
@@ -197,13 +217,13 @@ def _built(config: Any, model: Component, loader: RandomRows, runtime: Runtime, 
     module = context.build(model, runtime)
     for transform in config.transforms.values():
         module = context.build(transform, module, runtime)
-    exchange, updaters = optimizers.build(config, module, context, 1.0)
+    exchange, updaters = stage_optimizers.build(config, module, context, 1.0)
     gpt: Any = model.config
     return _Trainee(
         config=config,
         at_once=rows_at_once(config, module, gpt.vocab_size, context),
         model=torch.compile(module) if config.compile else module,
-        optimizers=optimizers.by_group(config.optim, updaters),
+        optimizers=stage_optimizers.by_group(config.optim, updaters),
         exchange=exchange,
         loader=loader,
         runtime=runtime,

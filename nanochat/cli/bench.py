@@ -46,6 +46,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True, help="Of training.")
 @click.option("--depths", callback=_numbers, metavar="2,4,8", help="Instead: how the time grows with depth.")
 @click.option("--lengths", callback=_numbers, metavar="128,512", help="Instead: how it grows with sequence_len.")
+@click.option("--operators", "profiled", is_flag=True, help="Also tell of each operator, against what limits it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def train(
     recipe: Path,
@@ -54,6 +55,7 @@ def train(
     seconds: float,
     depths: list[int],
     lengths: list[int],
+    profiled: bool,
     as_json: bool,
 ) -> None:
     """Train the model of RECIPE for a while, on random rows: tokens/s, FLOP/s against the matmul peak that is measured
@@ -67,7 +69,7 @@ def train(
         found = f"has no stage `{stage}` that trains" if stage else "has no stage that pretrains"
         raise wrong_input("E405", f"{loaded.name} {found}", help=f"stages that train: {', '.join(trains) or 'none'}")
     if not depths and not lengths:
-        before, planned, speed = _measure(loaded, name, seconds)
+        before, planned, speed = _measure(loaded, name, seconds, profiled=profiled)
         if as_json:
             more = {"before_seconds": before, "estimated_memory_bytes": planned}
             click.echo(json.dumps(speed.description() | more, indent=2))
@@ -88,7 +90,9 @@ def train(
         print_growth(key, measured)
 
 
-def _measure(recipe: Recipe, name: str, seconds: float) -> "tuple[float, int | None, TrainingSpeed]":
+def _measure(
+    recipe: Recipe, name: str, seconds: float, *, profiled: bool = False
+) -> "tuple[float, int | None, TrainingSpeed]":
     """The seconds before it, since the process began; the bytes that `estimate` tells; what was measured.
 
     InputError E404 where the hardware is not here.
@@ -113,7 +117,9 @@ def _measure(recipe: Recipe, name: str, seconds: float) -> "tuple[float, int | N
         runtime.seed_everything()
         processes = hardware.nodes * hardware.nproc_per_node
         before = time.time() - psutil.Process().create_time()
-        found = training_speed(stage.config, model, runtime, registry, processes=processes, seconds=seconds)
+        found = training_speed(
+            stage.config, model, runtime, registry, processes=processes, seconds=seconds, profiled=profiled
+        )
     return before, planned, found
 
 
@@ -152,4 +158,32 @@ def _print(recipe: str, stage: str, speed: "TrainingSpeed", planned: int | None,
     print_table(["part", "share", "ms a step"], rows, words=1, indent="  ")
     click.echo(
         "  data is made beforehand here; what a recipe's loader costs stands in a run's report, as waiting for data"
+    )
+    if speed.operators:
+        click.echo()
+        _print_operators(speed)
+
+
+def _print_operators(speed: "TrainingSpeed") -> None:
+    """A row for each operator that takes a hundredth of the time, and what would be if each reached its limit."""
+    total = sum(row.seconds for row in speed.operators)
+    least = {row.name: row.least_seconds(speed.peak_flops, speed.bandwidth) for row in speed.operators}
+    rows = [
+        [
+            row.name.removeprefix("aten::"),
+            f"{row.seconds / total:.1%}",
+            f"{1000 * row.seconds:,.1f}",
+            f"{row.calls:,.0f}",
+            ("FLOP/s" if row.flops else "memory") if least[row.name] else "",
+            f"{least[row.name] / row.seconds:.0%}" if least[row.name] else "",
+        ]
+        for row in speed.operators
+        if row.seconds >= 0.01 * total
+    ]
+    print_table(["operator", "share", "ms a step", "calls", "limit", "reached"], rows, words=1, indent="  ")
+    at_limits = sum(min(row.seconds, least[row.name]) for row in speed.operators)
+    of_peak = speed.tokens * speed.flops_per_token / at_limits / speed.peak_flops
+    click.echo(
+        f"  the limits: {count(speed.peak_flops)}FLOP/s in matrix products, {size(round(speed.bandwidth))}/s of memory"
+        f"\n  if every operator reached its limit, a step would reach {of_peak:.1%} of the matrix products' peak"
     )
