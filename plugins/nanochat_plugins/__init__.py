@@ -54,6 +54,7 @@ def register_tasks(registry: Registrar) -> None:
     registry.add(
         "custom_json", build=f"{package}.custom_json:CustomJSON", config=f"{package}.custom_json:CustomJSONConfig"
     )
+    registry.add("humaneval", build=f"{package}.humaneval:HumanEval", config=f"{package}.humaneval:HumanEvalConfig")
     registry.add(
         "simple_spelling",
         build=f"{package}.simple_spelling:SimpleSpelling",
@@ -88,4 +89,6 @@ def register_evals(registry: Registrar) -> None:
 @hookimpl
 def register_tools(registry: Registrar) -> None:
     """What a model can call while it answers."""
-    registry.add("calculator", build="nanochat_plugins.tools.calculator:Calculator")
+    package = "nanochat_plugins.tools"
+    registry.add("calculator", build=f"{package}.calculator:Calculator")
+    registry.add("python", build=f"{package}.python:Python", config=f"{package}.python:PythonConfig")

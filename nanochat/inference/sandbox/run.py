@@ -31,6 +31,8 @@ from nanochat.inference.sandbox.scratch import holds_more, scratch_folder
 CHILD = Path(__file__).with_name("child.py")
 LOOK_SECONDS = 0.05
 """Between two looks at the clock, the threads and the scratch folder."""
+END_SECONDS = 0.002
+"""Between two looks whether a process has ended that has closed its descriptors: nearly always it is about to."""
 LONGEST_START_SECONDS = 60.0
 """Until the code begins: a busy machine may take its time, and no code's limit begins before."""
 PIPE_BYTES = 65_536
@@ -124,7 +126,7 @@ class _Child:
             selector.register(self.process.stdin, selectors.EVENT_WRITE, "")
             waiting, looked = memoryview(orders), self.started
             while self.stopped is None and not self._is_over(selector):
-                for key, _ in selector.select(LOOK_SECONDS):
+                for key, _ in selector.select(LOOK_SECONDS if selector.get_map() else END_SECONDS):
                     if key.data:
                         self._take(key.data, key.fileobj, selector)  # type: ignore[arg-type]
                     else:
@@ -136,12 +138,7 @@ class _Child:
 
     def _is_over(self, selector: selectors.BaseSelector) -> bool:
         """Whether the process has ended, and what it wrote is here. It is not reaped: its number stays its own."""
-        if selector.get_map() and any(key.data for key in selector.get_map().values()):
-            return False if not _has_ended(self.process) else not selector.select(0)
-        if _has_ended(self.process):
-            return True
-        time.sleep(LOOK_SECONDS / 10)
-        return False
+        return _has_ended(self.process) and not (selector.get_map() and selector.select(0))
 
     def _take(self, name: str, stream: IO[bytes], selector: selectors.BaseSelector) -> None:
         chunk = os.read(stream.fileno(), PIPE_BYTES)
