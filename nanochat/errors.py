@@ -63,6 +63,7 @@ CODES: dict[str, str] = {
     "E601": "the context is full",
     "E602": "a bad request",
     "E603": "the address cannot be used",
+    "E604": "the sandbox cannot be had",
 }
 
 

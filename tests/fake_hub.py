@@ -72,6 +72,13 @@ def parquet(documents: Sequence[str | None], *, row_group_size: int = 7) -> byte
     return stream.getvalue()
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """A parquet file of these rows."""
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), stream)
+    return stream.getvalue()
+
+
 def git_digest(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 

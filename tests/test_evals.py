@@ -130,6 +130,15 @@ def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(to
     assert found["accuracy"].value == pytest.approx(expected.count("B") / 9)
 
 
+def test_what_a_score_depended_on_is_kept_beside_each_example() -> None:
+    letters = Letters(["Which?"])
+    letters.conditions = {"sandbox": ["rlimits"]}
+    component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
+    kept: list[Mapping[str, Any]] = []
+    task.evaluate(TaskConfig(task=component), subject(build=lambda _: letters, keep_example=kept.append))
+    assert kept[0]["sandbox"] == ["rlimits"]
+
+
 def test_a_prompt_longer_than_the_context_counts_as_unsolved_and_is_counted() -> None:
     component = Component(kind="task", name="letters", use="letters", revision=1, config=None)
     given = subject(build=lambda _: Letters(["why " * 40, "q"]))

@@ -139,4 +139,5 @@ EXPLANATIONS: dict[str, str] = {
     "E601": "The prompt and what is to be generated need more positions than the model has.",
     "E602": "The request does not follow the API; the message names the field.",
     "E603": "The address or port is in use, or may not be bound.",
+    "E604": "A layer that must hold what a model wrote is missing on this system, or no process could be started.",
 }

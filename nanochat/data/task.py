@@ -15,6 +15,9 @@ Conversation = Mapping[str, Any]
 class Task:
     """A list of conversations, seen through start, stop and step. Subclasses implement the methods that raise."""
 
+    conditions: Mapping[str, Any] = {}
+    """Plain data that a score depended on beside the answer, kept beside each: which layers held code that was run."""
+
     def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
         if start < 0 or (stop is not None and stop < start) or step < 1:
             raise ValueError(f"a task's slice needs 0 <= start <= stop and step >= 1, not {start}, {stop}, {step}")

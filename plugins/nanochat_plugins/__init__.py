@@ -48,17 +48,22 @@ def register_sources(registry: Registrar) -> None:
 def register_tasks(registry: Registrar) -> None:
     """Conversations to finetune on and to score."""
     package = "nanochat_plugins.tasks"
+    registry.add("arc", build=f"{package}.arc:ARC", config=f"{package}.arc:ARCConfig")
     registry.add(
         "arithmetic", build=f"{package}.arithmetic:Arithmetic", config=f"{package}.arithmetic:ArithmeticConfig"
     )
     registry.add(
         "custom_json", build=f"{package}.custom_json:CustomJSON", config=f"{package}.custom_json:CustomJSONConfig"
     )
+    registry.add("gsm8k", build=f"{package}.gsm8k:GSM8K", config=f"{package}.gsm8k:GSM8KConfig")
+    registry.add("humaneval", build=f"{package}.humaneval:HumanEval", config=f"{package}.humaneval:HumanEvalConfig")
+    registry.add("mmlu", build=f"{package}.mmlu:MMLU", config=f"{package}.mmlu:MMLUConfig")
     registry.add(
         "simple_spelling",
         build=f"{package}.simple_spelling:SimpleSpelling",
         config=f"{package}.simple_spelling:SimpleSpellingConfig",
     )
+    registry.add("smoltalk", build=f"{package}.smoltalk:SmolTalk", config=f"{package}.smoltalk:SmolTalkConfig")
     registry.add(
         "spelling_bee", build=f"{package}.spelling_bee:SpellingBee", config=f"{package}.spelling_bee:SpellingBeeConfig"
     )
@@ -88,4 +93,6 @@ def register_evals(registry: Registrar) -> None:
 @hookimpl
 def register_tools(registry: Registrar) -> None:
     """What a model can call while it answers."""
-    registry.add("calculator", build="nanochat_plugins.tools.calculator:Calculator")
+    package = "nanochat_plugins.tools"
+    registry.add("calculator", build=f"{package}.calculator:Calculator")
+    registry.add("python", build=f"{package}.python:Python", config=f"{package}.python:PythonConfig")

@@ -49,7 +49,8 @@ def evaluate(config: TaskConfig, subject: Subject) -> Mapping[str, Figure]:
         examples = [task[index] for index in picked]
         for example, result in zip(examples, answer(examples), strict=True):
             sums += torch.tensor([result.score, result.score * result.with_tool, float(result.too_long)])
-            subject.keep_example({"messages": example["messages"], "completion": result.answer, "score": result.score})
+            kept = {"messages": example["messages"], "completion": result.answer, "score": result.score}
+            subject.keep_example({**kept, **getattr(task, "conditions", {})})
         done += len(examples)
         subject.progress(done * subject.runtime.world_size, count, {"accuracy": float(sums[0]) / done}, "examples")
     solved, with_tool, too_long = subject.runtime.sum(sums).tolist()
