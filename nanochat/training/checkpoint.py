@@ -27,7 +27,7 @@ from nanochat.registry import Registry
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint_writer import clear_remains
-from nanochat.training.manifest import MODEL_FILES, broken, checkpoints, verify
+from nanochat.training.manifest import MODEL_FILES, broken, step_folders, verify
 
 
 @attrs.frozen(kw_only=True)
@@ -58,7 +58,7 @@ def newest_valid(folder: Path, runtime: Runtime, note: Callable[[str], None]) ->
     chosen: list[str | None] = [None]
     if runtime.is_main:
         clear_remains(folder)
-        for candidate in reversed(checkpoints(folder)):
+        for candidate in reversed(step_folders(folder)):
             try:
                 verify(candidate)
             except NanochatError as fault:

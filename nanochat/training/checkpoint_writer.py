@@ -102,6 +102,7 @@ def remove(checkpoint: Path) -> None:
     gone = checkpoint.with_name(f"{PRUNED}{checkpoint.name}")
     shutil.rmtree(gone, ignore_errors=True)
     checkpoint.rename(gone)
+    sync(checkpoint.parent)
     shutil.rmtree(gone)
 
 

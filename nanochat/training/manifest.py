@@ -32,7 +32,12 @@ def write_manifest(folder: Path, files: Mapping[str, Entry] | None = None, *, wo
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints below a stage's `checkpoints` folder, oldest first."""
-    found = [path for path in folder.glob("step_*") if (path / MANIFEST).is_file()]
+    return [path for path in step_folders(folder) if (path / MANIFEST).is_file()]
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """What is called a checkpoint there, oldest first; one that lost its manifest too."""
+    found = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
