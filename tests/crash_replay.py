@@ -2,8 +2,8 @@
 
 In: strace's log of a process. Out: folders as they may lie on the disk when the machine stops after any prefix of
 it. What was synced is there. Of the rest, each file's data may be there, half there or not, and of the changes to a
-folder's names any may be missing, whatever their order was. Known: open for writing, write, fsync, mkdir, rename within a folder,
-unlink, rmdir.
+folder's names any may be missing, whatever their order was. Known: open for writing, write, fsync, mkdir, rename within
+a folder, unlink, rmdir.
 """
 
 import itertools
