@@ -178,7 +178,6 @@ class TrainingStage:
             "meter": run.meter.state(),
             "loss_scale": run.loss_scale.state() if run.loss_scale else None,
             "key": self.context.key,
-            "tokenizer": self.tokenizer.digest,
             "data": self.data,
             "versions": {"nanochat": nanochat.__version__, "torch": torch.__version__, "python": python_version()},
         }
@@ -203,7 +202,7 @@ class TrainingStage:
         if found is None:
             return
         state = json.loads((found / "state.json").read_text())
-        if state["tokenizer"] != self.tokenizer.digest:
+        if json.loads((found / "meta.json").read_text())["tokenizer"] != self.tokenizer.digest:
             raise manifest.broken(found, "it was trained with another tokenizer than this stage's")
         device = str(runtime.device)
         self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))

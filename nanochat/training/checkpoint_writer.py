@@ -8,6 +8,7 @@ In: one Snapshot a rank. Out: a folder as nanochat/training/manifest.py knows it
 (saves.py). Nothing is exchanged between ranks but files, so all of this may run beside the training.
 """
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -61,7 +62,7 @@ class CheckpointWriter:
                 self._note(path.name, path.stat().st_size, sha256(path))
             write_synced(self._list_of(self.runtime.rank), [json.dumps(self._files).encode()])
         except OSError:
-            shutil.rmtree(self.folder, ignore_errors=True)  # on a full disk it would be in the way of what comes next
+            self._take_back(snapshot)  # on a full disk it would be in the way of what comes next
             raise
 
     def commit(self) -> Path:
@@ -78,6 +79,16 @@ class CheckpointWriter:
         for old in checkpoints(self.final.parent)[: -self.kept]:
             remove(old)
         return self.final
+
+    def _take_back(self, snapshot: Snapshot) -> None:
+        """Delete this rank's files; those of others stay, or they would fail as well, for another reason."""
+        names = [*(f"{name}.safetensors" for name in snapshot.tensors), *(f"{name}.json" for name in snapshot.texts)]
+        if snapshot.tokenizer is not None:
+            names.append("tokenizer.json")
+        for path in (*(self.folder / name for name in names), self._list_of(self.runtime.rank)):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _note(self, name: str, n_bytes: int, digest: str) -> None:
         self._files[name] = {"bytes": n_bytes, "sha256": digest}
