@@ -2,7 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
+
+FILE_MODE, FOLDER_MODE = 0o644, 0o755
+"""Of what `write_synced` and `make_folder` make, whatever the process's umask."""
+_PIECE = 2**24
+"""Bytes written and hashed in turn: 16 MiB."""
 
 
 def sha256(path: Path) -> str:
@@ -18,3 +24,35 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where it is missing, its name in the parent's on the disk."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(FOLDER_MODE)
+        sync(path.parent)
+
+
+def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, str]:
+    """Write a file and wait until its content is on the disk. Returns its bytes and its sha256 in hex.
+
+    The digest is of what was meant, not of what is read back. OSError with the path, of a full disk too.
+    """
+    n_bytes, digest = 0, hashlib.sha256()
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            os.fchmod(descriptor, FILE_MODE)
+            for part in parts:
+                left = memoryview(part)
+                while left:
+                    done = file.write(left[:_PIECE])
+                    digest.update(left[:done])
+                    n_bytes, left = n_bytes + done, left[done:]
+            os.fsync(descriptor)
+    except OSError as fault:
+        if fault.filename is None:  # a write does not know it
+            raise OSError(fault.errno, fault.strerror, str(path)) from fault
+        raise
+    return n_bytes, digest.hexdigest()

@@ -19,7 +19,7 @@ from nanochat.stages.pretrain_config import PretrainConfig
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, share
+from nanochat.training import checkpoint, manifest, share
 from nanochat.training.schedule_config import ScheduleConfig
 
 STEPS, LANES = 12, 4
@@ -117,5 +117,5 @@ class Outcome:
 
     @classmethod
     def of(cls, folder: Path) -> "Outcome":
-        newest = checkpoint.checkpoints(folder / "checkpoints")[-1]
+        newest = manifest.checkpoints(folder / "checkpoints")[-1]
         return cls(json.loads((folder / "losses.json").read_text()), checkpoint.load_file(newest / "model.safetensors"))

@@ -32,7 +32,9 @@ from nanochat.model.gpt_config import GPTConfig
 from nanochat.runtime import local_runtime
 from nanochat.text.conversation import render_prompt
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.checkpoint import CheckpointWriter, describe
+from nanochat.training.checkpoint import describe
+from nanochat.training.checkpoint_writer import CheckpointWriter
+from nanochat.training.snapshot import Snapshot
 
 TOKENIZER = Tokenizer.train(["how many r are in strawberry? the cat sat on the mat " * 8], vocab_size=290)
 CONTEXT = 3000
@@ -52,10 +54,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of an untrained model: what it says is noise, but always the same."""
     model = tiny_model()
     writer = CheckpointWriter(tmp_path_factory.mktemp("chat") / "checkpoints", 7, local_runtime(), kept=2)
-    writer.tensors("model", model.state_dict())
     gpt = Component(kind="model", name="model", use="gpt", revision=1, config=model.config)
-    writer.json("meta", {"model": describe(gpt), "tools": []})
-    TOKENIZER.save(writer.folder)
+    meta = json.dumps({"model": describe(gpt), "tools": []})
+    writer.write(Snapshot(tensors={"model": model.state_dict()}, texts={"meta": meta}, tokenizer=TOKENIZER))
     return writer.commit()
 
 

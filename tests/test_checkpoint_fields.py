@@ -18,7 +18,8 @@ from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_model, tiny_tokenizer
-from nanochat.training.checkpoint import load_checkpoint, write_manifest
+from nanochat.training.checkpoint import load_checkpoint
+from nanochat.training.manifest import write_manifest
 
 REGISTRY = load_registry()
 

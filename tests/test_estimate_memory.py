@@ -6,6 +6,7 @@
 import json
 from pathlib import Path
 
+import attrs
 import pytest
 from tracked_memory import tracked
 
@@ -98,3 +99,21 @@ def test_each_part_of_the_memory_and_the_peak_are_within_a_tenth_of_what_a_step_
     for part, (expected, found) in pairs.items():
         print(f"  {part:12} estimated {expected / MEBIBYTE:8.1f} MiB, measured {found / MEBIBYTE:8.1f} MiB")
         assert expected == pytest.approx(found, rel=0.10)
+
+
+@pytest.mark.parametrize(("device", "counts"), [("cpu", True), ("mps", True), ("cuda", False)])
+def test_the_copy_that_checkpoints_are_written_from_counts_where_weights_lie_in_the_hosts_memory(
+    device: str, counts: bool
+) -> None:
+    stage = load_recipe(QUICKSTART).stages["base"]
+    model, hardware = stage.config.model, attrs.evolve(stage.hardware, device=device)
+    groups = optimizer_groups(stage.config.optim, model.config.layout(), "float32")
+    beside, within = (
+        footprint(model, groups, hardware, rows=1, accumulates=True, snapshot=snapshot) for snapshot in (True, False)
+    )
+    assert beside is not None
+    assert within is not None
+    state = sum(group.state for group in groups)
+    assert beside.snapshot == 4 * sum(group.parameters for group in groups) + state
+    assert beside.peak - within.peak == (beside.snapshot if counts else 0)
+    assert within.snapshot == 0

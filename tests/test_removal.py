@@ -254,7 +254,7 @@ def test_gc_takes_results_that_no_run_refers_to_and_what_only_they_were_made_fro
 def test_gc_takes_what_interrupted_work_left_behind_but_nothing_that_is_worked_on(home: Path) -> None:
     base = result("base")
     run("demo-1", ["base"], home)
-    for name in ("step_000002", "broken_step_000003", ".writing_000004"):
+    for name in ("step_000002", "broken_step_000003", ".writing_000004", ".pruned_step_000001"):
         (base / "checkpoints" / name).mkdir(parents=True)
     (home / "store" / "empty-0123abcd").mkdir()
     (home / "store" / "my-notes").mkdir()
@@ -265,6 +265,7 @@ def test_gc_takes_what_interrupted_work_left_behind_but_nothing_that_is_worked_o
     assert found == {
         "broken_step_000003": "a damaged checkpoint that was set aside",
         ".writing_000004": "a checkpoint that was cut off",
+        ".pruned_step_000001": "an old checkpoint whose removal was cut off",
         "empty-0123abcd": "it holds no result",
         "torn": "a run without a plan",
     }

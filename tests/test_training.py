@@ -23,7 +23,7 @@ from nanochat.stages.slots import GroupSlot
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint
+from nanochat.training import checkpoint, manifest
 from nanochat.training.loop import TrainingRun, accumulate_gradients
 from nanochat.training.schedule_config import ScheduleConfig
 
@@ -243,9 +243,9 @@ def test_a_checkpoint_without_optimizer_state_by_parameter_is_refused_by_name(
 ) -> None:
     with pytest.raises(Stopped):
         stage(tmp_path, tokenizer, Recorder(), iter([False] * 3 + [True])).execute()
-    (made,) = checkpoint.checkpoints(tmp_path / "checkpoints")
+    (made,) = manifest.checkpoints(tmp_path / "checkpoints")
     (made / "optim-0.json").unlink()
-    checkpoint.write_manifest(made)
+    manifest.write_manifest(made)
     with pytest.raises(StageError, match="it has no optimizer state by parameter; an earlier version made it"):
         stage(tmp_path, tokenizer, Recorder()).execute()
 
@@ -270,17 +270,17 @@ def test_a_checkpoint_gives_back_model_and_tokenizer(tmp_path: Path, tokenizer: 
 
 def test_as_many_checkpoints_are_kept_as_the_recipe_says(tmp_path: Path, tokenizer: Tokenizer) -> None:
     stage(tmp_path, tokenizer, Recorder(), checkpoint_every=3, checkpoints_kept=3).execute()
-    assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == [
+    assert [path.name for path in manifest.checkpoints(tmp_path / "checkpoints")] == [
         f"step_{step:06d}" for step in (6, 9, 12)
     ]
 
 
 def test_two_checkpoints_are_kept_where_it_says_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
     stage(tmp_path, tokenizer, Recorder(), checkpoint_every=2).execute()
-    assert [path.name for path in checkpoint.checkpoints(tmp_path / "checkpoints")] == ["step_000010", "step_000012"]
+    assert [path.name for path in manifest.checkpoints(tmp_path / "checkpoints")] == ["step_000010", "step_000012"]
     assert not list((tmp_path / "checkpoints").glob(".writing*"))
-    manifest = json.loads((tmp_path / "checkpoints/step_000012/MANIFEST.json").read_text())
-    assert set(manifest["files"]) >= {"model.safetensors", "optim-0.safetensors", "state.json", "tokenizer.json"}
+    said = json.loads((tmp_path / "checkpoints/step_000012/MANIFEST.json").read_text())
+    assert set(said["files"]) >= {"model.safetensors", "optim-0.safetensors", "state.json", "tokenizer.json"}
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])

@@ -149,7 +149,7 @@ def _print_groups(stages: Sequence[StageEstimate]) -> None:
 
 
 def _print_memory(found: Estimate) -> None:
-    parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace")
+    parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace", "snapshot")
     rows = []
     fitted, warnings = False, []
     for stage in found.stages:

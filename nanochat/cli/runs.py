@@ -1,4 +1,4 @@
-"""`nanochat runs`: what was run, when, how it stands, what came out; its commands show one run and remove old ones."""
+"""`nanochat runs`: what was run, when, how it stands, what came out; its commands show, remove and verify."""
 
 import json
 
@@ -6,6 +6,7 @@ import click
 
 from nanochat.cli.runs_remove import gc, rm
 from nanochat.cli.runs_show import show
+from nanochat.cli.runs_verify import verify
 from nanochat.cli.sheet import print_table
 from nanochat.quantity import duration
 from nanochat.running.find import list_runs
@@ -53,5 +54,5 @@ def command(context: click.Context, recipe: str | None, state: str | None, as_js
             print_table(columns, rows)
 
 
-for subcommand in (show, rm, gc):
+for subcommand in (show, rm, gc, verify):
     command.add_command(subcommand)

@@ -37,6 +37,9 @@ class Footprint:
     """The logits, and the loss's copies and gradients of them."""
     workspace: int
     """The most that an optimizer's step needs beside its state."""
+    snapshot: int
+    """The copy of weights and state that the main process writes a checkpoint from: in the host's memory, so that it
+    counts in the peak of a CPU's process, not in a GPU's."""
     peak: int
     peak_at: str
     """The moment of the peak: loss, head, block 3, embedding, optimizer step."""
@@ -90,10 +93,12 @@ def footprint(
     rows: int,
     accumulates: bool,
     transforms: Sequence[Component] = (),
+    snapshot: bool = False,
 ) -> Footprint | None:
     """The memory of a step that computes `rows` at once; None where the model does not say what it holds.
 
     transforms: of the model; counted are those that say which blocks they have computed again.
+    snapshot: checkpoints are written beside the training, from a copy that stays.
     accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
     What `shard` shares out is taken as shared equally. Of "full" the weights are counted whole: so they are at the
     start, and while an evaluation lasts.
@@ -116,6 +121,7 @@ def footprint(
     state = ceil(sum(group.state for group in groups) / updating)
     held = {moment.name: _held(moment, gradients, cut, accumulates=accumulates) for moment in moments}
     held["optimizer step"] = ceil(_largest_step(groups, gradients) / updating)
+    copied = gradients + state if snapshot else 0
     peak_at = max(held, key=lambda name: held[name])
     return Footprint(
         weights=weights,
@@ -124,7 +130,8 @@ def footprint(
         activations=moments[0].activations,
         logits=moments[0].logits,
         workspace=ceil(max((group.workspace for group in groups), default=0) / updating),
-        peak=weights + state + held[peak_at],
+        snapshot=copied,
+        peak=weights + state + held[peak_at] + (0 if hardware.device in ("cuda", "xpu") else copied),
         peak_at=peak_at,
     )
 

@@ -248,7 +248,15 @@ def _memory(
     transforms = list(stage.config.transforms.values())
 
     def held(size: int) -> Footprint | None:
-        return footprint(model, groups, stage.hardware, rows=size, accumulates=rows > size, transforms=transforms)
+        return footprint(
+            model,
+            groups,
+            stage.hardware,
+            rows=size,
+            accumulates=rows > size,
+            transforms=transforms,
+            snapshot=stage.config.checkpoint_async,
+        )
 
     own = held(size)
     if own is None or room is None:

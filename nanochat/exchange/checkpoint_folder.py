@@ -20,16 +20,9 @@ from nanochat.errors import wrong_input
 from nanochat.exchange.weights import Weights, fitted
 from nanochat.registry import Registry
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.checkpoint import (
-    FORMAT,
-    MODEL_FILES,
-    broken,
-    describe,
-    rebuild,
-    save_tensors,
-    verify,
-    write_manifest,
-)
+from nanochat.training.checkpoint import describe, rebuild
+from nanochat.training.manifest import FORMAT, MODEL_FILES, broken, verify, write_manifest
+from nanochat.training.tensor_file import write_tensors
 
 
 def refuse_taken(final: Path) -> None:
@@ -98,7 +91,7 @@ def write_model(weights: Weights, final: Path, registry: Registry) -> None:
         "tokenizer": weights.tokenizer.digest,
     }
     with whole_folder(final) as folder:
-        save_tensors(weights.tensors, folder / "model.safetensors")
+        write_tensors(weights.tensors, folder / "model.safetensors")
         (folder / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
         weights.tokenizer.save(folder)
         write_manifest(folder)

@@ -35,7 +35,7 @@ from nanochat.model.gpt_config import GPTConfig
 from nanochat.text import special
 from nanochat.text.formats import read_huggingface, write_huggingface
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.checkpoint import save_tensors
+from nanochat.training.tensor_file import write_tensors
 
 ARCHITECTURE = "NanoChatForCausalLM"
 EPSILON = torch.finfo(torch.float32).eps
@@ -77,7 +77,7 @@ def write(weights: Weights, final: Path) -> None:
         },
     }
     with whole_folder(final) as folder:
-        save_tensors(tensors, folder / WEIGHTS)
+        write_tensors(tensors, folder / WEIGHTS)
         write_huggingface(tokenizer.vocabulary, folder / "tokenizer.json")
         for name, content in files.items():
             (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ from nanochat.text.formats import read_huggingface
 from nanochat.text.pickled_encoding import read_pickled_encoding
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.text.vocabulary_file import read_vocabulary
-from nanochat.training.checkpoint import MANIFEST
+from nanochat.training.manifest import MANIFEST
 
 
 def read(folder: Path, registry: Registry, *, tokenizer_file: Path | None = None, step: int | None = None) -> Weights:

@@ -21,7 +21,7 @@ from nanochat.running.handover import Handover
 from nanochat.running.reporter import FileReporter, NotedWarnings, SilentReporter
 from nanochat.running.run_folder import EVENTS, LOCK
 from nanochat.running.stop import StopRequests
-from nanochat.running.store import checkpoint_steps
+from nanochat.running.store import checkpoint_steps, folder_at
 from nanochat.running.tracker import Audience
 from nanochat.runtime import Runtime, distributed_runtime
 from nanochat.stages.context import Record, StageContext
@@ -79,6 +79,7 @@ def _run(
     context = StageContext(
         stage=stage.name,
         folder=folder,
+        key=described.key if (described := folder_at(folder)) else "",
         runtime=attrs.evolve(runtime, note=reporter.note),
         registry=registry,
         reporter=reporter,

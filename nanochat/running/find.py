@@ -21,6 +21,7 @@ from nanochat.running.store import (
     StageFolder,
     Store,
     checkpoint_folder,
+    checkpoint_folders,
     checkpoint_steps,
     folder_at,
     is_step,
@@ -50,6 +51,20 @@ def find_checkpoint(argument: str | None = None) -> Path:
     if not finished:
         raise wrong_input("E405", f"`{name}` has no finished model", help=_unfinished(folders))
     return finished[-1].artifact
+
+
+def find_checkpoints(names: Sequence[str] = ()) -> list[Path]:
+    """All checkpoints, set aside ones too, of what is named; without a name, of the store. InputError E405."""
+    if not names:
+        return [path for folder in Store() for path in checkpoint_folders(folder.path)]
+    found: dict[Path, None] = {}
+    for name in names:
+        place = expanded(name)
+        if place.is_dir() and ((place / MANIFEST).is_file() or place.name.startswith(("step_", "broken_"))):
+            found[place.absolute()] = None
+        else:
+            found |= dict.fromkeys(path for folder in _meant(name) for path in checkpoint_folders(folder.path))
+    return [*found]
 
 
 def find_run(argument: str | None = None) -> RunFolder:

@@ -20,7 +20,11 @@ from nanochat.running.references import Referrers, referrers, with_inputs
 from nanochat.running.run_folder import PLAN, RunFolder
 from nanochat.running.store import CHECKPOINTS, CONFIG, OLD, RECORD, StageFolder, Store, bytes_in, discard, is_result
 
-_LEFTOVERS = {"broken_*": "a damaged checkpoint that was set aside", ".writing_*": "a checkpoint that was cut off"}
+_LEFTOVERS = {
+    "broken_*": "a damaged checkpoint that was set aside",
+    ".writing_*": "a checkpoint that was cut off",
+    ".pruned_*": "an old checkpoint whose removal was cut off",
+}
 
 
 @attrs.frozen(kw_only=True)

@@ -210,6 +210,12 @@ def checkpoint_steps(folder: Path) -> list[int]:
     return sorted(int(n.removeprefix("step_")) for n in names if n.removeprefix("step_").isdecimal())
 
 
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The checkpoints in a stage's folder, ascending, whole or not; then those that were set aside as broken."""
+    whole = [checkpoint_folder(folder, step) for step in checkpoint_steps(folder)]
+    return whole + sorted((folder / CHECKPOINTS).glob("broken_*"))
+
+
 def is_step(text: str) -> bool:
     """Whether a person's word is a step: Python reads no numbers of thousands of digits."""
     return text.isascii() and text.isdigit() and len(text) <= _STEP_DIGITS

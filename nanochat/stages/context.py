@@ -39,6 +39,8 @@ class StageContext:
     """The stage's own name in the recipe."""
     folder: Path
     """The stage's folder in the store: everything it makes goes below."""
+    key: str = ""
+    """The stage's key, which its checkpoints note."""
     runtime: Runtime
     registry: Registry
     reporter: Reporter

@@ -13,7 +13,7 @@ from nanochat.config import Artifact
 from nanochat.errors import stage_failure
 from nanochat.stages.context import StageContext
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.checkpoint import MODEL_FILES, verify
+from nanochat.training.manifest import MODEL_FILES, verify
 
 
 def load_initial_weights(init: Artifact, model: nn.Module, tokenizer: Tokenizer, context: StageContext) -> None:

@@ -49,6 +49,9 @@ class TrainingConfig:
     checkpoints_kept: int = option(
         2, minimum=1, maximum=1_000_000, execution=True, doc="the newest are kept; --resume goes back to one"
     )
+    checkpoint_async: bool = option(
+        True, execution=True, doc="written beside the training, from a copy of weights and state in the host's memory"
+    )
 
 
 OFF_CUDA_TOKENS = 4_096

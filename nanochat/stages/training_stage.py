@@ -7,6 +7,7 @@ in what they put in.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from platform import python_version
 from typing import Any, Protocol
 
 import attrs
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+import nanochat
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
@@ -23,12 +25,15 @@ from nanochat.stages.rows_at_once import rows_at_once
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_faults import refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, optimizer_state
+from nanochat.training import checkpoint, manifest, optimizer_state
+from nanochat.training.checkpoint_writer import CheckpointWriter
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
 from nanochat.training.optimizer_state import Updater
 from nanochat.training.peak import peak_flops
+from nanochat.training.saves import Saves
+from nanochat.training.snapshot import HostCopies, Snapshot, json_text
 
 
 class ResumableLoader(Protocol):
@@ -62,12 +67,17 @@ class TrainingStage:
     lr_factor: float = 1.0
     updaters: Sequence[Updater] = ()
     run: TrainingRun = attrs.field(init=False)
+    copies: HostCopies = attrs.field(init=False)
+    """The memory that checkpoints are written from."""
+    data: Mapping[str, str] = attrs.field(init=False)
+    """The digests of what is read."""
 
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
         context, config = self.context, self.config
         if config.document_mask:
             refuse_without_documents(self.model, context)
+        self.copies, self.data = HostCopies(context.runtime.device), digests(self.subject.sources)
         exchange, self.updaters = optimizers.build(config, self.model, context, self.lr_factor)
         self.run = TrainingRun(
             model=torch.compile(self.model) if config.compile else self.model,
@@ -87,6 +97,7 @@ class TrainingStage:
             progress=context.reporter.progress,
             evaluate=self.evaluate_due,
             save=self.save,
+            saves=Saves(context.runtime, background=config.checkpoint_async),
             stop_asked=context.stop_asked,
             folder=context.folder,
             meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
@@ -96,6 +107,7 @@ class TrainingStage:
             with exchange.steady():
                 train(self.run)
         finally:
+            self.run.saves.abandon()
             self.loader.close()
         with exchange.whole():
             figures = evaluation.run_evals(config.evals, self.subject, context)
@@ -106,7 +118,7 @@ class TrainingStage:
     def record(self, figures: dict[str, Figure]) -> Record:
         """What the finished stage leaves, beside the figures of its evaluations."""
         return Record(
-            data=digests(self.subject.sources),
+            data=self.data,
             artifact=f"checkpoints/step_{self.run.step:06d}",
             figures=figures
             | {
@@ -122,37 +134,58 @@ class TrainingStage:
         wanted = evaluation.due(self.config.evals, step)
         if not wanted or self.run.finished:
             return {}
+        self.run.saves.finish()  # an evaluation is long, may fail, and exchanges nothing that could commit a save
         with self.run.exchange.whole():
             return evaluation.values(evaluation.run_evals(wanted, self.subject, self.context, step=step))
 
     def save(self) -> None:
-        """Write a checkpoint of the run as it stands, unless this step has one."""
-        if self.run.saved_step == self.run.step:
+        """Begin a checkpoint of the run as it stands, unless this step has one."""
+        run, runtime = self.run, self.context.runtime
+        if run.saved_step == run.step:
             return
-        runtime, run = self.context.runtime, self.run
+        run.saves.finish()  # its memory is about to be used again
         folder, kept = self.context.folder / "checkpoints", self.config.checkpoints_kept
-        writer = checkpoint.CheckpointWriter(folder, run.step, runtime, kept=kept)
+        writer, snapshot = CheckpointWriter(folder, run.step, runtime, kept=kept), self.snapshot()
+        writer.require_room(int(runtime.sum(torch.tensor(snapshot.n_bytes))))
+        run.saves.begin(writer, snapshot)
+
+    def snapshot(self) -> Snapshot:
+        """This rank's part of a checkpoint: a copy where it is written beside the training."""
+        runtime, run = self.context.runtime, self.run
         place = self.loader.state()
-        writer.json(f"loader-{runtime.rank}", place.cursors)
-        writer.tensors(f"loader-{runtime.rank}", checkpoint.as_tensors(place.buffers))
         model_state = run.exchange.model_state()
-        tensors, values = optimizer_state.state_of(self.updaters)
-        writer.tensors(f"optim-{runtime.rank}", tensors)
-        writer.json(f"optim-{runtime.rank}", values)
+        optimizer_tensors, optimizer_values = optimizer_state.state_of(self.updaters)
+        tensors: dict[str, Mapping[str, torch.Tensor]] = {
+            f"loader-{runtime.rank}": checkpoint.as_tensors(place.buffers),
+            f"optim-{runtime.rank}": optimizer_tensors,
+        }
+        values = {f"loader-{runtime.rank}": place.cursors, f"optim-{runtime.rank}": optimizer_values}
         if runtime.is_main:
-            writer.tensors("model", model_state)
-            writer.tensors("random", checkpoint.random_states(runtime))
-            scale = run.loss_scale.state() if run.loss_scale else None
-            state = {"step": run.step, "tokens": run.tokens, "meter": run.meter.state(), "loss_scale": scale}
-            writer.json("state", state)
-            writer.json("meta", self.meta())
-            self.tokenizer.save(writer.folder)
-        writer.commit()
+            tensors |= {"model": model_state, "random": checkpoint.random_states(runtime)}
+            values |= {"state": self.state(), "meta": self.meta()}
+        return Snapshot(
+            tensors=self.copies.of(tensors) if self.config.checkpoint_async else tensors,
+            texts={name: json_text(value) for name, value in values.items()},
+            tokenizer=self.tokenizer if runtime.is_main else None,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands, and what it was made of and with."""
+        run = self.run
+        return {
+            "step": run.step,
+            "tokens": run.tokens,
+            "meter": run.meter.state(),
+            "loss_scale": run.loss_scale.state() if run.loss_scale else None,
+            "key": self.context.key,
+            "data": self.data,
+            "versions": {"nanochat": nanochat.__version__, "torch": torch.__version__, "python": python_version()},
+        }
 
     def meta(self) -> dict[str, Any]:
         """What a reader of the checkpoint needs to build the model again."""
         return {
-            "format": checkpoint.FORMAT,
+            "format": manifest.FORMAT,
             "stage": self.context.stage,
             "tag": self.config.tag,
             "step": self.run.step,
@@ -169,12 +202,14 @@ class TrainingStage:
         if found is None:
             return
         state = json.loads((found / "state.json").read_text())
+        if json.loads((found / "meta.json").read_text())["tokenizer"] != self.tokenizer.digest:
+            raise manifest.broken(found, "it was trained with another tokenizer than this stage's")
         device = str(runtime.device)
         self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))
         try:
             optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
         except (KeyError, ValueError) as fault:
-            raise checkpoint.broken(found, f"its optimizer state does not fit the groups: {fault}") from fault
+            raise manifest.broken(found, f"its optimizer state does not fit the groups: {fault}") from fault
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]

@@ -1,39 +1,33 @@
-"""Checkpoints: everything a model, and a run that goes on, needs, in one folder that is whole or absent.
+"""Checkpoints as they are read: all that a model, and a run that goes on, needs, in a folder that is whole or absent.
 
     step_000400/  meta.json · tokenizer.json · model.safetensors          the model, enough to talk to it
-                  optim-RANK · loader-RANK (.safetensors, .json) · state.json  the run, enough to go on
+                  optim-RANK · loader-RANK (.safetensors, .json) · random.safetensors · state.json
+                                                                          the run, enough to go on
                   MANIFEST.json                                           size and sha256 of each of these
 
-Written beside its place, synced, then renamed. No pickle anywhere. A checkpoint whose files do not have the sizes and
-digests of its manifest is refused by name.
+No pickle anywhere. A checkpoint whose files do not have the sizes and digests of its manifest (manifest.py) is refused
+by name. Not here: how one is written (checkpoint_writer.py).
 """
 
-import errno
 import json
-import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from nanochat.config import Component, revived
-from nanochat.durable import sha256, sync
-from nanochat.errors import NanochatError, StageError, stage_failure
+from nanochat.errors import NanochatError
 from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
-
-FORMAT = 1
-MANIFEST = "MANIFEST.json"
-MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
-"""What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
+from nanochat.training.checkpoint_writer import clear_remains
+from nanochat.training.manifest import MODEL_FILES, broken, step_folders, verify
 
 
 @attrs.frozen(kw_only=True)
@@ -59,113 +53,19 @@ def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Comp
     return Component(kind=kind, name=described["use"], use=described["use"], revision=entry.revision, config=config)
 
 
-# Writing
-
-
-class CheckpointWriter:
-    """One checkpoint in the making: files first, then `commit`, which makes them a checkpoint."""
-
-    def __init__(self, folder: Path, step: int, runtime: Runtime, *, kept: int) -> None:
-        self.runtime, self.kept = runtime, kept
-        self.final = folder / f"step_{step:06d}"
-        self.folder = folder / f".writing_{step:06d}"
-        if runtime.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            for stale in folder.glob(".writing_*"):
-                shutil.rmtree(stale)
-            self.folder.mkdir()
-        runtime.barrier()
-
-    def tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write NAME.safetensors."""
-        save_tensors(tensors, self.folder / f"{name}.safetensors")
-
-    def json(self, name: str, value: Any) -> None:
-        """Write NAME.json."""
-        path = self.folder / f"{name}.json"
-        path.write_text(json.dumps(value, indent=1, sort_keys=True))
-        sync(path)
-
-    def commit(self) -> Path:
-        """Hash, write the manifest, rename into place, prune older ones. Every rank calls it."""
-        self.runtime.barrier()
-        if self.runtime.is_main:
-            write_manifest(self.folder, world_size=self.runtime.world_size)
-            if self.final.exists():
-                shutil.rmtree(self.final)
-            self.folder.rename(self.final)
-            sync(self.final.parent)
-            for old in checkpoints(self.final.parent)[: -self.kept]:
-                shutil.rmtree(old)
-        self.runtime.barrier()
-        return self.final
-
-
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Write tensors to a .safetensors file. OSError where there is no room."""
-    try:
-        # The metadata is what Hugging Face's readers ask for.
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"}
-        )
-    except SafetensorError as fault:
-        if "No space left" in str(fault):  # its own error hides the system's, which the runner knows how to tell
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from fault
-        raise
-    sync(path)
-
-
-def write_manifest(folder: Path, *, world_size: int = 1) -> None:
-    """Make a folder of files a checkpoint: the size and digest of each, written last."""
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST)
-    entries = {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
-    (folder / MANIFEST).write_text(json.dumps({"format": FORMAT, "world_size": world_size, "files": entries}, indent=1))
-    sync(folder / MANIFEST)
-    sync(folder)
-
-
-# Reading
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints below a stage's `checkpoints` folder, oldest first."""
-    found = [path for path in folder.glob("step_*") if (path / MANIFEST).is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
-
-
-def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
-    """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs."""
-    try:
-        files = json.loads((checkpoint / MANIFEST).read_text())["files"]
-        for name in names or files:
-            path, expected = checkpoint / name, files[name]
-            if path.stat().st_size != expected["bytes"]:
-                raise ValueError(f"{name} has {path.stat().st_size} bytes, its manifest says {expected['bytes']}")
-            if sha256(path) != expected["sha256"]:
-                raise ValueError(f"{name} is not what was written: its digest differs from the manifest's")
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise broken(checkpoint, fault) from fault
-
-
-def broken(checkpoint: Path, reason: object) -> StageError:
-    """The error E406 of a checkpoint that cannot be used."""
-    return stage_failure(
-        "E406",
-        f"the checkpoint {checkpoint} is broken: {reason}",
-        help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
-    )
-
-
-def newest_valid(folder: Path, runtime: Runtime, note: Any) -> Path | None:
+def newest_valid(folder: Path, runtime: Runtime, note: Callable[[str], None]) -> Path | None:
     """The newest checkpoint that verifies; rank 0 decides. Broken ones are set aside under a name that says so."""
     chosen: list[str | None] = [None]
     if runtime.is_main:
-        for candidate in reversed(checkpoints(folder)):
+        clear_remains(folder)
+        for candidate in reversed(step_folders(folder)):
             try:
                 verify(candidate)
             except NanochatError as fault:
                 note(fault.diagnostics[0].message + "; set aside, going back to the one before it")
-                candidate.rename(candidate.with_name(f"broken_{candidate.name}"))
+                aside = candidate.with_name(f"broken_{candidate.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                candidate.rename(aside)
             else:
                 chosen[0] = str(candidate)
                 break

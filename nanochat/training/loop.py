@@ -4,7 +4,8 @@ In: a model, its optimizers, a loader and callbacks for what surrounds a step. O
 checkpoint in its folder. It decides nothing that a recipe declares.
 
 The host waits for the device once a step, where the ranks agree on it (`agree`); all that a step must know is exchanged
-there in one sum: a GPU is not kept waiting by a question each for stopping, saving and data.
+there in one sum: a GPU is not kept waiting by a question each for stopping, saving and data. Checkpoints are written
+beside the steps (nanochat/training/saves.py); the loop waits for the last one, and for that of a stop.
 """
 
 import itertools
@@ -27,6 +28,7 @@ from nanochat.training.loss_scale import LossScale
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
 from nanochat.training.optimizer import Optimizer
+from nanochat.training.saves import Saves
 from nanochat.training.schedule_config import ScheduleConfig
 from nanochat.training.share import shares
 
@@ -76,6 +78,7 @@ class TrainingRun:
     evaluate: Callable[[int], Mapping[str, float]]
     """Step → figures of the evaluations that are due then; usually none."""
     save: Callable[[], None]
+    """Begin a checkpoint of the run as it stands."""
     stop_asked: Callable[[], bool]
     """Whether this rank was asked to stop; the loop asks all of them equally often, and exchanges it."""
     folder: Path | None = None
@@ -103,6 +106,13 @@ class TrainingRun:
         shared = shares(layout, shard="none", world_size=self.runtime.world_size)
         return Exchange(self.model, shared, self.runtime)
 
+    saves: Saves = attrs.field()
+    """What `save` began and may not have ended."""
+
+    @saves.default
+    def _in_the_loop(self) -> Saves:
+        return Saves(self.runtime, background=False)
+
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
@@ -129,6 +139,8 @@ def train(run: TrainingRun) -> None:
         loss, parts = accumulate_gradients(run, batch)
         norm = run.exchange.norm()
         agreed = agree(run, loss, norm, overdue=time.monotonic() - saved_at >= run.checkpoint_seconds)
+        if agreed.all_written:
+            run.saves.commit()
         require_finite(run, agreed, batch, parts)
         changes = update(run, agreed, measured=shown)
 
@@ -145,7 +157,7 @@ def train(run: TrainingRun) -> None:
             evaluate(run)
             due = run.checkpoint_every is not None and run.step % run.checkpoint_every == 0
             if agreed.stop or agreed.overdue or due or run.finished:
-                run.save()
+                save(run, wait=agreed.stop or run.finished)
                 run.saved_step, saved_at = run.step, time.monotonic()
         if agreed.stop and not run.finished:
             raise Stopped
@@ -158,13 +170,13 @@ def next_batch(run: TrainingRun, *, all_ready: bool) -> Batch:
     """
     while not all_ready and run.runtime.any(not run.loader.ready(ASK_SECONDS)):  # all ranks ask equally often
         if run.runtime.any(run.stop_asked()):
-            run.save()
+            save(run, wait=True)
             raise Stopped
     try:
         return run.loader.next_batch()
     except NanochatError:
         if run.runtime.world_size == 1:  # the data may be all right on other ranks, and a checkpoint needs them all
-            run.save()
+            save(run, wait=True)
         raise
 
 
@@ -214,22 +226,26 @@ class Agreed:
     """A checkpoint is."""
     all_ready: bool
     """Each rank has its next batch."""
+    all_written: bool
+    """Each rank has written its files of the checkpoint in flight."""
 
 
 def agree(run: TrainingRun, loss: Tensor, norm: Tensor, *, overdue: bool) -> Agreed:
     """One sum over the ranks, and the one wait for the device.
 
-    loss: this rank's share of the step's. norm: of the summed gradients, alike on all ranks.
+    loss: this rank's share of the step's. norm: of the summed gradients, alike on all ranks. What went wrong in writing
+    a checkpoint is raised here.
     """
-    votes = [run.stop_asked(), overdue, not run.loader.ready(0.0)]
+    votes = [run.stop_asked(), overdue, not run.loader.ready(0.0), run.saves.writing]
     summed = run.runtime.sum(torch.cat([loss.view(1), torch.tensor(votes, dtype=loss.dtype, device=loss.device)]))
-    mean, stop, late, waits, scaled_norm = torch.cat([summed, norm.to(loss.dtype).view(1)]).tolist()
+    mean, stop, late, waits, writing, scaled_norm = torch.cat([summed, norm.to(loss.dtype).view(1)]).tolist()
     return Agreed(
         loss=mean,
         gradient_norm=scaled_norm / (run.loss_scale.factor if run.loss_scale else 1.0),
         stop=stop > 0,
         overdue=late > 0,
         all_ready=waits == 0,
+        all_written=writing == 0,
     )
 
 
@@ -308,12 +324,19 @@ def figures(run: TrainingRun, agreed: Agreed) -> dict[str, float]:
     return found | (run.loss_scale.figures() if run.loss_scale else {})
 
 
+def save(run: TrainingRun, *, wait: bool) -> None:
+    """Begin a checkpoint; wait: until it is one."""
+    run.save()
+    if wait:
+        run.saves.finish()
+
+
 def evaluate(run: TrainingRun) -> None:
     """The evaluations that are due; Stopped, with everything saved, when one of them is asked to stop."""
     try:
         evaluated = run.evaluate(run.step)
     except Stopped:
-        run.save()
+        save(run, wait=True)
         raise
     if evaluated:
         run.metrics(run.step, evaluated)

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from nanochat.training.checkpoint import broken
+from nanochat.training.manifest import broken
 from nanochat.training.optimizer import Optimizer
 
 

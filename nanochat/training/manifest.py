@@ -1,0 +1,101 @@
+"""What makes a folder a checkpoint: MANIFEST.json, with the size and sha256 of each file beside it, written last.
+
+In: folders. Out: checkpoints in the order of their steps, and what is wrong with one. Not here: what the files mean.
+No torch: `nanochat runs verify` answers at once.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nanochat.durable import sha256, sync, write_synced
+from nanochat.errors import StageError, stage_failure
+
+FORMAT = 1
+MANIFEST = "MANIFEST.json"
+MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
+"""What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
+Entry = dict[str, Any]
+"""Of one file: {"bytes": …, "sha256": …}."""
+
+
+def write_manifest(folder: Path, files: Mapping[str, Entry] | None = None, *, world_size: int = 1) -> None:
+    """Make a folder of files a checkpoint. files: their entries where they are known; else all are hashed."""
+    if files is None:
+        names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+        files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    text = json.dumps({"format": FORMAT, "world_size": world_size, "files": files}, indent=1, sort_keys=True)
+    write_synced(folder / MANIFEST, [text.encode()])
+    sync(folder)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints below a stage's `checkpoints` folder, oldest first."""
+    return [path for path in step_folders(folder) if (path / MANIFEST).is_file()]
+
+
+def step_folders(folder: Path) -> list[Path]:
+    """What is called a checkpoint there, oldest first; one that lost its manifest too."""
+    found = [path for path in folder.glob("step_*") if path.name.removeprefix("step_").isdecimal()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def sizes(checkpoint: Path) -> Mapping[str, int]:
+    """The bytes that each file should have; empty where the manifest cannot tell."""
+    try:
+        return {name: int(entry["bytes"]) for name, entry in _files(checkpoint).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def faults(
+    checkpoint: Path, names: Collection[str] = (), seen: Callable[[str], None] = lambda _: None
+) -> Iterator[str]:
+    """What is wrong with a checkpoint's files, by default all: a sentence each. `seen` is told of each file before."""
+    try:
+        files = _files(checkpoint)
+        expected = {name: (files[name]["bytes"], files[name]["sha256"]) for name in names or files}
+    except KeyError as missing:
+        yield f"{MANIFEST} does not say {missing.args[0]}"
+        return
+    except (OSError, ValueError, TypeError, AttributeError) as fault:
+        yield f"{MANIFEST} cannot be read: {_reason(fault)}"
+        return
+    for name, (n_bytes, digest) in expected.items():
+        seen(name)
+        path = checkpoint / name
+        try:
+            found = path.stat().st_size
+            if found != n_bytes:
+                yield f"{name} has {found} bytes, its manifest says {n_bytes}"
+            elif sha256(path) != digest:
+                yield f"{name} is not what was written: its digest differs from the manifest's"
+        except FileNotFoundError:
+            yield f"{name} is missing"
+        except OSError as fault:
+            yield f"{name} cannot be read: {_reason(fault)}"
+
+
+def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
+    """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs."""
+    for fault in faults(checkpoint, names):
+        raise broken(checkpoint, fault)
+
+
+def broken(checkpoint: Path, reason: object) -> StageError:
+    """The error E406 of a checkpoint that cannot be used."""
+    return stage_failure(
+        "E406",
+        f"the checkpoint {checkpoint} is broken: {reason}",
+        help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
+    )
+
+
+def _files(checkpoint: Path) -> Mapping[str, Entry]:
+    files: Mapping[str, Entry] = json.loads((checkpoint / MANIFEST).read_text())["files"]
+    return files
+
+
+def _reason(fault: Exception) -> str:
+    return (fault.strerror or str(fault)) if isinstance(fault, OSError) else f"it is damaged ({fault})"
