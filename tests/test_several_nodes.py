@@ -1,0 +1,134 @@
+"""One stage on several machines: real runs in two network namespaces, and what is refused before anything starts."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from two_hosts import COMMAND, TwoHosts, two_hosts
+
+RECIPE = """
+format = 1
+name = "two"
+[hardware]
+device = "cpu"
+nodes = 2
+nproc_per_node = 1
+rendezvous = "10.201.77.1:29500"
+network_interface = "wire"
+rendezvous_timeout = 60
+process_group_timeout = 10
+[stages.tok]
+use = "tokenizer"
+vocab_size = 300
+[stages.tok.hardware]
+launcher = "local"
+nodes = 1
+[stages.tok.data.stories]
+use = "stories"
+size = 200
+[stages.base]
+use = "pretrain"
+tokenizer = "stage:tok"
+steps = 12
+total_batch_size = 512
+device_batch_size = 2
+packing_buffer = 8
+lanes = 2
+log_every = 1
+checkpoint_every = 4
+[stages.base.model]
+use = "gpt"
+depth = 1
+dim = 32
+head_dim = 16
+sequence_len = 64
+[stages.base.data.stories]
+use = "stories"
+size = 200
+[stages.base.optim.all]
+use = "adamw"
+match = "*"
+"""
+ONE_HOST = ("--set", "hardware.nodes=1", "--set", "hardware.nproc_per_node=2")
+
+
+@pytest.fixture
+def hosts() -> Iterator[TwoHosts]:
+    with two_hosts() as made:
+        yield made
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "two.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def here(home: Path, recipe: Path, *options: str) -> str:
+    """The output of nanochat-run on this machine, which succeeds."""
+    environment = os.environ | {"NANOCHAT_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*COMMAND, str(recipe), *options], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def stage(home: Path) -> Path:
+    (found,) = (home / "store").glob("base-*")
+    return found
+
+
+def losses(home: Path) -> dict[int, str]:
+    lines = [json.loads(line) for line in (stage(home) / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: float(line["loss"]).hex() for line in lines if "loss" in line}
+
+
+def test_two_machines_that_get_the_same_command_train_as_one_machine_with_two_processes(
+    hosts: TwoHosts, recipe: Path, tmp_path: Path
+) -> None:
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    here(alone, recipe, "--until", "tok")
+    shutil.copytree(alone, together)
+    runners = [hosts.start(host, together, recipe) for host in (1, 0)]
+    outputs = [runner.communicate(timeout=300)[0] for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], "\n".join(outputs)
+    assert "base: joined" in outputs[0] and "base: done in" in outputs[1]
+    here(alone, recipe, *ONE_HOST)
+    assert list(losses(together)) == list(range(1, 13))
+    assert losses(together) == losses(alone)
+
+
+@pytest.mark.slow
+def test_a_cut_network_ends_both_with_a_clear_error_and_the_same_command_goes_on_when_it_is_mended(
+    hosts: TwoHosts, recipe: Path, tmp_path: Path
+) -> None:
+    home, longer = tmp_path / "home", ("--set", "stages.base.steps=3000", "--set", "stages.base.checkpoint_every=50")
+    here(home, recipe, "--until", "tok", *longer)
+    runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
+    wait_for_step(home, 60)
+    hosts.wire("down")
+    outputs = [runner.communicate(timeout=200)[0] for runner in runners]
+    print(outputs[0], outputs[1])
+    assert [runner.returncode for runner in runners] == [1, 1], "\n".join(outputs)
+    hosts.wire("up")
+    runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
+    outputs = [runner.communicate(timeout=600)[0] for runner in runners]
+    assert [runner.returncode for runner in runners] == [0, 0], "\n".join(outputs)
+    assert "base: resume" in outputs[0]
+    here(tmp_path / "undisturbed", recipe, *longer, *ONE_HOST)
+    assert losses(home) == losses(tmp_path / "undisturbed")
+
+
+def wait_for_step(home: Path, step: int) -> None:
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        found = list((home / "store").glob("base-*/metrics.jsonl"))
+        if found and f'"step":{step}' in found[0].read_text().replace(" ", ""):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"step {step} was not reached")
