@@ -87,9 +87,7 @@ class Hardware:
     network_interface: str = option(
         "", execution=True, doc="of the network between nodes, such as eth0 or ib0; empty: torch looks for it"
     )
-    process_group_timeout: int = option(
-        1800, execution=True, minimum=5, maximum=86_400, doc="seconds after which an exchange between processes fails"
-    )
+    job: Job = option(Job(), doc="what a scheduler is asked for, beside nodes and processes")
     device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")
     dtype: str = option(derive="hardware.dtype", choices=DTYPES, doc="what activations are computed in")
     matmul_precision: str = option(
@@ -106,7 +104,13 @@ class Hardware:
         choices=SHARDS,
         doc="what the processes share out: nothing, the optimizers' state, or the weights and gradients as well",
     )
-    job: Job = option(Job(), doc="what a scheduler is asked for, beside nodes and processes")
+    timeout_seconds: float = option(
+        600.0,
+        execution=True,
+        minimum=2.0,
+        maximum=1e6,
+        doc="longest wait of a process for the others; one that stands still for half of it is given up with them",
+    )
 
 
 @attrs.frozen(kw_only=True)

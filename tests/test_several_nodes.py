@@ -21,7 +21,7 @@ nproc_per_node = 1
 rendezvous = "10.201.77.1:29500"
 network_interface = "wire"
 rendezvous_timeout = 60
-process_group_timeout = 10
+timeout_seconds = 10
 [stages.tok]
 use = "tokenizer"
 vocab_size = 300
@@ -107,14 +107,16 @@ def test_two_machines_that_get_the_same_command_train_as_one_machine_with_two_pr
 def test_a_cut_network_ends_both_with_a_clear_error_and_the_same_command_goes_on_when_it_is_mended(
     hosts: TwoHosts, recipe: Path, tmp_path: Path
 ) -> None:
-    home, longer = tmp_path / "home", ("--set", "stages.base.steps=3000", "--set", "stages.base.checkpoint_every=50")
+    home, longer = tmp_path / "home", ("--set", "stages.base.steps=600", "--set", "stages.base.checkpoint_every=50")
     here(home, recipe, "--until", "tok", *longer)
+    shutil.copytree(home, tmp_path / "undisturbed")
     runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
     wait_for_step(home, 60)
     hosts.wire("down")
     outputs = [runner.communicate(timeout=200)[0] for runner in runners]
-    print(outputs[0], outputs[1])
     assert [runner.returncode for runner in runners] == [1, 1], "\n".join(outputs)
+    assert "stage `base`" in outputs[0] and "Timed out waiting 10000ms" in outputs[0]
+    assert "the run has failed" in outputs[1]
     hosts.wire("up")
     runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
     outputs = [runner.communicate(timeout=600)[0] for runner in runners]

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import psutil
 
 from nanochat.errors import EXIT_STOPPED, stage_failure, wrong_input
-from nanochat.running.attempt import kill_tree
 from nanochat.running.launcher import Launch
 from nanochat.running.lease import is_held
 from nanochat.running.nodes import Call, read_call
@@ -53,7 +53,7 @@ class Follower:
             return self._follow(read_call(self.run))
         finally:
             if self._agent is not None:
-                kill_tree(self._agent)
+                _kill(self._agent)
             self.requests.restore()
 
     def _follow(self, heard: Call) -> int:
@@ -87,7 +87,7 @@ class Follower:
     def _join(self, call: Call) -> None:
         """Start this node's share; what is left of an attempt before is ended."""
         if self._agent is not None:
-            kill_tree(self._agent)
+            _kill(self._agent)
         planned = self.stages.get(call.stage)
         if planned is None or planned.launcher is None:
             raise wrong_input(
@@ -130,7 +130,7 @@ class Follower:
                 os.killpg(self._agent.pid, signal.SIGTERM)
             self.display.say(f"stopping {self._stage} after this step; once more stops it at once")
         else:
-            kill_tree(self._agent)
+            _kill(self._agent)
 
     def _ended(self, exit_code: int) -> int:
         if exit_code == 0:
@@ -148,3 +148,13 @@ class Follower:
             help="give the same command on the first node, the one that `rendezvous` names (or with --node-rank 0); "
             "all nodes must see the same NANOCHAT_HOME",
         )
+
+
+def _kill(agent: subprocess.Popen[bytes]) -> None:
+    """Kill the agent and all below it: its ranks are in sessions of their own, out of killpg's reach."""
+    with suppress(psutil.NoSuchProcess):
+        for member in psutil.Process(agent.pid).children(recursive=True) if agent.poll() is None else ():
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    agent.kill()
+    agent.wait()

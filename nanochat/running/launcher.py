@@ -23,10 +23,11 @@ A launcher for several machines is one of two kinds:
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import attrs
 
+from nanochat.errors import wrong_input
 from nanochat.hardware import probe_machine
 from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry
@@ -53,6 +54,10 @@ class Launch:
     def words(self) -> Path:
         """Where the workers write how they ended: stopped.json, error-RANK.json, result.json."""
         return Handover(self.folder).folder
+
+
+_OF_A_MACHINE = ("device", "nproc_per_node")
+"""Settings that are looked up on the machine where they are not set."""
 
 
 class Launcher(Protocol):
@@ -83,8 +88,18 @@ class Scheduled(Launcher, Protocol):
 
 def launcher_of(stage: Stage, registry: Registry) -> Launcher:
     """The launcher of a stage's hardware table. InputError where it is broken, or settings do not fit together."""
-    made: Any = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
-    return made  # type: ignore[no-any-return]
+    made: Launcher = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
+    if isinstance(made, Scheduled):
+        base = ("stages", stage.name, "hardware")
+        guessed = [name for name in _OF_A_MACHINE if stage.values[(*base, name)].origin.kind == "derived"]
+        if guessed:
+            raise wrong_input(
+                "E115",
+                f'launcher "{stage.hardware.launcher}" computes on other machines; {" and ".join(guessed)} of stage '
+                f"`{stage.name}` would be as on this one",
+                help='say what is there in [hardware]: device = "cuda", nproc_per_node = 8',
+            )
+    return made
 
 
 def thread_settings(processes: int) -> dict[str, str]:
