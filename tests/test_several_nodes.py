@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -124,6 +125,19 @@ def test_a_cut_network_ends_both_with_a_clear_error_and_the_same_command_goes_on
     assert "base: resume" in outputs[0]
     here(tmp_path / "undisturbed", recipe, *longer, *ONE_HOST)
     assert losses(home) == losses(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_a_stop_on_the_second_machine_stops_both_in_order(hosts: TwoHosts, recipe: Path, tmp_path: Path) -> None:
+    home, longer = tmp_path / "home", ("--set", "stages.base.steps=5000")
+    runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
+    wait_for_step(home, 10)
+    runners[1].send_signal(signal.SIGTERM)
+    outputs = [runner.communicate(timeout=200)[0] for runner in runners]
+    assert [runner.returncode for runner in runners] == [75, 75], "\n".join(outputs)
+    assert "stopped base at step" in outputs[0]
+    assert "stopping base after this step" in outputs[1] and "the same command on every node goes on" in outputs[1]
+    assert max(losses(home)) == max(int(path.name[5:]) for path in (stage(home) / "checkpoints").glob("step_*"))
 
 
 def wait_for_step(home: Path, step: int) -> None:
