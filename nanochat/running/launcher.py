@@ -27,7 +27,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from nanochat.errors import wrong_input
+from nanochat.errors import InputError, wrong_input
 from nanochat.hardware import probe_machine
 from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry
@@ -88,18 +88,26 @@ class Scheduled(Launcher, Protocol):
 
 def launcher_of(stage: Stage, registry: Registry) -> Launcher:
     """The launcher of a stage's hardware table. InputError where it is broken, or settings do not fit together."""
-    made: Launcher = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
-    if isinstance(made, Scheduled):
-        base = ("stages", stage.name, "hardware")
-        guessed = [name for name in _OF_A_MACHINE if stage.values[(*base, name)].origin.kind == "derived"]
-        if guessed:
-            raise wrong_input(
-                "E115",
-                f'launcher "{stage.hardware.launcher}" computes on other machines; {" and ".join(guessed)} of stage '
-                f"`{stage.name}` would be as on this one",
-                help='say what is there in [hardware]: device = "cuda", nproc_per_node = 8',
-            )
+    chosen = stage.values["stages", stage.name, "hardware", "launcher"].origin.location or stage.location
+    try:
+        made: Launcher = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
+        if isinstance(made, Scheduled):
+            _refuse_guesses(stage)
+    except InputError as fault:
+        raise InputError(attrs.evolve(d, location=d.location or chosen) for d in fault.diagnostics) from fault
     return made
+
+
+def _refuse_guesses(stage: Stage) -> None:
+    origins = {name: stage.values["stages", stage.name, "hardware", name].origin for name in _OF_A_MACHINE}
+    guessed = [name for name, origin in origins.items() if origin.kind == "derived"]
+    if guessed:
+        raise wrong_input(
+            "E115",
+            f'launcher "{stage.hardware.launcher}" computes on other machines; {" and ".join(guessed)} of stage '
+            f"`{stage.name}` would be as on this one",
+            help='say what is there in [hardware]: device = "cuda", nproc_per_node = 8',
+        )
 
 
 def thread_settings(processes: int) -> dict[str, str]:
