@@ -69,7 +69,9 @@ class Job:
 class Hardware:
     """Where a stage runs. Everything but the resolved dtype and the products' precision is execution."""
 
-    launcher: str = option("torchrun", execution=True, doc="a launcher plugin: torchrun, local, …")
+    launcher: str = option(
+        "torchrun", execution=True, doc="what starts the processes: torchrun, local, slurm, or a plugin's"
+    )
     nodes: int = option(1, execution=True, minimum=1, maximum=100_000, doc="machines")
     nproc_per_node: int = option(
         execution=True, derive="hardware.nproc_per_node", minimum=1, maximum=10_000, doc="processes on each machine"

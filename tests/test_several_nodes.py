@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,26 @@ def here(home: Path, recipe: Path, *options: str) -> str:
     return done.stdout
 
 
+def test_a_node_that_nobody_calls_says_where_it_waited_and_what_to_do(recipe: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"NANOCHAT_HOME": str(tmp_path / "home")}
+    short = ["--node-rank", "1", "--set", "hardware.rendezvous_timeout=10"]
+    done = subprocess.run([*COMMAND, str(recipe), *short], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert f"waiting for the first node to call, in {tmp_path}/home/runs/two-" in done.stdout
+    assert "error[E404]: nobody has begun two-" in done.stderr and "within 10 seconds" in done.stderr
+    assert "all nodes must see the same NANOCHAT_HOME" in done.stderr
+
+
+def test_a_rank_that_no_node_has_is_refused(recipe: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"NANOCHAT_HOME": str(tmp_path / "home")}
+    done = subprocess.run([*COMMAND, str(recipe), "--node-rank", "2"], env=environment, capture_output=True, text=True)
+    assert (done.returncode, "E407" in done.stderr, "--node-rank 2: nodes = 2" in done.stderr) == (2, True, True)
+    one = ["--node-rank", "1", "--set", "hardware.nodes=1"]
+    done = subprocess.run([*COMMAND, str(recipe), *one], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no stage is started by a command on each of several nodes" in done.stderr
+
+
 def stage(home: Path) -> Path:
     (found,) = (home / "store").glob("base-*")
     return found
@@ -89,6 +110,42 @@ def losses(home: Path) -> dict[int, str]:
     return {line["step"]: float(line["loss"]).hex() for line in lines if "loss" in line}
 
 
+STARTED = """
+import os, sys
+from pathlib import Path
+from nanochat.hardware import Hardware
+from nanochat.running.launcher import Launch
+from nanochat_plugins.launchers.torchrun import build
+wire = {"rendezvous": "10.201.77.1:29500", "network_interface": "wire", "rendezvous_backend": sys.argv[1]}
+launcher = build(Hardware(nodes=2, nproc_per_node=1, device="cpu", dtype="float32", **wire))
+rank, here = 0 if launcher.is_first_node() else None, Path(sys.argv[2])
+launch = Launch(worker=sys.argv[3:], stage="a", run=here, folder=here, attempt="a-1", node_rank=rank)
+command = launcher.command(launch)
+os.execvpe(command[0], command, os.environ | launcher.environment())
+"""
+SUM = """
+import os, torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.ones(1) * 2 ** dist.get_rank()
+dist.all_reduce(total)
+print(os.environ["MASTER_ADDR"], total.item(), flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize("backend", ["c10d", pytest.param("static", marks=pytest.mark.slow)])
+def test_ranks_on_two_machines_meet_where_the_first_one_is(hosts: TwoHosts, tmp_path: Path, backend: str) -> None:
+    (tmp_path / "sum.py").write_text(SUM)
+    worker = [sys.executable, "-P", str(tmp_path / "sum.py")]
+    agents = [hosts.spawn(host, [sys.executable, "-c", STARTED, backend, str(tmp_path), *worker]) for host in (1, 0)]
+    outputs = [agent.communicate(timeout=200)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], "\n".join(outputs)
+    for output in outputs:
+        address, total = output.split()[-2:]
+        assert address in hosts.addresses and total == "3.0"
+
+
+@pytest.mark.slow
 def test_two_machines_that_get_the_same_command_train_as_one_machine_with_two_processes(
     hosts: TwoHosts, recipe: Path, tmp_path: Path
 ) -> None:

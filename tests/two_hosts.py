@@ -23,9 +23,13 @@ class TwoHosts:
 
     def start(self, host: int, home: Path, recipe: Path, *options: str) -> subprocess.Popen[str]:
         """nanochat-run on one of the hosts."""
+        return self.spawn(host, [*COMMAND, str(recipe), *options], NANOCHAT_HOME=str(home))
+
+    def spawn(self, host: int, command: Sequence[str], **variables: str) -> subprocess.Popen[str]:
+        """A process on one of the hosts."""
         return subprocess.Popen(
-            ["ip", "netns", "exec", self.names[host], *COMMAND, str(recipe), *options],
-            env=os.environ | {"NANOCHAT_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+            ["ip", "netns", "exec", self.names[host], *command],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"} | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

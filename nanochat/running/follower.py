@@ -143,7 +143,7 @@ class Follower:
 
     def _alone(self) -> Exception:
         return wrong_input(
-            "E402",
+            "E404",
             f"nobody has begun {self.run.name} within {self.patience:g} seconds",
             help="give the same command on the first node, the one that `rendezvous` names (or with --node-rank 0); "
             "all nodes must see the same NANOCHAT_HOME",
