@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from nanochat.config import config, option
+from nanochat.config import Problem, config, option
 
 DEVICES = ("auto", "cuda", "mps", "xpu", "cpu")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -23,16 +23,73 @@ BFLOAT16_CAPABILITY = 8.0
 SHARDS = ("auto", "none", "optimizer", "full")
 
 
+_TIME = re.compile(r"(\d+-)?\d+(:\d{2}){0,2}")
+OWN_DIRECTIVES = (
+    *("job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "partition", "account"),
+    *("output", "open-mode", "requeue", "no-requeue", "signal"),
+)
+"""Options of a scheduler that other keys of the table stand for."""
+
+
+@config
+class Job:
+    """[hardware.job]: what a launcher that hands the work to a scheduler asks for."""
+
+    time: str = option("", execution=True, doc="its limit, D-HH:MM:SS or HH:MM:SS; empty: the partition's")
+    partition: str = option("", execution=True, doc="the queue; empty: the scheduler's default")
+    account: str = option("", execution=True, doc="who pays; empty: the user's default")
+    cores: int = option(
+        0, execution=True, minimum=0, maximum=4096, doc="processor cores for each process; 0: what the scheduler gives"
+    )
+    notice: int = option(
+        300,
+        execution=True,
+        minimum=30,
+        maximum=86_400,
+        doc="seconds before the limit at which the stage saves and stops",
+    )
+    directives: list[str] = option([], execution=True, doc='more of the scheduler\'s options: "--constraint=h100"')
+    setup: list[str] = option([], execution=True, doc='shell lines before the workers start: "module load cuda"')
+
+    def problems(self) -> list[Problem]:
+        """A time that is none, directives that are none or that other keys stand for."""
+        found: list[Problem] = []
+        if self.time and not _TIME.fullmatch(self.time):
+            found.append(("time", f'"{self.time}" is no time: write D-HH:MM:SS or HH:MM:SS'))
+        for directive in self.directives:
+            name = re.match(r"--([a-z0-9-]+)(=\S.*)?$", directive)
+            if name is None or "\n" in directive:
+                found.append(("directives", f'"{directive}" is no option: write "--name=value" or "--name"'))
+            elif name[1] in OWN_DIRECTIVES:
+                found.append(("directives", f"--{name[1]} follows from other keys of the table: take it out"))
+        return found
+
+
 @config
 class Hardware:
     """Where a stage runs. Everything but the resolved dtype and the products' precision is execution."""
 
-    launcher: str = option("torchrun", execution=True, doc="a launcher plugin: torchrun, local, …")
+    launcher: str = option(
+        "torchrun", execution=True, doc="what starts the processes: torchrun, local, slurm, or a plugin's"
+    )
     nodes: int = option(1, execution=True, minimum=1, maximum=100_000, doc="machines")
     nproc_per_node: int = option(
         execution=True, derive="hardware.nproc_per_node", minimum=1, maximum=10_000, doc="processes on each machine"
     )
     rendezvous: str = option("", execution=True, doc="HOST:PORT where several nodes meet: the first one's address")
+    rendezvous_backend: str = option(
+        "c10d",
+        execution=True,
+        choices=("c10d", "static"),
+        doc="how nodes meet: c10d gives out their ranks; static takes them from --node-rank, or from the scheduler",
+    )
+    rendezvous_timeout: int = option(
+        600, execution=True, minimum=10, maximum=86_400, doc="seconds for which nodes wait for one another"
+    )
+    network_interface: str = option(
+        "", execution=True, doc="of the network between nodes, such as eth0 or ib0; empty: torch looks for it"
+    )
+    job: Job = option(Job(), doc="what a scheduler is asked for, beside nodes and processes")
     device: str = option(execution=True, derive="hardware.device", choices=DEVICES, doc="what computes")
     dtype: str = option(derive="hardware.dtype", choices=DTYPES, doc="what activations are computed in")
     matmul_precision: str = option(
@@ -48,6 +105,13 @@ class Hardware:
         derive="hardware.shard",
         choices=SHARDS,
         doc="what the processes share out: nothing, the optimizers' state, or the weights and gradients as well",
+    )
+    timeout_seconds: float = option(
+        600.0,
+        execution=True,
+        minimum=2.0,
+        maximum=1e6,
+        doc="longest wait of a process for the others; one that stands still for half of it is given up with them",
     )
 
 

@@ -140,7 +140,7 @@ def register_tools(registry: Registrar) -> None:
 
 @hookspec
 def register_launchers(registry: Registrar) -> None:
-    """Launchers of a stage's worker processes: `build(hardware) -> Launcher`."""
+    """Launchers of a stage's worker processes: `build(hardware) -> Launcher`, as `nanochat.running.launcher` says."""
 
 
 @hookspec

@@ -23,6 +23,7 @@ from nanochat.hardware import Hardware
 from nanochat.hooks import KINDS
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import Registry, load_registry
+from nanochat.running.launcher import Launch
 from nanochat.running.tracker import Audience
 from nanochat.runtime import local_runtime
 from nanochat.testing import (
@@ -177,7 +178,8 @@ def try_scribe(registry: Registry, folder: Path) -> None:
 def try_gentle(registry: Registry, folder: Path) -> None:
     hardware = Hardware(device="cpu", dtype="float32", nproc_per_node=1)
     launcher = registry.builder("launcher", "gentle")(hardware)
-    done = subprocess.run(launcher.command(["nice"]), capture_output=True, text=True, check=True)
+    launch = Launch(worker=["nice"], stage="base", run=folder, folder=folder, attempt="base-1")
+    done = subprocess.run(launcher.command(launch), capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(19, os.nice(0) + 10)
     assert launcher.environment() == {"OMP_WAIT_POLICY": "passive"}
     with pytest.raises(InputError, match="gentle starts one process"):

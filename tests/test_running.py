@@ -350,11 +350,23 @@ def test_until_stops_after_a_stage_and_from_needs_the_ones_before(house: House) 
 
 
 def test_a_blocked_stage_stops_a_run_before_any_stage(house: House) -> None:
-    house.write(RECIPE + '[stages.grade.hardware]\ndevice = "cuda"\ndtype = "float32"\nnproc_per_node = 64\n')
+    hardware = 'launcher = "torchrun"\ndevice = "cuda"\ndtype = "float32"\nnproc_per_node = 64\n'
+    house.write(RECIPE + f"[stages.grade.hardware]\n{hardware}")
     code, output = house.run()
     assert code == 2
     assert "error[E404]: stage `grade` is blocked: asks for 64 CUDA devices" in output
     assert not house.store.exists()
+
+
+def test_settings_that_a_launcher_refuses_stop_the_plan_at_their_place(house: House) -> None:
+    house.write(RECIPE + "[stages.grade.hardware]\nnproc_per_node = 64\n")
+    code, output = house.call("plan", str(house.recipe))
+    assert code == 2
+    assert 'error[E115]: launcher "local" starts one process; the hardware table asks for 64' in output
+    assert 'launcher = "local"\n' in output and "counting.toml:6:" in output
+    house.write(RECIPE.replace("[hardware]", "[hardware]\nnodes = 3"))
+    code, output = house.call("plan", str(house.recipe), "--set", "hardware.launcher=torchrun")
+    assert (code, "E115" in output, "3 nodes have no place to meet" in output) == (2, True, True)
 
 
 def test_what_a_plugin_finds_in_a_recipe_stops_the_run(house: House) -> None:

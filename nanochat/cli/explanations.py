@@ -81,7 +81,8 @@ EXPLANATIONS: dict[str, str] = {
     ),
     "E115": (
         "Each value alone is fine; together they are not: heads that do not fill the width, a batch that is no\n"
-        "multiple of rows and processes, a mixture whose weights are all 0. The message says which and how."
+        "multiple of rows and processes, a mixture whose weights are all 0, a launcher that cannot start what the\n"
+        "hardware table asks for. The message says which and how."
     ),
     "E201": (
         "No installed plugin offers a component of this kind and name, or the one that does is broken or\n"
@@ -116,7 +117,8 @@ EXPLANATIONS: dict[str, str] = {
     "E402": "Another process holds the stage's lease. Wait for it, or stop it; a crash frees the lease by itself.",
     "E403": "The stage's worker ended with an error; its log is named in the message.",
     "E404": (
-        "The recipe asks for devices that this machine does not have. `nanochat plan` shows such stages as\nblocked."
+        "The recipe asks for devices that this machine does not have (`nanochat plan` shows such stages as\n"
+        "blocked), for a network interface of another name, or for a first node that did not come."
     ),
     "E405": (
         "No run, stage, tag or checkpoint has this name, or it may mean several. `nanochat runs` lists what there\n"

@@ -16,6 +16,9 @@ from nanochat.running.runner import run_recipe
 @click.option("--from", "start", metavar="STAGE", help="Begin with this stage; those before it must be finished.")
 @click.option("--fresh", multiple=True, metavar="STAGE", help="Redo this stage, and what follows it.")
 @click.option("--resume", metavar="STAGE@STEP", help="Go back to this checkpoint; what follows the stage is redone.")
+@click.option(
+    "--node-rank", type=click.IntRange(0), metavar="N", help="Which of several nodes this is; found out else."
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and the command lines, run nothing.")
 def command(
     recipe: Path,
@@ -24,6 +27,7 @@ def command(
     start: str | None,
     fresh: tuple[str, ...],
     resume: str | None,
+    node_rank: int | None,
     dry_run: bool,
 ) -> None:
     """Train what RECIPE declares: finished stages are skipped, one that was cut off goes on.
@@ -31,10 +35,21 @@ def command(
     Killed while it sets aside what --resume or --fresh replaces, the same command with that option goes on; once the
     first stage has begun, the command without it.
 
+    On several machines give the same command on each: where the hardware table says nodes = 2 or more, the machine that
+    `rendezvous` names leads, and the others do their share of each stage. Only where that cannot be told from its
+    addresses is --node-rank needed.
+
     Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
     again to go on.
     """
     request = Request(
-        recipe=recipe, overrides=overrides, until=until, start=start, fresh=fresh, resume=resume, dry_run=dry_run
+        recipe=recipe,
+        overrides=overrides,
+        until=until,
+        start=start,
+        fresh=fresh,
+        resume=resume,
+        dry_run=dry_run,
+        node_rank=node_rank,
     )
     sys.exit(run_recipe(request))

@@ -45,6 +45,7 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
         attention=hardware.attention,
         matmul_precision=hardware.matmul_precision,
         shard=hardware.shard,
+        timeout_seconds=hardware.timeout_seconds,
     ) as runtime:
         runtime.seed_everything()
         if not runtime.is_main:

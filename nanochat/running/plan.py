@@ -20,6 +20,7 @@ from nanochat.running.changes import Change, nearest_other
 from nanochat.running.code import changed_modules, code_digests
 from nanochat.running.json_file import read_json
 from nanochat.running.keys import artifacts, run_digest, stage_keys
+from nanochat.running.launcher import Launcher, Scheduled, launcher_of
 from nanochat.running.store import CONFIG, StageFolder, Store, checkpoint_steps
 
 CODE = "code"
@@ -55,6 +56,8 @@ class PlannedStage:
     """An old result is to be set aside first; also where the stage is blocked: it follows from what is replaced."""
     back_to: int | None = None
     """The record and the checkpoints after this step are to be set aside first."""
+    launcher: Launcher | None = None
+    """run, resume: what starts it."""
 
     @property
     def name(self) -> str:
@@ -189,11 +192,14 @@ class _Planner:
         afresh = self._afresh(stage, inputs)
         back_to = self.back.step if self.back and self.back.stage == stage.name and not afresh else None
         changes: tuple[Change, ...] = ()
-        since = ""
+        since, launcher = "", None
         action: Action = "run"
-        if folder.state == "done" and not afresh and back_to is None:
+        done = folder.state == "done" and not afresh and back_to is None
+        if not done:
+            launcher = launcher_of(stage, self.registry)
+        if done:
             action, why = "reuse", "finished " + str((folder.record or {}).get("finished", ""))[:16].replace("T", " ")
-        elif lacking := self._lacking(stage, inputs):
+        elif lacking := self._lacking(stage, inputs, launcher):
             action, why = "blocked", lacking
         elif afresh:
             why = afresh
@@ -216,6 +222,7 @@ class _Planner:
             drift=changed_modules(before, code_digests(stage, self.recipe, self.registry)) if before else (),
             fresh=bool(afresh),
             back_to=back_to if action == "resume" else None,
+            launcher=launcher if action in ("run", "resume") else None,
         )
 
     def _afresh(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
@@ -225,10 +232,12 @@ class _Planner:
         redone = [planned.name for planned in inputs if planned.replaced]
         return f"{' and '.join(redone)} is made afresh" if redone else ""
 
-    def _lacking(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:
+    def _lacking(self, stage: Stage, inputs: Sequence[PlannedStage], launcher: Launcher | None) -> str:
         """Why the stage cannot run, or an empty string."""
         waiting = [planned.name for planned in inputs if planned.action == "blocked"]
         for_inputs = f"needs {' and '.join(waiting)}, which is blocked" if waiting else ""
+        if isinstance(launcher, Scheduled):  # to be computed on another machine
+            return for_inputs
         return missing(stage.hardware, self.machine) or lacked_by_transforms(stage, self.machine) or for_inputs
 
 

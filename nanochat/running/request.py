@@ -31,6 +31,8 @@ class Request:
     resume: str | None = None
     """STAGE@STEP: the checkpoint to go back to; what follows the stage is redone."""
     dry_run: bool = False
+    node_rank: int | None = None
+    """Which of several nodes this machine is; None: to be found out."""
 
     def back(self, recipe: Recipe) -> Return | None:
         """Where --resume goes back to. The names of all stages are checked before."""

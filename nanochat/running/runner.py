@@ -4,7 +4,6 @@ In: a recipe's path and what the command line adds. Out: records in the store, a
 torch. The recipe is checked whole, the disk tried and the hardware compared before the first stage starts.
 """
 
-import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,17 +24,19 @@ from nanochat.errors import (
 from nanochat.hardware import probe_machine
 from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
-from nanochat.recipe.resolved import Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.running import report
 from nanochat.running.attempt import Attempt, Ending
 from nanochat.running.changes import description_of
 from nanochat.running.code import code_digests
+from nanochat.running.dry_run import dry_run_lines
+from nanochat.running.follower import Follower
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
 from nanochat.running.json_file import read_json, read_lines
-from nanochat.running.launcher import Launcher
+from nanochat.running.launcher import Launch
 from nanochat.running.lease import Lease, lease
+from nanochat.running.nodes import Calls, calling, node_rank
 from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, make_display
 from nanochat.running.provenance import now
@@ -58,22 +59,26 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
         if stage.drift:
             display.say(f"warning: {stage.drift_warning()}")
     if request.dry_run:
-        _show_dry_run(plan, stages, registry, display)
+        for line in dry_run_lines(plan.run_folder, stages, worker_command):
+            display.say(line)
         return EXIT_DONE
     _refuse_blocked(stages)
+    rank = node_rank(request.node_rank, stages)
+    if rank != 0:
+        return _follow(plan, stages, rank, display)
     _rename(stages, display)
     run = RunFolder(plan.run_folder)
     if not any(stage.to_do for stage in stages) and run.report.exists():
         report.write_report(run)  # another run may have finished what this one's lacks
         display.say(f"nothing to do: every stage asked for is finished. Report: {run.report}")
         return EXIT_DONE
-    launchers = {stage.name: _launcher(stage.stage, registry) for stage in stages if stage.to_do}
     check_home()
     try:
-        with lease(run.path, what=f"the run {run.path.name}"):
+        with lease(run.path, what=f"the run {run.path.name}"), calling(run.path, stages) as calls:
             run.open(plan, machine, registry)
-            walk = Walk(plan=plan, run=run, store=store, registry=registry, launchers=launchers, display=display)
-            return walk.go([stage for stage in stages if stage.to_do], request)
+            walk = Walk(plan=plan, run=run, store=store, registry=registry, calls=calls, display=display)
+            calls.exit_code = walk.go([stage for stage in stages if stage.to_do], request)
+            return calls.exit_code
     except OSError as fault:
         if is_disk_fault(fault):
             raise disk_failure(run.path, fault) from fault
@@ -88,7 +93,7 @@ class Walk:
     run: RunFolder
     store: Store
     registry: Registry
-    launchers: Mapping[str, Launcher]
+    calls: Calls
     display: Display
     requests: StopRequests = attrs.field(factory=StopRequests)
 
@@ -166,10 +171,18 @@ class Walk:
         return (before or {}).get(CODE) or code_digests(planned.stage, self.plan.recipe, self.registry)
 
     def _attempt(self, planned: PlannedStage, held: Lease) -> Ending:
-        launcher = self.launchers[planned.name]
+        launcher = planned.launcher
+        assert launcher is not None
+        launch = Launch(
+            worker=worker_command(self.run.path, planned),
+            stage=planned.name,
+            run=self.run.path,
+            folder=planned.folder.path,
+            attempt=self.calls.attempt(planned),
+        )
         return Attempt(
             stage=planned.name,
-            command=launcher.command(worker_command(self.run.path, planned)),
+            command=launcher.command(launch),
             environment=launcher.environment(),
             lease=held,
             events=self.run.path / EVENTS,
@@ -240,9 +253,19 @@ def worker_command(run: Path, planned: PlannedStage) -> list[str]:
     return [*module, "--run-folder", str(run), "--stage", planned.name, "--folder", str(planned.folder.path)]
 
 
-def _launcher(stage: Stage, registry: Registry) -> Launcher:
-    made: Launcher = registry.builder("launcher", stage.hardware.launcher)(stage.hardware)
-    return made
+def _follow(plan: Plan, stages: Sequence[PlannedStage], rank: int | None, display: Display) -> int:
+    """As a node that is not the first."""
+    to_do = {planned.name: planned for planned in stages if planned.to_do}
+    patience = max((planned.stage.hardware.rendezvous_timeout for planned in to_do.values()), default=0)
+    follower = Follower(
+        run=plan.run_folder,
+        stages=to_do,
+        worker=worker_command,
+        node_rank=rank,
+        patience=patience,
+        display=display,
+    )
+    return follower.go()
 
 
 def _refuse_blocked(stages: Sequence[PlannedStage]) -> None:
@@ -270,16 +293,6 @@ def _rename(stages: Sequence[PlannedStage], display: Display) -> None:
                 continue  # replaced, or removed, meanwhile
             planned.folder.write_record({**record, "tag": tag})
         display.say(f"{planned.name}: its tag is `{tag}` now" + (f", was `{record['tag']}`" if "tag" in record else ""))
-
-
-def _show_dry_run(plan: Plan, stages: Sequence[PlannedStage], registry: Registry, display: Display) -> None:
-    for planned in stages:
-        display.say(f"{planned.name}: {planned.action} ({planned.why})")
-        if planned.to_do:
-            launcher = _launcher(planned.stage, registry)
-            settings = [f"{name}={value}" for name, value in launcher.environment().items()]
-            command = [shlex.quote(word) for word in launcher.command(worker_command(plan.run_folder, planned))]
-            display.say("    " + " ".join([*settings, *command]))
 
 
 def _headline(record: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ def register_launchers(registry: Registrar) -> None:
     """What starts a stage's worker processes."""
     package, config = "nanochat_plugins.launchers", "nanochat.hardware:Hardware"
     registry.add("local", build=f"{package}.local:build", config=config)
+    registry.add("slurm", build=f"{package}.slurm:build", config=config)
     registry.add("torchrun", build=f"{package}.torchrun:build", config=config)
 
 

@@ -1,17 +1,15 @@
 """The launcher `local`: the worker itself, one process, nothing between it and the runner."""
 
-from collections.abc import Sequence
-
 from nanochat.errors import wrong_input
 from nanochat.hardware import Hardware
-from nanochat.running.launcher import thread_settings
+from nanochat.running.launcher import Launch, thread_settings
 
 
 class Local:
     """Starts one process on this machine."""
 
-    def command(self, worker: Sequence[str]) -> list[str]:
-        return list(worker)
+    def command(self, launch: Launch) -> list[str]:
+        return list(launch.worker)
 
     def environment(self) -> dict[str, str]:
         return thread_settings(1)
