@@ -49,6 +49,20 @@ class Hardware:
         choices=SHARDS,
         doc="what the processes share out: nothing, the optimizers' state, or the weights and gradients as well",
     )
+    timeout_seconds: float = option(
+        600.0,
+        execution=True,
+        minimum=2.0,
+        maximum=1e6,
+        doc="longest wait of a process for the others; one that stands still for half of it is given up with them",
+    )
+    restarts: int = option(
+        3,
+        execution=True,
+        minimum=0,
+        maximum=1_000_000,
+        doc="how often a stage is started again, without a new checkpoint between, after a process is lost",
+    )
 
 
 @attrs.frozen(kw_only=True)

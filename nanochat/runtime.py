@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import attrs
 import numpy as np
@@ -73,10 +74,12 @@ def distributed_runtime(
     attention: str = "auto",
     matmul_precision: str = "highest",
     shard: str = "none",
+    timeout_seconds: float = 600.0,
 ) -> Iterator[Runtime]:
     """The runtime of a process that torchrun started (or of a single one), its process group open while it lasts.
 
     matmul_precision: of float32 products, "highest" or "high" as `torch.set_float32_matmul_precision`; while it lasts.
+    timeout_seconds: how long an exchange waits for the other processes; RuntimeError, or the process's end, after it.
     """
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
@@ -87,7 +90,8 @@ def distributed_runtime(
         # Its functions have the open group as a default. Imported while one is open, as the first optimizer does, they
         # keep it after its end, and its threads run into the end of Python: one run in three was aborted so.
         importlib.import_module("torch.distributed.nn.functional")
-        torch.distributed.init_process_group("nccl" if place.type == "cuda" else "gloo")
+        backend, timeout = "nccl" if place.type == "cuda" else "gloo", timedelta(seconds=timeout_seconds)
+        torch.distributed.init_process_group(backend, timeout=timeout)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(matmul_precision)
     try:

@@ -45,6 +45,7 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
         attention=hardware.attention,
         matmul_precision=hardware.matmul_precision,
         shard=hardware.shard,
+        timeout_seconds=hardware.timeout_seconds,
     ) as runtime:
         runtime.seed_everything()
         if not runtime.is_main:
@@ -85,6 +86,7 @@ def _run(
         # The ranks agree in here, so all of them must ask equally often, at the same points of their loops.
         should_stop=lambda: runtime.any(requests.asked),
         stop_asked=lambda: requests.asked,
+        take_save_request=requests.take_save,
     )
     try:
         record = registry.builder("stage", stage.use)(config, context)

@@ -40,9 +40,12 @@ from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, make_display
 from nanochat.running.provenance import now
 from nanochat.running.request import Request
+from nanochat.running.restarts import Restarts
 from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import CONFIG, LOG, Store
+
+_LOOK_SECONDS = 0.1
 
 
 def run_recipe(request: Request, display: Display | None = None) -> int:
@@ -139,7 +142,7 @@ class Walk:
                 return Ending(state="stopped", place="before it began")
             self._prepare(planned)
             started, clock = now(), time.monotonic()
-            ending = self._attempt(planned, held)
+            ending = self._attempts(planned, held)
             seconds = round(time.monotonic() - clock, 1)
             self.run.event(f"stage_{ending.state}", stage=planned.name, key=planned.key, seconds=seconds)
             if ending.state == "done":
@@ -150,9 +153,6 @@ class Walk:
         """Make the folder ready, say what begins."""
         folder = planned.folder
         folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: self._code(planned)})
-        handover = Handover(folder.path)
-        handover.clear()
-        handover.write_inputs(self.plan.inputs(planned.stage, self.store))
         self._observe("before_stage", stage=planned.name, folder=str(folder.path))
         self.display.say(f"{planned.name}: {planned.action} ({planned.why})")
         self.run.event("stage_started", stage=planned.name, folder=str(folder.path), action=planned.action)
@@ -165,8 +165,36 @@ class Walk:
         before = read_json(planned.folder.path / CONFIG) if planned.folder.state == "partial" else None
         return (before or {}).get(CODE) or code_digests(planned.stage, self.plan.recipe, self.registry)
 
+    def _attempts(self, planned: PlannedStage, held: Lease) -> Ending:
+        """Attempt it; again, each time in fresh processes, as long as `Restarts` says."""
+        restarts = Restarts(allowed=planned.stage.hardware.restarts, reached=_reached(planned))
+        while True:
+            ending = self._attempt(planned, held)
+            pause = restarts.pause(ending.error, _reached(planned))
+            if pause is None:
+                return ending
+            self._say_lost(planned, ending, restarts, pause)
+            until = time.monotonic() + pause
+            while (left := until - time.monotonic()) > 0:
+                if self.requests.asked:
+                    return Ending(state="stopped", place="before it was started again")
+                time.sleep(min(left, _LOOK_SECONDS))
+
+    def _say_lost(self, planned: PlannedStage, ending: Ending, restarts: Restarts, pause: float) -> None:
+        """What was lost, by its first line: if the last attempt is lost too, its error is told whole."""
+        assert ending.error is not None
+        lost, step = ending.error.diagnostics[0].message.partition("\n")[0], _reached(planned)
+        place = f"from its checkpoint of step {step}" if step >= 0 else "from its beginning"
+        count = f"{restarts.used} of {restarts.allowed} without a new checkpoint"
+        self.run.event("attempt_lost", stage=planned.name, key=planned.key, error=lost, restart=restarts.used)
+        self.display.say(f"warning: {lost}")
+        self.display.say(f"{planned.name}: starts again in {pause:.0f} s {place} (restart {count})")
+
     def _attempt(self, planned: PlannedStage, held: Lease) -> Ending:
         launcher = self.launchers[planned.name]
+        handover = Handover(planned.folder.path)
+        handover.clear()
+        handover.write_inputs(self.plan.inputs(planned.stage, self.store))
         return Attempt(
             stage=planned.name,
             command=launcher.command(worker_command(self.run.path, planned)),
@@ -175,6 +203,7 @@ class Walk:
             events=self.run.path / EVENTS,
             display=self.display,
             requests=self.requests,
+            patience=planned.stage.hardware.timeout_seconds / 2,  # the others' wait for it has not ended by then
         ).run()
 
     def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
@@ -232,6 +261,12 @@ class Walk:
     @property
     def _keys(self) -> dict[str, str]:
         return {planned.name: planned.key for planned in self.plan.stages}
+
+
+def _reached(planned: PlannedStage) -> int:
+    """The step of its newest checkpoint; -1 where it has none."""
+    step = planned.folder.last_checkpoint
+    return -1 if step is None else step
 
 
 def worker_command(run: Path, planned: PlannedStage) -> list[str]:
