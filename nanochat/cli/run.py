@@ -31,6 +31,9 @@ def command(
     Killed while it sets aside what --resume or --fresh replaces, the same command with that option goes on; once the
     first stage has begun, the command without it.
 
+    Ctrl-C or SIGTERM saves and stops, a second one stops at once; SIGUSR1 to this process saves and goes on. A process
+    that is killed or stands still is started again with the others, as often as [hardware] restarts says.
+
     Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
     again to go on.
     """
