@@ -56,6 +56,7 @@ CODES: dict[str, str] = {
     "E407": "a wrong command line",
     "E408": "what the format cannot express",
     "E409": "no model that can be imported",
+    "E410": "a process was lost",
     # Training
     "E501": "the loss is not finite",
     "E502": "out of memory",

@@ -113,6 +113,13 @@ class Hardware:
         maximum=1e6,
         doc="longest wait of a process for the others; one that stands still for half of it is given up with them",
     )
+    restarts: int = option(
+        3,
+        execution=True,
+        minimum=0,
+        maximum=1_000_000,
+        doc="how often a stage is started again, without a new checkpoint between, after a process is lost",
+    )
 
 
 @attrs.frozen(kw_only=True)

@@ -24,6 +24,7 @@ rendezvous = "10.201.77.1:29500"
 network_interface = "wire"
 rendezvous_timeout = 60
 timeout_seconds = 10
+restarts = 0
 [stages.tok]
 use = "tokenizer"
 vocab_size = 300

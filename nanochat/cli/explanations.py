@@ -136,6 +136,10 @@ EXPLANATIONS: dict[str, str] = {
         "It reads folders of Hugging Face's NanoChatForCausalLM, model_NNNNNN.pt with meta_NNNNNN.json and\n"
         "tokenizer.pkl of the public nanochat (first release or current), and exports of ours."
     ),
+    "E410": (
+        "A process of the stage was killed, stood still, or lost its connection to the others. The stage is started\n"
+        "again from its newest checkpoint, [hardware] restarts times at most without a newer one between."
+    ),
     "E501": "The loss became nan or infinite: most often a learning rate that is too high.",
     "E502": "The device's memory is full. A smaller device_batch_size computes the same with less.",
     "E601": "The prompt and what is to be generated need more positions than the model has.",

@@ -39,6 +39,9 @@ def command(
     `rendezvous` names leads, and the others do their share of each stage. Only where that cannot be told from its
     addresses is --node-rank needed.
 
+    Ctrl-C or SIGTERM saves and stops, a second one stops at once; SIGUSR1 to this process saves and goes on. A process
+    that is killed or stands still is started again with the others, as often as [hardware] restarts says.
+
     Exit codes: 0 done · 1 a stage failed · 2 the recipe or the command line is wrong · 75 stopped in order, run it
     again to go on.
     """

@@ -2,7 +2,8 @@
 
 In: a command line and a lease. Out: how the attempt ended, as the workers wrote it down. The processes run in a
 session of their own, so that a terminal's Ctrl-C reaches the runner alone, which passes it on: once to stop in order,
-twice to kill.
+twice to kill. SIGUSR1 it passes on to the ranks as it is. A rank that stands still, or one that does not end though
+another has failed, is killed with all the others: no process outlives the attempt.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,11 +26,17 @@ from nanochat.running.json_file import read_lines
 from nanochat.running.lease import Lease
 from nanochat.running.progress import Display
 from nanochat.running.provenance import now
+from nanochat.running.pulse import Pulses, Still
+from nanochat.running.restarts import LOST
 from nanochat.running.stop import StopRequests, die_with
 from nanochat.running.store import LOG
 
 _LOOK_SECONDS = 0.1
 _SHOWN_LOG_LINES = 12
+_LAST_WORDS_SECONDS = 30.0
+"""How long the others may take to end once a rank has failed; less where `patience` is."""
+_GONE_SECONDS = 30.0
+"""How long killed processes may take to be gone: those in the middle of a write, on a slow disk, say."""
 _AGENT_LINE = re.compile(r"^[IWE]\d{4} .* torch/distributed/", re.MULTILINE)
 
 
@@ -56,6 +64,15 @@ class Attempt:
     """The run's events.jsonl: the notes of the workers appear there."""
     display: Display
     requests: StopRequests
+    patience: float
+    """Seconds that a rank may stand still."""
+    pulses: Pulses = attrs.field(init=False)
+    still: Still | None = None
+    given_up: bool = False
+    """Whether the runner killed the processes before they ended."""
+
+    def __attrs_post_init__(self) -> None:
+        self.pulses = Pulses(Handover(self.lease.folder).folder)
 
     def run(self) -> Ending:
         """Start the processes, show their progress, pass requests to stop on, wait for the end."""
@@ -69,7 +86,7 @@ class Attempt:
             self.display.begin(self.stage)  # after the fork: it may start a thread
             self._follow(process)
         finally:
-            kill_tree(process)
+            self._kill(process)
             self.display.end()
         return self._ending(process.returncode, log, log_start)
 
@@ -87,6 +104,7 @@ class Attempt:
 
     def _follow(self, process: subprocess.Popen[bytes]) -> None:
         handover, seen, passed_on = Handover(self.lease.folder), self.events.stat().st_size, 0
+        failed_at: float | None = None
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_LOOK_SECONDS)
@@ -99,6 +117,15 @@ class Attempt:
             if self.requests.count > passed_on:
                 passed_on = self.requests.count
                 self._pass_on(process, passed_on)
+            if self.requests.take_save() and not self.pulses.signal(signal.SIGUSR1):
+                self.display.say(f"{self.stage}: nothing to save yet")
+            self.still = self.pulses.still(self.patience)
+            if failed_at is None and handover.has_error():
+                failed_at = time.monotonic()
+            last_words = min(_LAST_WORDS_SECONDS, self.patience)
+            if self.still or (failed_at is not None and time.monotonic() - failed_at > last_words):
+                self.given_up = True
+                return
 
     def _pass_on(self, process: subprocess.Popen[bytes], count: int) -> None:
         if count == 1:
@@ -106,7 +133,23 @@ class Attempt:
                 os.killpg(process.pid, signal.SIGTERM)
             self.display.say(f"stopping {self.stage} after this step; once more stops it at once")
         else:
-            kill_tree(process)
+            self._kill(process)
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill the launcher's process and all below it; the ranks also where it is gone and they are not."""
+        family = self.pulses.processes()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        for rank in list(family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family += rank.children(recursive=True)
+        # torchrun's ranks are in sessions of their own, out of killpg's reach.
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.kill()
+        process.wait()
+        psutil.wait_procs(family, timeout=_GONE_SECONDS)
 
     def _show_notes(self, start: int) -> int:
         size = self.events.stat().st_size
@@ -119,18 +162,20 @@ class Attempt:
         handover = Handover(self.lease.folder)
         error, result, stopped = handover.error(), handover.result(), handover.stopped()
         death = Death.read(exit_code, log, log_start)
-        if error is not None:
-            # A rank that is killed says nothing; the others fail in unforeseen ways because it is gone.
-            consequence = death.signal and error.diagnostics[0].code == "E403"
-            return Ending(state="failed", error=death.error(self.stage) if consequence else error)
-        if result is not None:
+        # A rank that is killed says nothing; the others fail in unforeseen ways because it is gone.
+        killed = death.signal and not self.given_up
+        if error is not None and error.diagnostics[0].code not in ((LOST, "E403") if killed else (LOST,)):
+            return Ending(state="failed", error=error)
+        if result is not None and error is None:
             return Ending(state="done", result=result)
-        if stopped is not None:
+        if stopped is not None and error is None:
             return Ending(state="stopped", place=_place(stopped))
         if self.requests.asked:
-            # Killed by the second request, or so early that no handler stood.
+            # Killed by the second request, or so early that no handler stood, or lost on the way to its end.
             return Ending(state="stopped", place="at once, going back to its last checkpoint")
-        return Ending(state="failed", error=death.error(self.stage))
+        if self.still is not None:
+            return Ending(state="failed", error=_stood_still(self.stage, self.still))
+        return Ending(state="failed", error=error if error and not killed else death.error(self.stage))
 
 
 def _place(stopped: Mapping[str, Any]) -> str:
@@ -141,15 +186,13 @@ def _place(stopped: Mapping[str, Any]) -> str:
     return f"at step {done} of {total}" if unit == "steps" else f"after {done:,} of {total:,} {unit}"
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all below it: torchrun's ranks are in sessions of their own, out of killpg's reach."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-    process.kill()
-    process.wait()
+def _stood_still(stage: str, still: Still) -> NanochatError:
+    return stage_failure(
+        LOST,
+        f"stage `{stage}`: rank {still.rank} (process {still.pid} on {still.host}) stood still for "
+        f"{still.seconds:.0f} s, and was killed with the others",
+        help="if it only was that slow, set a larger timeout_seconds in [hardware]",
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -157,6 +200,8 @@ class Death:
     """How processes ended that left no word: by which signal, or exit code, and after which lines in their log."""
 
     exit_code: int
+    rank: str
+    """That ended first, as torchrun tells it; empty where it does not."""
     signal: str
     """SIGKILL, SIGSEGV, …, of a rank as torchrun tells it, or of the process itself; empty where there was none."""
     last_lines: Sequence[str]
@@ -170,8 +215,10 @@ class Death:
         # SIGTERM is what torchrun's agent sends to the ranks that are left.
         killed = re.search(r"Signal \d+ \((SIG(?!TERM)[A-Z]+)\)", text)
         name = killed[1] if killed else signal.Signals(-exit_code).name if exit_code < 0 else ""
+        first = re.search(r"Root Cause(?:.*\n)*?\s*rank\s*: (\d+)", text) if killed else None
         own = _AGENT_LINE.split(text)[0]  # torchrun's account of the end is long, and says no more than the signal
-        return cls(exit_code=exit_code, signal=name, last_lines=own.splitlines()[1:][-_SHOWN_LOG_LINES:])
+        last_lines = own.splitlines()[1:][-_SHOWN_LOG_LINES:]
+        return cls(exit_code=exit_code, rank=first[1] if first else "", signal=name, last_lines=last_lines)
 
     def error(self, stage: str) -> NanochatError:
         """The error that says so."""
@@ -179,4 +226,5 @@ class Death:
         if self.signal == "SIGKILL":
             cause += "; where nobody did so, the system was out of memory"
         lines = "".join(f"\n  | {line}" for line in self.last_lines)
-        return stage_failure("E403", f"stage `{stage}` failed: its process {cause}{lines}")
+        who = f"its rank {self.rank}" if self.rank else "its process"
+        return stage_failure(LOST, f"stage `{stage}` failed: {who} {cause}{lines}")

@@ -87,6 +87,7 @@ def _run(
         # The ranks agree in here, so all of them must ask equally often, at the same points of their loops.
         should_stop=lambda: runtime.any(requests.asked),
         stop_asked=lambda: requests.asked,
+        take_save_request=requests.take_save,
     )
     try:
         record = registry.builder("stage", stage.use)(config, context)

@@ -2,6 +2,7 @@
 
     worker/   inputs.json                                                     runner → workers
               progress.json · result.json · stopped.json · error-RANK.json    workers → runner
+              pulse-RANK.json                                                 (nanochat/running/pulse.py)
 
 A launcher's exit code says little (torchrun's agent gives 1 for any ending that is not a success), so these files
 decide how an attempt ended. They belong to one attempt: the runner clears them before it starts the next.
@@ -18,6 +19,7 @@ import attrs
 
 from nanochat.errors import Diagnostic, InputError, Location, NanochatError, StageError
 from nanochat.running.json_file import canonical, read_json, write_json
+from nanochat.running.restarts import LOST
 
 FOLDER = "worker"
 
@@ -87,12 +89,19 @@ class Handover:
         }
         write_json(self.folder / f"error-{rank}.json", described)
 
+    def has_error(self) -> bool:
+        """Whether a rank has failed."""
+        return any(self.folder.glob("error-*.json"))
+
     def error(self) -> NanochatError | None:
-        """What the rank that failed first failed with; the others mostly fail because it is gone."""
+        """What the rank that failed first failed with; the others mostly fail because it is gone.
+
+        One that lost the others may say so before that which let them down has written why.
+        """
         found = [e for path in self.folder.glob("error-*.json") if (e := read_json(path)) is not None]
         if not found:
             return None
-        first = min(found, key=lambda error: float(error["time"]))
+        first = min(found, key=lambda e: (e["diagnostics"][0]["code"] == LOST, float(e["time"])))
         diagnostics = [_diagnostic(described) for described in first["diagnostics"]]
         wrong = first["exit_code"] == InputError.exit_code
         return InputError(diagnostics) if wrong else StageError(diagnostics)

@@ -4,6 +4,7 @@ In: a recipe's path and what the command line adds. Out: records in the store, a
 torch. The recipe is checked whole, the disk tried and the hardware compared before the first stage starts.
 """
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -34,16 +35,19 @@ from nanochat.running.follower import Follower
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
 from nanochat.running.json_file import read_json, read_lines
-from nanochat.running.launcher import Launch
+from nanochat.running.launcher import Launch, Scheduled
 from nanochat.running.lease import Lease, lease
 from nanochat.running.nodes import Calls, calling, node_rank
 from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, make_display
 from nanochat.running.provenance import now
 from nanochat.running.request import Request
+from nanochat.running.restarts import Restarts
 from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import CONFIG, LOG, Store
+
+_LOOK_SECONDS = 0.1
 
 
 def run_recipe(request: Request, display: Display | None = None) -> int:
@@ -144,7 +148,7 @@ class Walk:
                 return Ending(state="stopped", place="before it began")
             self._prepare(planned)
             started, clock = now(), time.monotonic()
-            ending = self._attempt(planned, held)
+            ending = self._attempts(planned, held)
             seconds = round(time.monotonic() - clock, 1)
             self.run.event(f"stage_{ending.state}", stage=planned.name, key=planned.key, seconds=seconds)
             if ending.state == "done":
@@ -155,9 +159,6 @@ class Walk:
         """Make the folder ready, say what begins."""
         folder = planned.folder
         folder.open({**description_of(planned.stage, self.plan.recipe, self._keys), CODE: self._code(planned)})
-        handover = Handover(folder.path)
-        handover.clear()
-        handover.write_inputs(self.plan.inputs(planned.stage, self.store))
         self._observe("before_stage", stage=planned.name, folder=str(folder.path))
         self.display.say(f"{planned.name}: {planned.action} ({planned.why})")
         self.run.event("stage_started", stage=planned.name, folder=str(folder.path), action=planned.action)
@@ -170,7 +171,35 @@ class Walk:
         before = read_json(planned.folder.path / CONFIG) if planned.folder.state == "partial" else None
         return (before or {}).get(CODE) or code_digests(planned.stage, self.plan.recipe, self.registry)
 
+    def _attempts(self, planned: PlannedStage, held: Lease) -> Ending:
+        """Attempt it; again, each time in fresh processes, as long as `Restarts` says."""
+        restarts = Restarts(allowed=planned.stage.hardware.restarts, reached=_reached(planned))
+        while True:
+            ending = self._attempt(planned, held)
+            pause = restarts.pause(ending.error, _reached(planned))
+            if pause is None:
+                return ending
+            self._say_lost(planned, ending, restarts, pause)
+            until = time.monotonic() + pause
+            while (left := until - time.monotonic()) > 0:
+                if self.requests.asked:
+                    return Ending(state="stopped", place="before it was started again")
+                time.sleep(min(left, _LOOK_SECONDS))
+
+    def _say_lost(self, planned: PlannedStage, ending: Ending, restarts: Restarts, pause: float) -> None:
+        """What was lost, by its first line: if the last attempt is lost too, its error is told whole."""
+        assert ending.error is not None
+        lost, step = ending.error.diagnostics[0].message.partition("\n")[0], _reached(planned)
+        place = f"from its checkpoint of step {step}" if step >= 0 else "from its beginning"
+        count = f"{restarts.used} of {restarts.allowed} without a new checkpoint"
+        self.run.event("attempt_lost", stage=planned.name, key=planned.key, error=lost, restart=restarts.used)
+        self.display.say(f"warning: {lost}")
+        self.display.say(f"{planned.name}: starts again in {pause:.0f} s {place} (restart {count})")
+
     def _attempt(self, planned: PlannedStage, held: Lease) -> Ending:
+        handover = Handover(planned.folder.path)
+        handover.clear()
+        handover.write_inputs(self.plan.inputs(planned.stage, self.store))
         launcher = planned.launcher
         assert launcher is not None
         launch = Launch(
@@ -188,6 +217,7 @@ class Walk:
             events=self.run.path / EVENTS,
             display=self.display,
             requests=self.requests,
+            patience=_patience(planned),
         ).run()
 
     def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
@@ -245,6 +275,20 @@ class Walk:
     @property
     def _keys(self) -> dict[str, str]:
         return {planned.name: planned.key for planned in self.plan.stages}
+
+
+def _reached(planned: PlannedStage) -> int:
+    """The step of its newest checkpoint; -1 where it has none."""
+    step = planned.folder.last_checkpoint
+    return -1 if step is None else step
+
+
+def _patience(planned: PlannedStage) -> float:
+    """How long a process may stand still: when it is given up, the others' wait for it has not ended.
+
+    A job of a scheduler may be requeued, and stand still until it is on again.
+    """
+    return math.inf if isinstance(planned.launcher, Scheduled) else planned.stage.hardware.timeout_seconds / 2
 
 
 def worker_command(run: Path, planned: PlannedStage) -> list[str]:

@@ -1,6 +1,7 @@
-"""Being asked to stop: signals set a flag, whoever loops looks at it.
+"""Being asked to stop, or to save: signals set a flag, whoever loops looks at it.
 
-In: SIGTERM, SIGINT, SIGHUP. Out: a count. Nothing happens inside a signal handler: a step is always finished and saved.
+In: SIGTERM, SIGINT, SIGHUP; SIGUSR1, which asks for a checkpoint now. Out: a count and a flag. Nothing happens inside a
+signal handler: a step is always finished and saved.
 Beside it, the tie that takes a process down with its parent.
 """
 
@@ -18,10 +19,11 @@ _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class StopRequests:
-    """How often this process was asked to stop since `listen`."""
+    """How often this process was asked to stop since `listen`, and whether to save."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._save = False
         self._before: dict[signal.Signals, Any] = {}
 
     def listen(self) -> None:
@@ -29,6 +31,7 @@ class StopRequests:
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._count)
+        self._before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._ask_to_save)
 
     def restore(self) -> None:
         """Let the signals have the effect again that they had before."""
@@ -41,8 +44,16 @@ class StopRequests:
         """Whether there was at least one."""
         return self.count > 0
 
+    def take_save(self) -> bool:
+        """Whether a checkpoint was asked for since this was called last."""
+        asked, self._save = self._save, False
+        return asked
+
     def _count(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.count += 1
+
+    def _ask_to_save(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self._save = True
 
 
 def die_with_parent() -> None:

@@ -16,6 +16,8 @@ from pathlib import Path
 from nanochat.errors import EXIT_DONE, EXIT_STOPPED, NanochatError, Stopped, stage_failure
 from nanochat.running.handover import Handover
 from nanochat.running.home import disk_failure, is_disk_fault
+from nanochat.running.pulse import beating
+from nanochat.running.restarts import LOST
 from nanochat.running.stop import StopRequests, die_with_parent
 
 
@@ -31,7 +33,9 @@ def main() -> None:
     requests.listen()  # before torch is imported, which takes seconds in which a stop may be asked for
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    sys.exit(run_stage(arguments.run_folder, arguments.stage, arguments.folder, requests))
+    with beating(Handover(arguments.folder).folder, rank=_rank()):
+        code = run_stage(arguments.run_folder, arguments.stage, arguments.folder, requests)
+    sys.exit(code)
 
 
 def run_stage(run: Path, stage: str, folder: Path, requests: StopRequests) -> int:
@@ -53,12 +57,30 @@ def run_stage(run: Path, stage: str, folder: Path, requests: StopRequests) -> in
     return EXIT_DONE
 
 
+_CONNECTION_FAULTS = {"DistError", "AcceleratorError"}
+"""torch's exceptions, and what is derived from them: between processes, or of a GPU."""
+
+
+def is_connection_fault(fault: Exception) -> bool:
+    """Whether another process, the network or the GPU is behind it, not this process's code. Imports no torch."""
+    names = {kind.__name__ for kind in type(fault).__mro__}
+    # gloo raises a bare RuntimeError, whose text begins with the place in its source.
+    return bool(names & _CONNECTION_FAULTS) or (isinstance(fault, RuntimeError) and "gloo" in str(fault))
+
+
 def _unexpected(stage: str, fault: Exception) -> NanochatError:
-    return stage_failure("E403", f"stage `{stage}` failed: {type(fault).__name__}: {fault}")
+    if not is_connection_fault(fault):
+        return stage_failure("E403", f"stage `{stage}` failed: {type(fault).__name__}: {fault}")
+    said = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    return stage_failure(LOST, f"stage `{stage}`: rank {_rank()} lost the connection to the others: {said}")
+
+
+def _rank() -> int:
+    return int(os.environ.get("RANK", "0"))
 
 
 def _failed(folder: Path, error: NanochatError) -> int:
-    rank = int(os.environ.get("RANK", "0"))
+    rank = _rank()
     logging.getLogger(__name__).error("rank %d: %s", rank, error)
     try:
         Handover(folder).write_error(error, rank=rank)

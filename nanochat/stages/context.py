@@ -49,6 +49,8 @@ class StageContext:
     ask equally often."""
     stop_asked: Callable[[], bool] = attrs.field(default=attrs.Factory(lambda self: self.should_stop, takes_self=True))
     """Whether this rank alone was asked, for a loop that exchanges more than that with the others."""
+    take_save_request: Callable[[], bool] = lambda: False
+    """Whether this rank was asked for a checkpoint since the last call. The stage goes on after it."""
 
     def build(self, component: Component, *arguments: Any) -> Any:
         """Build a resolved component: its plugin's builder, called with its config and the arguments."""

@@ -39,6 +39,9 @@ class TrainingConfig:
     log_every: int = option(
         10, minimum=1, maximum=1_000_000_000, execution=True, doc="steps between lines of metrics.jsonl"
     )
+    batch_digests: bool = option(
+        False, execution=True, doc="write a digest of every step's rows into batches-RANK.jsonl, to compare two runs"
+    )
     tag: str = option(execution=True, derive="training.tag", name=True, doc="what its checkpoints are called")
     checkpoint_minutes: float = option(
         10.0, minimum=0.0, maximum=1e6, execution=True, doc="longest time between checkpoints"

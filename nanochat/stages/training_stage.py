@@ -26,6 +26,7 @@ from nanochat.stages.subject import Subject
 from nanochat.stages.training_faults import refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, manifest, optimizer_state
+from nanochat.training.batch_digests import DigestedLoader
 from nanochat.training.checkpoint_writer import CheckpointWriter
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
@@ -83,7 +84,7 @@ class TrainingStage:
             model=torch.compile(self.model) if config.compile else self.model,
             optimizers=optimizers.by_group(config.optim, self.updaters),
             exchange=exchange,
-            loader=self.loader,
+            loader=self.digested() if config.batch_digests else self.loader,
             runtime=context.runtime,
             schedule=config.schedule,
             steps=self.steps,
@@ -99,6 +100,7 @@ class TrainingStage:
             save=self.save,
             saves=Saves(context.runtime, background=config.checkpoint_async),
             stop_asked=context.stop_asked,
+            take_save_request=context.take_save_request,
             folder=context.folder,
             meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
         )
@@ -128,6 +130,11 @@ class TrainingStage:
                 "peak_memory_bytes": Figure(value=float(peak_memory_bytes(self.context.runtime.device))),
             },
         )
+
+    def digested(self) -> DigestedLoader:
+        """The loader, what it gives written down."""
+        file = self.context.folder / f"batches-{self.context.runtime.rank}.jsonl"
+        return DigestedLoader(inner=self.loader, file=file, step=lambda: self.run.step + 1)
 
     def evaluate_due(self, step: int) -> Mapping[str, float]:
         """Figures of the evaluations whose interval this step completes; the last step's come with the record."""

@@ -34,8 +34,6 @@ from nanochat.training.share import shares
 
 ASK_SECONDS = 1.0
 """How long the loop waits for data before it asks whether to stop."""
-
-
 MEASURED_WEIGHTS = 2**24
 """64 MB a group: the most that is copied to tell how much a step changed."""
 
@@ -81,6 +79,8 @@ class TrainingRun:
     """Begin a checkpoint of the run as it stands."""
     stop_asked: Callable[[], bool]
     """Whether this rank was asked to stop; the loop asks all of them equally often, and exchanges it."""
+    take_save_request: Callable[[], bool] = lambda: False
+    """Whether this rank was asked for a checkpoint since the last call: one that is asked is enough."""
     folder: Path | None = None
     """Where a batch is written down whose loss is not finite; None: nowhere."""
     loss_scale: LossScale | None = attrs.field()
@@ -138,7 +138,8 @@ def train(run: TrainingRun) -> None:
 
         loss, parts = accumulate_gradients(run, batch)
         norm = run.exchange.norm()
-        agreed = agree(run, loss, norm, overdue=time.monotonic() - saved_at >= run.checkpoint_seconds)
+        overdue = run.take_save_request() or time.monotonic() - saved_at >= run.checkpoint_seconds
+        agreed = agree(run, loss, norm, overdue=overdue)
         if agreed.all_written:
             run.saves.commit()
         require_finite(run, agreed, batch, parts)
@@ -223,7 +224,7 @@ class Agreed:
     """Before clipping, without the loss scale."""
     stop: bool
     overdue: bool
-    """A checkpoint is."""
+    """A checkpoint is, by the clock or because one was asked for."""
     all_ready: bool
     """Each rank has its next batch."""
     all_written: bool

@@ -6,6 +6,7 @@ NANOCHAT_PLUGINS_DIR names its folder. What needs torch is imported where it is 
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,9 +158,10 @@ def cause(trouble: str, context: Any) -> None:
     if trouble == "disk":
         with Path("/dev/full").open("w") as file:
             file.write("x" * 100_000)
-    if trouble == "killed" or (
-        trouble == "last rank killed" and context.runtime.rank == context.runtime.world_size - 1
-    ):
+    last = context.runtime.rank == context.runtime.world_size - 1
+    if trouble == "last rank hangs" and last:
+        threading.Event().wait()
+    if trouble == "killed" or (trouble == "last rank killed" and last):
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,0 +1,154 @@
+"""Supervision: processes that are killed, stopped or hang are given up within a bound, and the stage goes on.
+
+The stages come from tests/loose/counting.py; the processes, and what is done to them, are real.
+"""
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_running import RECIPE, House, enter, record_of, wait_for, workers
+
+from nanochat.errors import stage_failure
+from nanochat.running.handover import Handover
+from nanochat.running.pulse import Pulses, beating
+from nanochat.running.restarts import LOST, Restarts
+from nanochat.running.worker import is_connection_fault
+
+TWO_RANKS = RECIPE.replace('"local"', '"torchrun"\nnproc_per_node = 2\ntimeout_seconds = 8')
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    return enter(tmp_path, monkeypatch)
+
+
+def ranks(house: House) -> dict[int, psutil.Process]:
+    """The ranks of the stage `one` that live."""
+    told = [path.read_text() for path in house.store.glob("one-*/worker/pulse-*.json")]
+    found = {json.loads(text)["rank"]: json.loads(text)["pid"] for text in told}
+    return {rank: psutil.Process(pid) for rank, pid in found.items() if psutil.pid_exists(pid)}
+
+
+def newest(house: House) -> int:
+    return max((int(p.name[5:]) for p in house.store.glob("one-*/checkpoints/step_*")), default=0)
+
+
+def events(house: House, name: str) -> list[dict[str, Any]]:
+    (path,) = house.folder.glob("home/runs/*/events.jsonl")
+    return [event for line in path.read_text().splitlines() if (event := json.loads(line))["event"] == name]
+
+
+def wait_for_progress(house: House, process: subprocess.Popen[str], beyond: int) -> None:
+    wait_for(lambda: (len(ranks(house)) == 2 and newest(house) > beyond) or process.poll() is not None)
+
+
+def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_leave_no_process(house: House) -> None:
+    house.write(TWO_RANKS)
+    sets = [f"--set=stages.one.{word}" for word in ("steps=100", "pause=0.02", "checkpoint_every=1")]
+    process = house.start("run", str(house.recipe), "--until", "one", *sets)
+    beyond, gone = 0, []
+    for blow in ("kill rank", "stop rank", "kill agent"):
+        wait_for_progress(house, process, beyond)
+        family, struck = workers(process), ranks(house)[1]
+        if blow == "kill agent":
+            struck.parent().kill()
+        else:
+            struck.send_signal(signal.SIGKILL if blow == "kill rank" else signal.SIGSTOP)
+        wait_for(lambda: len(events(house, "attempt_lost")) > len(gone) or process.poll() is not None)
+        assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], blow
+        beyond = newest(house)
+        gone.append((blow, struck.pid))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    told = [event["error"] for event in events(house, "attempt_lost")]
+    assert "its rank 1 was killed by SIGKILL" in told[0]
+    assert f"rank 1 (process {gone[1][1]} on " in told[1] and "stood still for 4 s" in told[1]
+    assert "was killed by SIGKILL" in told[2]
+    assert [event["restart"] for event in events(house, "attempt_lost")] == [1, 1, 1]
+    assert output.count("starts again in 1 s from its checkpoint of step ") == 3
+    assert "Traceback" not in output
+    lines = (house.stage("one") / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 101))
+    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 100.0
+
+
+def test_a_rank_that_hangs_ends_the_attempt_within_the_timeout_and_the_error_is_short(house: House) -> None:
+    house.write(TWO_RANKS)
+    code, output = house.run("--set", 'stages.one.trouble="last rank hangs"', "--set", "hardware.restarts=0")
+    assert code == 1, output
+    assert "error[E410]: stage `one`: rank 0 lost the connection to the others: " in output
+    assert f"the log: {house.stage('one') / 'logs' / 'worker.log'}" in output
+    assert "Traceback" not in output and len(output.splitlines()) < 12
+    assert not ranks(house)
+
+
+def test_a_stage_that_always_dies_is_given_up_with_the_last_error_alone(house: House) -> None:
+    code, output = house.run("--set", 'stages.one.trouble="killed"', "--set", "hardware.restarts=1")
+    assert code == 1, output
+    assert output.count("starts again in 1 s from its beginning (restart 1 of 1 without a new checkpoint)") == 1
+    assert output.count("error[E410]: stage `one` failed: its process was killed by SIGKILL") == 1
+    assert [event["restart"] for event in events(house, "attempt_lost")] == [1]
+
+
+def test_what_a_worker_says_of_itself_is_not_tried_again(house: House) -> None:
+    code, output = house.run("--set", 'stages.one.trouble="stage"')
+    assert (code, "error[E501]" in output, "starts again" in output) == (1, True, False), output
+
+
+def test_pauses_double_up_to_a_minute_and_a_new_checkpoint_begins_the_count_anew() -> None:
+    restarts, lost = Restarts(allowed=8, reached=-1), stage_failure(LOST, "killed")
+    pauses = [restarts.pause(lost, -1) for _ in range(9)]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, None]
+    assert [restarts.pause(lost, 5), restarts.pause(lost, 5), restarts.pause(lost, 6)] == [1.0, 2.0, 1.0]
+    assert restarts.pause(stage_failure("E502", "no memory"), 7) is None
+    assert restarts.pause(None, 7) is None
+    assert Restarts(allowed=0, reached=-1).pause(lost, 5) is None
+
+
+def test_a_rank_stands_still_when_its_pulse_does_and_a_runner_that_slept_counts_anew(tmp_path: Path) -> None:
+    now = 0.0
+    (tmp_path / "pulse-1.json").write_text('{"rank": 1, "pid": 7, "host": "there"}')
+    pulses = Pulses(tmp_path, clock=lambda: now)
+    for now in (0.0, 1.0, 2.0, 3.0, 4.0):  # noqa: B007
+        assert pulses.still(4.0) is None
+    now = 4.5
+    found = pulses.still(4.0)
+    assert found is not None and (found.rank, found.pid, found.host, found.seconds) == (1, 7, "there", 4.5)
+    now = 1000.0
+    assert pulses.still(4.0) is None
+    (tmp_path / "pulse-1.json").unlink()
+    now = 1004.5
+    assert pulses.still(4.0) is None
+
+
+def test_a_process_beats_while_it_works_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with beating(tmp_path, rank=3):
+        path = tmp_path / "pulse-3.json"
+        before = path.stat().st_mtime_ns
+        wait_for(lambda: path.stat().st_mtime_ns > before)
+        assert [process.pid for process in Pulses(tmp_path).processes()] == [psutil.Process().pid]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cause_is_told_and_not_what_it_did_to_the_others(tmp_path: Path) -> None:
+    handover = Handover(tmp_path)
+    handover.clear()
+    handover.write_error(stage_failure(LOST, "the connection is closed"), rank=0)
+    handover.write_error(stage_failure("E502", "no memory"), rank=1)
+    found = handover.error()
+    assert found is not None and found.diagnostics[0].message == "no memory"
+
+
+def test_faults_of_the_connection_are_told_from_those_of_the_code() -> None:
+    import torch
+
+    gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:33117"
+    assert is_connection_fault(RuntimeError(gloo))
+    assert is_connection_fault(torch.distributed.DistNetworkError("timed out"))
+    assert not is_connection_fault(RuntimeError("shapes differ"))
+    assert not is_connection_fault(KeyError("gloo"))
