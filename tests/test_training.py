@@ -24,6 +24,7 @@ from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, manifest
+from nanochat.training.batch_digests import digest
 from nanochat.training.loop import TrainingRun, accumulate_gradients
 from nanochat.training.schedule_config import ScheduleConfig
 
@@ -141,6 +142,27 @@ def test_a_run_that_is_stopped_and_goes_on_equals_an_undisturbed_one_bit_for_bit
     whole, cut = (weights(tmp_path / name / record.artifact) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert "goes on from step 7" in disturbed.notes
+
+
+def test_the_rows_of_each_step_are_written_down_by_their_digest_and_are_the_same_after_a_stop(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    with pytest.raises(Stopped):
+        stage(tmp_path, tokenizer, Recorder(), iter([False] * 4 + [True]), batch_digests=True).execute()
+    stage(tmp_path, tokenizer, Recorder(), batch_digests=True).execute()
+    lines = [json.loads(line) for line in (tmp_path / "batches-0.jsonl").read_text().splitlines()]
+    loader = CountingLoader()
+    assert lines == [{"step": step, "digest": digest(loader.next_batch())} for step in range(1, 13)]
+    assert len({line["digest"] for line in lines}) == 12
+
+
+def test_a_checkpoint_that_is_asked_for_is_made_at_that_step_and_training_goes_on(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    made, asked = stage(tmp_path, tokenizer, Recorder(), checkpoints_kept=9), iter([False] * 4 + [True])
+    made.context = attrs.evolve(made.context, take_save_request=lambda: next(asked, False))
+    made.execute()
+    assert [path.name for path in manifest.checkpoints(tmp_path / "checkpoints")] == ["step_000005", "step_000012"]
 
 
 def test_a_stop_in_the_middle_of_an_evaluation_loses_no_step(
