@@ -1,6 +1,9 @@
 """Muon against a float64 loop written from the equations; groups and schedules against hand-counted values."""
 
+import copy
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -229,6 +232,52 @@ def test_adamw_follows_the_equations_of_the_paper() -> None:
         m, v = 0.8 * m + 0.2 * gradient.double(), 0.95 * v + 0.05 * gradient.double() ** 2
         weight = weight - 0.1 * (m / (1 - 0.8**t)) / ((v / (1 - 0.95**t)).sqrt() + 1e-10)
     torch.testing.assert_close(parameter.detach().double(), weight, atol=1e-6, rtol=1e-6)
+
+
+def test_adamw_is_torch_s_bit_for_bit_and_takes_up_its_state() -> None:
+    config = AdamWConfig(lr=0.1, beta1=0.8, beta2=0.95, eps=1e-10, weight_decay=0.2)
+    shapes = {"w": (5, 7), "b": (7,), "x0": ()}
+    ours = {name: nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
+    theirs = {name: nn.Parameter(parameter.detach().clone()) for name, parameter in ours.items()}
+    options = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-10, "weight_decay": 0.2, "fused": True}
+    torch_s = torch.optim.AdamW(theirs.values(), **options)
+    own = adamw.build(config, ours, local_runtime())
+    for step in range(6):
+        for name in ours:
+            gradient = None if (step, name) == (0, "b") else torch.randn(shapes[name])
+            ours[name].grad, theirs[name].grad = gradient, None if gradient is None else gradient.clone()
+        if step == 3:
+            own = adamw.build(config, ours, local_runtime())
+            own.load_state_dict(copy.deepcopy(torch_s.state_dict()))
+        for optimizer in (own, torch_s):
+            optimizer.param_groups[0]["lr"] = 0.1 / (step + 1)
+            optimizer.step()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_no_optimizer_of_ours_imports_the_compiler() -> None:
+    code = """if True:
+        import sys, torch
+        from nanochat.runtime import local_runtime
+        from nanochat_plugins.optimizers import adamw, muon, adamw_config, muon_config
+        weight = torch.nn.Parameter(torch.eye(4))
+        for built in (adamw.build(adamw_config.AdamWConfig(), {"w": weight}, local_runtime()),
+                      muon.build(muon_config.MuonConfig(weight_decay=0.0), {"w": weight}, local_runtime())):
+            weight.grad = torch.ones(4, 4)
+            built.step()
+            built.load_state_dict(built.state_dict())
+        assert not torch.equal(weight, torch.eye(4))
+        print("torch._dynamo" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_state_of_other_groups_is_refused() -> None:
+    one, two = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    whole = adamw.build(AdamWConfig(), {"one": one, "two": two}, local_runtime())
+    with pytest.raises(ValueError, match="other groups of parameters"):
+        whole.load_state_dict(adamw.build(AdamWConfig(), {"one": one}, local_runtime()).state_dict())
 
 
 def test_parameters_are_shared_out_by_pattern_and_faults_are_named() -> None:

@@ -1,21 +1,61 @@
-"""AdamW: torch's own, in its fused form, which runs on CPU and on every GPU alike."""
+"""AdamW: torch's own kernel, fused on CPU and CUDA, over tensors that are updated together elsewhere."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.adamw import adamw
 
 from nanochat.runtime import Runtime
+from nanochat.training.stateful_optimizer import StatefulOptimizer
 from nanochat_plugins.optimizers.adamw_config import AdamWConfig
 
 
-def build(config: AdamWConfig, parameters: Mapping[str, nn.Parameter], runtime: Runtime) -> torch.optim.AdamW:
+class AdamW(StatefulOptimizer):
+    """The moments are kept as torch.optim.AdamW keeps them: `step`, `exp_avg`, `exp_avg_sq` of each parameter."""
+
+    def __init__(self, config: AdamWConfig, parameters: Mapping[str, nn.Parameter], fused: bool) -> None:
+        defaults = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps}
+        super().__init__([{"params": list(parameters.values())}], {**defaults, "weight_decay": config.weight_decay})
+        self._fused = fused
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            self._step_group(group)
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        given = [parameter for parameter in group["params"] if parameter.grad is not None]
+        states = [self._state_of(parameter) for parameter in given]
+        beta1, beta2 = group["betas"]
+        adamw(
+            given,
+            [parameter.grad for parameter in given],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            foreach=not self._fused,
+            fused=self._fused,
+            amsgrad=False,
+            maximize=False,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+        )
+
+    def _state_of(self, parameter: nn.Parameter) -> dict[str, Any]:
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return state
+
+
+def build(config: AdamWConfig, parameters: Mapping[str, nn.Parameter], runtime: Runtime) -> AdamW:
     """One AdamW over a group's parameters."""
-    return torch.optim.AdamW(
-        parameters.values(),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=runtime.device.type in ("cpu", "cuda"),
-    )
+    return AdamW(config, parameters, fused=runtime.device.type in ("cpu", "cuda"))

@@ -5,7 +5,7 @@ stack at once: Nesterov momentum → row equilibration → orthogonalisation →
 cautious decay. Not for embeddings, heads and vectors.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nanochat.errors import wrong_input
 from nanochat.runtime import Runtime
+from nanochat.training.stateful_optimizer import StatefulOptimizer
 from nanochat_plugins.optimizers.muon_config import MuonConfig
 
 POLAR_EXPRESS = (
@@ -27,7 +28,7 @@ POLAR_EXPRESS = (
 NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(StatefulOptimizer):
     """One param group a shape. A parameter's state is its part of what is kept for the stack, so that a checkpoint can
     be shared out anew, whatever was stacked with what.
     """
@@ -45,9 +46,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Update every stack. A parameter without a gradient counts as one of zeros."""
-        assert closure is None, "muon evaluates no closure"
         for group in self.param_groups:
             self._step_stack(group)
 
