@@ -30,7 +30,7 @@ def register_models(registry: Registrar) -> None:
 def register_derivations(registry: Registrar) -> None:
     """The rules behind "auto"."""
     module = "nanochat.stages.derivations"
-    for name in ("device", "dtype", "nproc_per_node", "shard"):
+    for name in ("device", "dtype", "launcher", "nproc_per_node", "shard"):
         registry.add(f"hardware.{name}", build=f"{module}:{name.upper()}")
     registry.add("pretrain.total_batch_size", build=f"{module}:TOTAL_BATCH_SIZE")
     registry.add("pretrain.steps", build=f"{module}:STEPS")

@@ -70,7 +70,9 @@ class Hardware:
     """Where a stage runs. Everything but the resolved dtype and the products' precision is execution."""
 
     launcher: str = option(
-        "torchrun", execution=True, doc="what starts the processes: torchrun, local, slurm, or a plugin's"
+        execution=True,
+        derive="hardware.launcher",
+        doc="what starts the processes: torchrun, local, slurm, or a plugin's",
     )
     nodes: int = option(1, execution=True, minimum=1, maximum=100_000, doc="machines")
     nproc_per_node: int = option(

@@ -108,3 +108,17 @@ def test_hardware_is_derived_from_the_machine_and_each_stage_may_have_its_own(tm
     base, tok = recipe.stages["base"].hardware, recipe.stages["tok"].hardware
     assert (base.device, base.dtype, base.nproc_per_node) == ("cuda", "bfloat16", 8)
     assert (tok.device, tok.dtype, tok.nproc_per_node) == ("cpu", "float32", 1)
+
+
+@pytest.mark.parametrize(
+    "hardware, launcher",
+    [
+        ("nproc_per_node = 1", "local"),
+        ("nproc_per_node = 2", "torchrun"),
+        ("nproc_per_node = 1\nnodes = 2\nrendezvous = 'one:29500'", "torchrun"),
+        ("nproc_per_node = 1\nlauncher = 'torchrun'", "torchrun"),
+    ],
+)
+def test_an_agent_stands_over_several_processes_and_none_over_one(tmp_path: Path, hardware: str, launcher: str) -> None:
+    recipe = load(write(tmp_path, TINY.replace("[hardware]", f"[hardware]\n{hardware}")))
+    assert {stage.hardware.launcher for stage in recipe.stages.values()} == {launcher}

@@ -95,7 +95,7 @@ def test_an_editor_is_told_what_a_key_means_its_default_and_what_derives_it() ->
     assert keys["iterations"]["default"] == 5
     hardware = SCHEMA["properties"]["hardware"]["properties"]
     assert "execution" in hardware["nodes"]["description"]
-    assert hardware["launcher"]["anyOf"][0]["enum"] == ["local", "slurm", "torchrun"]
+    assert hardware["launcher"]["anyOf"][0]["enum"] == ["auto", "local", "slurm", "torchrun"]
 
 
 def test_an_editor_is_told_what_each_name_stands_for() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from nanochat.config import AUTO
 from nanochat.errors import InputError, Location, close_names
 from nanochat.hardware import Hardware
 from nanochat.recipe.declared import BrokenClass, Declared, declared_fields, of_kind
@@ -117,10 +118,10 @@ class Schema:
         cell = hardware.fields["launcher"]
         assert isinstance(cell, Cell)
         name = cell.default if cell.leaf is None else cell.leaf.value
-        if not isinstance(name, str):  # of the wrong type, or taken from what is filled in later
-            return ""
-        try:
-            return self._registry.entry("launcher", name).distribution
+        if not isinstance(name, str):
+            return ""  # of the wrong type, or taken from what is filled in later
+        try:  # auto is torchrun, or local, which comes with it
+            return self._registry.entry("launcher", "torchrun" if name == AUTO else name).distribution
         except InputError as fault:
             self._problems.add_all(fault, at=cell.place)
             return ""
@@ -345,6 +346,5 @@ class Schema:
         draft.failed = True
         if (*draft.path, declared.name) in self._meant:
             return
-        doc = f" ({declared.rules.doc})" if declared.rules.doc else ""
-        where = key_text(draft.path)
-        self._problems.add("E105", f"{where} lacks {what}{doc}", at=draft.location, subject=declared.name)
+        message = f"{key_text(draft.path)} lacks {what}" + (f" ({declared.rules.doc})" if declared.rules.doc else "")
+        self._problems.add("E105", message, at=draft.location, subject=declared.name)
