@@ -1,5 +1,6 @@
 """What tests and benchmarks share: fifty plugins beside those that are installed."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,11 @@ from plugin_site import install_many
 
 if TYPE_CHECKING:
     from test_running import House
+
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # before torch is imported: threads that wait for each other's cores stand still
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
