@@ -148,6 +148,17 @@ def test_a_fresh_current_model_predicts_the_uniform_distribution() -> None:
     assert GPT(config)(ids, ids).item() == pytest.approx(math.log(300), abs=0.02)
 
 
+@pytest.mark.parametrize("scheme", ["current", "classic"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fresh_model_of_one_matrix_for_embedding_and_head_does_too(scheme: str, dtype: torch.dtype) -> None:
+    ids = torch.randint(0, 300, (4, 64))
+    model = GPT(tiny(tied=True, init=scheme), dtype)
+    others = torch.randint(0, 300, (4, 64))
+    assert model(ids, others).item() == pytest.approx(math.log(300), abs=0.05)
+    for other in (ids, others):  # its tokens count for as much as those of a model of two matrices
+        assert model.hidden(other).float().square().mean().item() == pytest.approx(1.0, abs=0.2)
+
+
 # REFERENCE: name → (kind, deviation or largest absolute value), of the current and of the classic model, dim 256.
 UNIFORM, NORMAL, CONSTANT = "uniform", "normal", "constant"
 BOUND = math.sqrt(3) / math.sqrt(256)

@@ -166,6 +166,8 @@ class GPT(nn.Module):
                     nn.init.zeros_(weight)
                 case ["smear_gate" | "value_gate", _]:
                     nn.init.uniform_(weight, 0.0, 0.02)
+                case ["wte", _] if self.config.tied:  # as small as a head's: x is normed, so that it asks for no scale
+                    nn.init.normal_(weight, std=0.001)
                 case ["wte", _]:
                     nn.init.normal_(weight, std=0.8 if current else 1.0)
                 case ["head", _]:
@@ -187,7 +189,7 @@ class GPT(nn.Module):
         else:
             cos, sin = self.rotary_cos[cache.positions], self.rotary_sin[cache.positions]
         rotary = (cos.unsqueeze(2), sin.unsqueeze(2))  # (B or 1, T, 1, D/2)
-        x = norm(self.wte(ids).to(self.dtype))  # (B, T, C)
+        x = self._embedded(ids)  # (B, T, C)
         if config.smear:
             x = self._smear(x, cache, documents)
         windows = config.windows()
@@ -208,6 +210,11 @@ class GPT(nn.Module):
             x = x - self.backout_lambda[0] * middle
         return norm(x)
 
+    def _embedded(self, ids: Tensor) -> Tensor:
+        """Rows of the table, normed in the wider of its dtype and the computation's: bfloat16's ε hides small rows."""
+        rows = self.wte(ids)
+        return norm(rows.to(torch.promote_types(rows.dtype, self.dtype))).to(self.dtype)
+
     def _smear(self, x: Tensor, cache: CacheView | None, documents: Tensor | None) -> Tensor:
         """x[t] += λ·σ(W·x[t][:24])·x[t−1]: a pure function of the previous id, so that a cache needs no other state."""
         if cache is None:
@@ -217,7 +224,7 @@ class GPT(nn.Module):
                 previous = previous * same.unsqueeze(-1)
         else:
             known = (cache.previous_ids >= 0).to(x.dtype)[:, None]  # (B, 1)
-            first = norm(self.wte(cache.previous_ids.clamp(min=0)).to(x.dtype)) * known  # (B, C)
+            first = self._embedded(cache.previous_ids.clamp(min=0)) * known  # (B, C)
             previous = torch.cat((first.unsqueeze(1), x[:, :-1]), dim=1)
         gate = self.smear_lambda[0] * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))  # (B, T, 1)
         return x + gate * previous
