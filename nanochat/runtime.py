@@ -59,6 +59,12 @@ class Runtime:
             return flag
         return bool(self.sum(torch.tensor(float(flag))) > 0)
 
+    def which(self, flag: bool) -> list[int]:
+        """The ranks that say yes, known to every rank."""
+        flags = torch.zeros(self.world_size)
+        flags[self.rank] = float(flag)
+        return self.sum(flags).nonzero().flatten().tolist()
+
     def barrier(self) -> None:
         """Wait for every rank."""
         if self.world_size > 1:

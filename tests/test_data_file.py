@@ -13,6 +13,7 @@ import attrs
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_data import ByteTokenizer
@@ -376,3 +377,37 @@ def test_a_flipped_byte_in_a_page_with_a_checksum_is_e304(home: Path) -> None:
             Files(FilesConfig(path=home / "a.parquet", validation_share=0.0))
         assert raised.value.diagnostics[0].code == "E304"
         assert "a.parquet" in raised.value.diagnostics[0].message
+
+
+def test_a_bad_file_in_the_middle_ends_the_reading_by_its_name_and_mended_the_same_rows_follow(home: Path) -> None:
+    for name, first in (("a", 0), ("b", 200), ("c", 400)):
+        lines = "".join(json.dumps({"text": f"document {first + n} {os.urandom(20).hex()}"}) + "\n" for n in range(200))
+        compressed(home / f"{name}.jsonl.gz", lines.encode())
+
+    def loader() -> PretrainLoader:
+        source = Files(FilesConfig(path=home / "*.jsonl.gz", validation_share=0.0))
+        return PretrainLoader(
+            {"web": (source, 1.0)}, ByteTokenizer(), rows=4, sequence_len=64, packing="best_fit", buffer=8, lanes=2
+        )
+
+    undisturbed, broken = loader(), loader()
+    expected = [undisturbed.next_batch().inputs for _ in range(110)]  # beyond the last file
+    sound = (home / "b.jsonl.gz").read_bytes()
+    (home / "b.jsonl.gz").write_bytes(sound[: len(sound) // 2])
+    found, state = [], broken.snapshot().state()
+
+    def read_on() -> None:
+        nonlocal state
+        while True:
+            found.append(broken.next_batch().inputs)
+            state = broken.snapshot().state()
+
+    with pytest.raises(NanochatError) as raised:
+        read_on()
+    assert (raised.value.diagnostics[0].code, "b.jsonl.gz" in raised.value.diagnostics[0].message) == ("E304", True)
+    assert 10 < len(found) < 100
+    (home / "b.jsonl.gz").write_bytes(sound)
+    mended = loader()
+    mended.load_state(state)
+    found += [mended.next_batch().inputs for _ in range(len(expected) - len(found))]
+    assert all(map(torch.equal, found, expected))

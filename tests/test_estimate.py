@@ -54,6 +54,14 @@ def test_the_speedrun_takes_the_steps_shards_and_hours_that_it_is_known_to_take(
     assert on_h100.cost == pytest.approx(8 * 3.0 * on_h100.seconds / 3600)
 
 
+def test_the_disk_holds_the_checkpoints_that_are_kept_and_one_more_while_it_is_written() -> None:
+    two, three = (
+        stage(estimated("quickstart.toml", f"stages.base.checkpoints_kept={kept}"), "base").disk_bytes
+        for kept in (2, 3)
+    )
+    assert (two % 3, three % 4, two // 3) == (0, 0, three // 4)
+
+
 def test_quickstart_on_two_idle_cores_of_190_gigaflops_takes_the_eight_minutes_that_the_readme_reports() -> None:
     recipe = load_recipe(RECIPES / "quickstart.toml", machine=MACHINE)
     idle = attrs.evolve(CPU, flops={"float32": 1.9e11})

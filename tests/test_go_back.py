@@ -125,7 +125,7 @@ def test_until_and_from_bound_what_is_done_after_going_back(made: House) -> None
 
 
 def test_a_result_that_follows_from_a_replaced_one_goes_though_it_cannot_be_made_here(made: House) -> None:
-    hardware = {"device": "cuda", "dtype": "float32", "nproc_per_node": 64}
+    hardware = {"launcher": "torchrun", "device": "cuda", "dtype": "float32", "nproc_per_node": 64}
     needs_cuda = [f"stages.grade.hardware.{name}={value}" for name, value in hardware.items()]
     assert made.actions(*needs_cuda)["grade"] == "reuse"
     options = [word for override in needs_cuda for word in ("--set", override)]

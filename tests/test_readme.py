@@ -82,3 +82,17 @@ def test_every_command_it_lists_exists_and_none_is_left_out() -> None:
 def test_every_folder_and_file_it_points_to_is_there() -> None:
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_every_fault_of_the_table_has_tests_that_there_are() -> None:
+    table = README.partition("| fault | what happens | tests |")[2].partition("</details>")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
+    assert len(rows) > 20
+    for fault, what, tests in rows[1:]:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", tests)
+        assert fault and what and named
+        for file, name in named:
+            written = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert f"\ndef {name}(" in written or f"\nasync def {name}(" in written, (fault, file, name)

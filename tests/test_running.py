@@ -405,15 +405,19 @@ def test_a_failing_stage_shows_its_diagnostic_and_leaves_no_record(
     assert not find_run("counting").report.exists()
 
 
-def test_sigterm_saves_and_exits_75_and_the_same_command_goes_on(house: House) -> None:
+def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_command_goes_on(house: House) -> None:
     options = ["--until", "one", "--set", "stages.one.steps=200", "--set", "stages.one.pause=0.05"]
     process = house.start("run", str(house.recipe), *options)
     wait_for_step(house, "one", process)
+    process.send_signal(signal.SIGUSR1)  # to the runner: it reaches the ranks
+    wait_for(lambda: any(house.store.glob("one-*/checkpoints/step_*")) or process.poll() is not None)
+    (saved,) = house.stage("one").glob("checkpoints/step_*")
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "of 200; the same command goes on" in output
     reached = int(output.split("at step ")[1].split()[0])
+    assert int(saved.name.removeprefix("step_")) < reached
     assert house.actions(*options[3::2])["one"] == "resume"
 
     code, output = house.run(*options[:-1], "stages.one.pause=0")

@@ -206,6 +206,24 @@ def test_a_job_that_is_preempted_saves_is_put_back_and_goes_on(cluster: Path) ->
     assert (words / "result-0.json").read_text() == "['inputs.json']"
 
 
+@pytest.mark.parametrize("progress", [False, True])
+def test_a_job_that_makes_no_new_checkpoint_is_not_put_back_without_end(cluster: Path, progress: bool) -> None:
+    """Each go is stopped by Slurm at once; `restarts = 2`. One that saves something each time goes on."""
+    stage, srun = cluster / "base-0", cluster / "slurm" / "bin" / "srun"
+    goes = f"{stage}/checkpoints/step_$(ls {stage}/goes | wc -l)"
+    srun.write_text(f"""#!/bin/bash
+mkdir -p {stage}/goes; touch {stage}/goes/$(ls {stage}/goes | wc -l)
+[ $(ls {stage}/goes | wc -l) = 6 ] && exit 0
+{f"mkdir -p {goes}" if progress else ""}
+echo '{{}}' > {stage}/worker/stopped.json
+exit 1
+""")
+    script = build(nodes=1, nproc_per_node=1, device="cpu", dtype="float32", restarts=2).script(launch(cluster))
+    assert waiter(cluster, script).wait(120) == 0
+    assert len(list((stage / "goes").iterdir())) == (6 if progress else 3)
+    assert ("is not put back any more, since it makes no new checkpoint" in notes(cluster)[-1]) is not progress
+
+
 @pytest.mark.slow
 def test_a_training_on_two_nodes_is_preempted_and_stopped_and_its_losses_are_those_of_one_machine(
     cluster: Path, tmp_path: Path

@@ -1,4 +1,4 @@
-"""`nanochat bench`: what this machine does with a recipe's model, beside what it could do."""
+"""`nanochat bench train`: what this machine does with a recipe's model, beside what it could do. And its group."""
 
 import json
 import time
@@ -9,6 +9,7 @@ import attrs
 import click
 import psutil
 
+from nanochat.cli import bench_resume
 from nanochat.cli.growth_plot import print_growth
 from nanochat.cli.recipe_argument import recipe_file
 from nanochat.cli.sheet import print_pairs, print_table
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 @click.group("bench")
 def command() -> None:
-    """Measure what this machine does with a recipe's model."""
+    """Measure what this machine does with a recipe's model; show that nothing is lost when it is killed."""
+
+
+command.add_command(bench_resume.command)
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:

@@ -137,7 +137,7 @@ class Attempt:
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill the launcher's process and all below it; the ranks also where it is gone and they are not."""
-        family = self.pulses.processes()
+        family = list(self.pulses.ranks().values())
         with contextlib.suppress(psutil.NoSuchProcess):
             family += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
         for rank in list(family):

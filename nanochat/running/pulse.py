@@ -85,21 +85,21 @@ class Pulses:
                 return Still(rank=told["rank"], pid=told["pid"], host=told["host"], seconds=now - since)
         return None
 
-    def processes(self) -> list[psutil.Process]:
+    def ranks(self) -> dict[int, psutil.Process]:
         """The ranks' processes that live on this machine."""
-        found = []
+        found = {}
         for told in map(read_json, self.folder.glob("pulse-*.json")):
             if told is not None and told["host"] == socket.gethostname():
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process = psutil.Process(told["pid"])
                     if process.create_time() == told["created"]:  # else another has its number by now
-                        found.append(process)
+                        found[told["rank"]] = process
         return found
 
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal to the ranks of this machine. Whether there was one: each tells the others."""
         reached = False
-        for process in self.processes():
+        for process in self.ranks().values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
                 reached = True

@@ -23,6 +23,7 @@ from nanochat.data.loader import Batch
 from nanochat.errors import NanochatError, Stopped
 from nanochat.runtime import Runtime
 from nanochat.training import nonfinite, schedule
+from nanochat.training.agreement import Agreed, agree
 from nanochat.training.exchange import Exchange
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.memory import peak_memory_bytes
@@ -138,8 +139,16 @@ def train(run: TrainingRun) -> None:
 
         loss, parts = accumulate_gradients(run, batch)
         norm = run.exchange.norm()
-        overdue = run.take_save_request() or time.monotonic() - saved_at >= run.checkpoint_seconds
-        agreed = agree(run, loss, norm, overdue=overdue)
+        agreed = agree(
+            run.runtime,
+            loss,
+            norm,
+            scale=run.loss_scale.factor if run.loss_scale else 1.0,
+            stop=run.stop_asked(),
+            overdue=run.take_save_request() or time.monotonic() - saved_at >= run.checkpoint_seconds,
+            waits=not run.loader.ready(0.0),
+            writing=run.saves.writing,
+        )
         if agreed.all_written:
             run.saves.commit()
         require_finite(run, agreed, batch, parts)
@@ -214,46 +223,11 @@ def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
     return cast(Tensor, loss)
 
 
-@attrs.frozen(kw_only=True)
-class Agreed:
-    """What all ranks know of a step before any of them updates a weight."""
-
-    loss: float
-    """The mean over the targets of all ranks, in nats."""
-    gradient_norm: float
-    """Before clipping, without the loss scale."""
-    stop: bool
-    overdue: bool
-    """A checkpoint is, by the clock or because one was asked for."""
-    all_ready: bool
-    """Each rank has its next batch."""
-    all_written: bool
-    """Each rank has written its files of the checkpoint in flight."""
-
-
-def agree(run: TrainingRun, loss: Tensor, norm: Tensor, *, overdue: bool) -> Agreed:
-    """One sum over the ranks, and the one wait for the device.
-
-    loss: this rank's share of the step's. norm: of the summed gradients, alike on all ranks. What went wrong in writing
-    a checkpoint is raised here.
-    """
-    votes = [run.stop_asked(), overdue, not run.loader.ready(0.0), run.saves.writing]
-    summed = run.runtime.sum(torch.cat([loss.view(1), torch.tensor(votes, dtype=loss.dtype, device=loss.device)]))
-    mean, stop, late, waits, writing, scaled_norm = torch.cat([summed, norm.to(loss.dtype).view(1)]).tolist()
-    return Agreed(
-        loss=mean,
-        gradient_norm=scaled_norm / (run.loss_scale.factor if run.loss_scale else 1.0),
-        stop=stop > 0,
-        overdue=late > 0,
-        all_ready=waits == 0,
-        all_written=writing == 0,
-    )
-
-
 def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, parts: Sequence[Tensor]) -> None:
     """StageError E501 on every rank, the batch written down, unless loss and gradients are finite.
 
-    parts: the losses of this rank's parts. Gradients that overflow under a loss scale are no fault.
+    parts: the losses of this rank's parts. Gradients that overflow under a loss scale are no fault. All ranks come here
+    alike, for what is asked is agreed: they exchange who is at fault.
     """
     if not math.isfinite(agreed.loss):
         what, value = "the loss", agreed.loss
@@ -262,8 +236,9 @@ def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, parts: Sequen
     else:
         return
     rank, own = run.runtime.rank, [float(part) for part in parts]
+    at_fault = run.runtime.which(not all(map(math.isfinite, own)))
     place = nonfinite.dump(run.folder, run.step, rank, batch, own) if run.folder else None
-    raise nonfinite.failure(what, value, run.step, rank, own, place)
+    raise nonfinite.failure(what, value, run.step, at_fault, rank, own, place)
 
 
 def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, float]:

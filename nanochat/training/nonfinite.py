@@ -35,10 +35,16 @@ def dump(folder: Path, step: int, rank: int, batch: Batch, losses: Sequence[floa
     return place
 
 
-def failure(what: str, value: float, step: int, rank: int, losses: Sequence[float], place: Path | None) -> StageError:
-    """The error E501. what: the loss, the gradient's norm."""
+def failure(
+    what: str, value: float, step: int, at_fault: Sequence[int], rank: int, losses: Sequence[float], place: Path | None
+) -> StageError:
+    """The error E501, which names the ranks at fault whichever rank's is shown.
+
+    what: the loss, the gradient's norm. at_fault: the ranks that have a loss which is not finite. losses: as in `dump`.
+    """
     bad = [str(part) for part, loss in enumerate(losses) if not math.isfinite(loss)]
-    where = f"; on rank {rank} in part {', '.join(bad)} of its batch" if bad else ""
+    where = f"; on rank {', '.join(map(str, at_fault))}" if at_fault else ""
+    where += f", in part {', '.join(bad)} of rank {rank}'s batch" if bad else ""
     kept = f"; its rows are in {place}" if place else ""
     return stage_failure(
         "E501",

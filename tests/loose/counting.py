@@ -121,7 +121,8 @@ def count(settings: CountConfig, context: Any) -> Any:
             cause(settings.trouble, context)
         context.reporter.metrics(step, {"loss": 1.0 / step, "tokens_per_second": 100.0})
         context.reporter.progress(step, settings.steps, {"loss": 1.0 / step, "tokens": 10.0 * step})
-        if settings.checkpoint_every and step % settings.checkpoint_every == 0 and step < settings.steps:
+        due = settings.checkpoint_every is not None and step % settings.checkpoint_every == 0
+        if context.runtime.any(due or context.take_save_request()) and step < settings.steps:
             save(context, step, start)
         if context.should_stop() and step < settings.steps:
             save(context, step, start)

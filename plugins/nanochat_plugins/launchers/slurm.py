@@ -6,7 +6,7 @@ computes nothing, holds the lease and writes the record.
 
 A job that is preempted, or near its time limit, gets SIGTERM: the ranks finish their step, save and end; then the
 script puts the job back into the queue, and it goes on from the checkpoint. So does one whose node failed (--requeue).
-One that the user stopped is not put back.
+One that the user stopped is not put back, nor one that made no new checkpoint oftener than `restarts` allows.
 """
 
 import os
@@ -60,11 +60,15 @@ class Slurm:
 
 words={_quoted(launch.words)}
 stop={_quoted(own / "stop")}  # there where the user asked for the end
+idle={_quoted(own / "idle")}  # how often the job was put back since its newest checkpoint
 {exports}
 {setup}set -u
 
 # What an earlier go of this job said is no word of this one.
 find "$words" -type f ! -name inputs.json -delete
+
+newest() {{ find {_quoted(launch.folder / "checkpoints")} -maxdepth 1 -name 'step_*' 2> /dev/null | sort | tail -n 1; }}
+before=$(newest)
 
 export head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export port=$(({_FIRST_PORT} + SLURM_JOB_ID % {_PORTS}))
@@ -81,7 +85,11 @@ srun {" ".join(self._srun())} bash -c agent || code=$?
 if [ -e "$words/stopped.json" ] && [ ! -e "$stop" ]; then
     # Saved, and not because the user asked: Slurm wanted the nodes back. A job that was cancelled is not RUNNING.
     if [ "$(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
-        scontrol requeue "$SLURM_JOB_ID" && exit {EXIT_STOPPED}
+        goes=0
+        [ "$(newest)" = "$before" ] && goes=$(($(cat "$idle" 2> /dev/null || echo 0) + 1))
+        echo $goes > "$idle"
+        [ $goes -le {self.hardware.restarts} ] && scontrol requeue "$SLURM_JOB_ID" && exit {EXIT_STOPPED}
+        touch "$idle.given_up"
     fi
 fi
 exit $code

@@ -46,6 +46,8 @@ class Job:
             self.id = before
             self._say(f"job {self.id} is still there; waiting for it")
             return
+        for name in ("idle", "idle.given_up"):
+            (self.folder / name).unlink(missing_ok=True)
         path = self.folder / "job.sh"
         write_text(path, script)
         done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
@@ -68,6 +70,11 @@ class Job:
                 self._stop(state)
             self._pause(_FIRST_SECONDS if gone else seconds)
             seconds = min(_LONGEST_SECONDS, seconds * 1.5)
+        if (self.folder / "idle.given_up").exists():
+            self._say(
+                f"job {self.id} is not put back any more, since it makes no new checkpoint: give it a longer time, or "
+                "an earlier notice, in [hardware.job]"
+            )
 
     def _pause(self, seconds: float) -> None:
         if self.asked.is_set():
