@@ -5,7 +5,7 @@ from nanochat.hooks import Registrar, hookimpl
 
 @hookimpl
 def register_stages(registry: Registrar) -> None:
-    """The stages of DESIGN: tokenizer, pretrain, finetune, evaluate."""
+    """The stages of DESIGN: tokenizer, pretrain, finetune, reinforce, evaluate."""
     registry.add(
         "tokenizer", build="nanochat.stages.tokenizer:run", config="nanochat.stages.tokenizer_config:TokenizerConfig"
     )
@@ -14,6 +14,9 @@ def register_stages(registry: Registrar) -> None:
     )
     registry.add(
         "finetune", build="nanochat.stages.finetune:run", config="nanochat.stages.finetune_config:FinetuneConfig"
+    )
+    registry.add(
+        "reinforce", build="nanochat.stages.reinforce:run", config="nanochat.stages.reinforce_config:ReinforceConfig"
     )
     registry.add(
         "evaluate", build="nanochat.stages.evaluate:run", config="nanochat.stages.evaluate_config:EvaluateConfig"

@@ -71,7 +71,7 @@ class FinetuneLoader(Loader):
         """
         assert loss_on in ("assistant", "all"), loss_on
         turns = Turns(lanes, rank, world_size)
-        self._pass = _Pass(tasks, seed)
+        self._pass = Pass(tasks, seed)
         room = sequence_len + 1  # one more than the inputs, so that each has its target
         self._conversations = _Conversations(self._pass, tokenizer, room, learn_all=loss_on == "all")
         self._own = [_ConversationLane(number, lanes, self._conversations, room, buffer) for number in turns.own]
@@ -99,7 +99,7 @@ class FinetuneLoader(Loader):
         return {"passes": passes, "conversations": max(lane.reached() for lane in self._own)}
 
 
-class _Pass:
+class Pass:
     """The examples of one pass after another: which example of which task comes at a place of the endless order."""
 
     def __init__(self, tasks: Mapping[str, TaskShare], seed: int) -> None:
@@ -141,7 +141,7 @@ class _Pass:
         tasks = ", ".join(f"`{name}` ({size})" for name, size in zip(self._names, self._sizes, strict=True)) or "none"
         return wrong_input(
             "E302",
-            f"nothing to finetune on: {reason}",
+            f"nothing to train on: {reason}",
             help=f"tasks with their examples: {tasks}; check their files, their splits and `max_examples`",
         )
 
@@ -155,7 +155,7 @@ class _Pass:
 class _Conversations:
     """Examples of the pass as documents that fit a row."""
 
-    def __init__(self, examples: _Pass, tokenizer: Tokenizer, room: int, *, learn_all: bool) -> None:
+    def __init__(self, examples: Pass, tokenizer: Tokenizer, room: int, *, learn_all: bool) -> None:
         self._pass = examples
         self._tokenizer, self._room, self._learn_all = tokenizer, room, learn_all
         self._turn_ends = [tokenizer.special_id(token) for token in (USER_END, ASSISTANT_END)]

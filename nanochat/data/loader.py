@@ -7,8 +7,8 @@ lane number and is written between steps, so the states of all ranks together se
 Not here: where rows come from (the loaders), files (training's checkpoints write a `LoaderState`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, Self
 
 import attrs
 import numpy as np
@@ -24,23 +24,29 @@ IGNORED = -1
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Rows of a forward pass."""
+    """Rows of a forward pass. A kind of its own adds tensors with a number, or several, for each row."""
 
     inputs: torch.Tensor  # (B, T) int64
     targets: torch.Tensor  # (B, T) int64, IGNORED where there is no loss
     documents: torch.Tensor | None = None
     """(B, T) int32: the number of each token's document in its row, for a model that attends within documents."""
 
-    def pinned(self) -> "Batch":
-        """The same in pinned memory, from which a GPU copies while the process goes on."""
-        documents = None if self.documents is None else self.documents.pin_memory()
-        return Batch(self.inputs.pin_memory(), self.targets.pin_memory(), documents)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What it holds, by name."""
+        return {name: tensor for name, tensor in attrs.asdict(self, recurse=False).items() if tensor is not None}
 
-    def split(self, rows: int) -> "list[Batch]":
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        """The same with each tensor changed."""
+        return attrs.evolve(self, **{name: change(tensor) for name, tensor in self.tensors().items()})
+
+    def pinned(self) -> Self:
+        """The same in pinned memory, from which a GPU copies while the process goes on."""
+        return self.map(torch.Tensor.pin_memory)
+
+    def split(self, rows: int) -> list[Self]:
         """Its rows in pieces of at most `rows`."""
-        parts = [self.inputs.split(rows), self.targets.split(rows)]
-        documents = [None] * len(parts[0]) if self.documents is None else self.documents.split(rows)
-        return [Batch(*part) for part in zip(*parts, documents, strict=True)]
+        starts = range(0, len(self.inputs), rows)
+        return [self.map(lambda tensor, start=start: tensor[start : start + rows]) for start in starts]  # type: ignore[misc]
 
 
 @attrs.frozen(kw_only=True, eq=False)

@@ -29,6 +29,7 @@ from nanochat.registry import Registry
 from nanochat.stages.evaluate_config import EvaluateConfig
 from nanochat.stages.finetune_config import FinetuneConfig
 from nanochat.stages.pretrain_config import PretrainConfig
+from nanochat.stages.reinforce_config import ReinforceConfig
 from nanochat.stages.tokenizer_config import TokenizerConfig
 from nanochat.stages.training_config import rows_off_cuda
 
@@ -99,7 +100,7 @@ def estimate_stage(stage: Stage, recipe: Recipe, registry: Registry, memory_byte
     match stage.config:
         case TokenizerConfig():
             return _tokenizer(stage)
-        case PretrainConfig() | FinetuneConfig():
+        case PretrainConfig() | FinetuneConfig() | ReinforceConfig():
             return _training(stage, model_of(stage, recipe, registry), memory_bytes)
         case EvaluateConfig():
             return _evaluation(stage, model_of(stage, recipe, registry))
@@ -167,7 +168,7 @@ def _training(stage: Stage, model: Component | None, memory_bytes: int) -> Stage
         disk_bytes=(config.checkpoints_kept + 1) * checkpoint,  # the oldest goes when the newest is whole
         downloads=_downloads(config.data),
         notes=_assumed(stage, model, training),
-        untimed=[*_answers(silent), *(["torch.compile"] if config.compile else [])],
+        untimed=[*_rollouts(config), *_answers(silent), *(["torch.compile"] if config.compile else [])],
     )
 
 
@@ -187,6 +188,9 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     kept = answer(model, "weight_bytes", whole)
     if kept is not None and kept < WEIGHT_BYTES * parameters(layout_of(model)):
         notes.append("optimizers' state is counted as of float32 weights: of smaller ones it may be less")
+    if isinstance(stage.config, ReinforceConfig):
+        notes.append("problems are counted as long as answers may become: `max_tokens` each")
+        notes += ["the initial model, kept for `kl`, is not counted in the memory"] if stage.config.kl else []
     if training.memory is None:
         notes.append(f"the model `{model.use}` does not say what it holds in memory")
     if training.tokens is None:
@@ -203,19 +207,18 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
     config, hardware = stage.config, stage.hardware
     processes = hardware.nodes * hardware.nproc_per_node
     sequence_len = size_of(model, "sequence_len")
-    # Of one process, in one step.
-    rows = max(1, config.total_batch_size // (sequence_len * processes)) if sequence_len else None
+    batch_tokens, rows = _step(config, sequence_len, processes)
     sharing = hardware.nproc_per_node if hardware.device == "cpu" else 1
     room = USABLE_MEMORY * memory_bytes / sharing - process_bytes(hardware.device) if memory_bytes else None
     size = _rows_at_once(stage, model, groups, rows, room)
     held, fitting = _memory(stage, model, groups, rows, size, room) if rows else (None, None)
-    tokens = config.steps * config.total_batch_size if config.steps else None
+    tokens = config.steps * batch_tokens if config.steps else None
     data = pretraining_needs(config) if isinstance(config, PretrainConfig) else ()
     return Training(
         model=model.use,
         groups=groups,
         flops_per_token=_flops_per_token(model),
-        batch_tokens=config.total_batch_size,
+        batch_tokens=batch_tokens,
         processes=processes,
         device_batch_size=size,
         micro_steps=math.ceil(rows / size) if rows else None,
@@ -225,6 +228,15 @@ def _plan(stage: Stage, model: Component, groups: Sequence[Group], memory_bytes:
         fitting_batch_size=fitting,
         data=data,
     )
+
+
+def _step(config: Any, sequence_len: int | None, processes: int) -> tuple[int, int | None]:
+    """Tokens of a step, and the rows of one process in it."""
+    if isinstance(config, ReinforceConfig):
+        rows, longest = config.problems_per_step * config.samples, 2 * config.max_tokens
+        return rows * min(sequence_len or longest, longest), max(1, rows // processes)
+    tokens: int = config.total_batch_size
+    return tokens, max(1, tokens // (sequence_len * processes)) if sequence_len else None
 
 
 def _rows_at_once(stage: Stage, model: Component, groups: Sequence[Group], rows: int | None, room: float | None) -> int:
@@ -312,6 +324,10 @@ def _evaluated_tokens(evals: Mapping[str, Component], steps: int) -> tuple[int, 
         else:
             total += math.ceil(steps / (found.slot.every or steps)) * tokens
     return total, silent
+
+
+def _rollouts(config: Any) -> list[str]:
+    return ["the answers that are sampled, which take most of the time"] if isinstance(config, ReinforceConfig) else []
 
 
 def _answers(silent: Sequence[str]) -> list[str]:

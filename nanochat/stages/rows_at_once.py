@@ -13,13 +13,16 @@ from nanochat.stages.training_faults import rows_of_a_rank
 from nanochat.training import groups, micro_batch
 
 
-def rows_at_once(config: Any, model: Any, vocab_size: int, context: StageContext) -> int:
-    """config's device_batch_size; where that is "auto", found out for the model, not compiled, and noted."""
+def rows_at_once(config: Any, model: Any, vocab_size: int, context: StageContext, rows: int | None = None) -> int:
+    """config's device_batch_size; where that is "auto", found out for the model, not compiled, and noted.
+
+    rows: of this rank in a step; None: those of `total_batch_size` tokens.
+    """
     runtime = context.runtime
     if config.device_batch_size != "auto":
         return int(config.device_batch_size)
     sequence_len = model.config.sequence_len
-    rows = rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size)
+    rows = rows or rows_of_a_rank(config.total_batch_size, sequence_len, runtime.world_size)
     if runtime.device.type == "cuda":
         chosen = micro_batch.probed(
             model,

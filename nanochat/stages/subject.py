@@ -14,6 +14,7 @@ from nanochat.errors import Stopped
 from nanochat.inference.tool import Tool
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.problems import Problem
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +30,8 @@ class Subject:
     """Builds a resolved component that the evaluation's config holds: `subject.build(config.task)`."""
     sources: Mapping[str, Source] = attrs.field(factory=dict)
     """The stage's own sources, where it has them: their validation splits are there to be measured on."""
+    problems: Sequence[Problem] = ()
+    """Those that a stage which is rewarded for problems holds out of its training."""
     tools: Sequence[Tool] = ()
     keep_example: Callable[[Mapping[str, Any]], None] = lambda _: None
     """Keeps one example's result (plain data) beside the figures, for the report and for comparisons."""

@@ -1,7 +1,7 @@
-"""What pretraining and finetuning have in common around the loop: groups, resume, evaluations, checkpoints, record.
+"""What all training stages have in common around the loop: groups, resume, evaluations, checkpoints, record.
 
-In: a stage's config and a model, loader and tokenizer that the stage made. Out: its record. The two stages differ only
-in what they put in.
+In: a stage's config and a model, loader and tokenizer that the stage made. Out: its record. The stages differ only in
+what they put in.
 """
 
 import json
@@ -31,6 +31,7 @@ from nanochat.training.checkpoint_writer import CheckpointWriter
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
+from nanochat.training.objective import Objective, cross_entropy
 from nanochat.training.optimizer_state import Updater
 from nanochat.training.peak import peak_flops
 from nanochat.training.saves import Saves
@@ -55,7 +56,7 @@ class TrainingStage:
 
     context: StageContext
     config: Any
-    """A PretrainConfig or FinetuneConfig: the keys that both have are read here."""
+    """A TrainingConfig, whose keys are read here."""
     model: nn.Module
     described_model: Mapping[str, Any]
     """The model as `checkpoint.describe` gives it, kept in every checkpoint."""
@@ -66,6 +67,14 @@ class TrainingStage:
     steps: int | None
     fraction: Callable[[int], float]
     lr_factor: float = 1.0
+    rows: int | None = None
+    """Of this rank in a step, where the config has no `total_batch_size` of tokens that says it."""
+    objective: Objective = cross_entropy
+    waits_for: str = "data_wait"
+    """As the Meter's."""
+    told: Callable[[], Mapping[str, float]] = dict
+    shown: Callable[[], Mapping[str, float]] = dict
+    """As the TrainingRun's."""
     updaters: Sequence[Updater] = ()
     run: TrainingRun = attrs.field(init=False)
     copies: HostCopies = attrs.field(init=False)
@@ -89,7 +98,8 @@ class TrainingStage:
             schedule=config.schedule,
             steps=self.steps,
             fraction=self.fraction,
-            device_batch_size=rows_at_once(config, self.model, self.tokenizer.vocab_size, context),
+            device_batch_size=rows_at_once(config, self.model, self.tokenizer.vocab_size, context, self.rows),
+            objective=self.objective,
             grad_clip=config.grad_clip,
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
@@ -102,7 +112,13 @@ class TrainingStage:
             stop_asked=context.stop_asked,
             take_save_request=context.take_save_request,
             folder=context.folder,
-            meter=Meter(flops_per_token=flops_per_token(self.model), peak_flops=peak_flops(context.runtime)),
+            told=self.told,
+            shown=self.shown,
+            meter=Meter(
+                flops_per_token=flops_per_token(self.model),
+                peak_flops=peak_flops(context.runtime),
+                waits_for=self.waits_for,
+            ),
         )
         self.resume()
         try:

@@ -40,8 +40,7 @@ class DigestedLoader:
 def digest(batch: Batch) -> str:
     """The sha256 over shapes and values of a batch's tensors, in hex."""
     found = hashlib.sha256()
-    for tensor in (batch.inputs, batch.targets, batch.documents):
-        if tensor is not None:
-            found.update(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
-            found.update(tensor.cpu().contiguous().numpy().tobytes())
+    for tensor in batch.tensors().values():
+        found.update(f"{tuple(tensor.shape)} {tensor.dtype} ".encode())
+        found.update(tensor.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()

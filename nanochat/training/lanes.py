@@ -10,6 +10,7 @@ What follows is as independent of the processes when a parameter is never cut an
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -50,14 +51,7 @@ class ElasticExchange(Exchange):
         def rows_of(rows: Tensor, lane: int) -> Tensor:
             return rows[lane :: self._own_lanes].contiguous()
 
-        return [
-            Batch(
-                rows_of(batch.inputs, lane),
-                rows_of(batch.targets, lane),
-                None if batch.documents is None else rows_of(batch.documents, lane),
-            )
-            for lane in _halving_order(self._own_lanes)
-        ]
+        return [batch.map(partial(rows_of, lane=lane)) for lane in _halving_order(self._own_lanes)]
 
     def lane_done(self, losses: Sequence[Tensor]) -> None:
         """Take the lane's gradients away and add them to the branch that they belong to."""

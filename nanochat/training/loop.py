@@ -1,4 +1,4 @@
-"""The training loop, read top-down in `train`; pretraining and finetuning share it by what they put into a TrainingRun.
+"""The training loop, read top-down in `train`; all training stages share it by what they put into a TrainingRun.
 
 In: a model, its optimizers, a loader and callbacks for what surrounds a step. Out: the model trained in place, a
 checkpoint in its folder. It decides nothing that a recipe declares.
@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import attrs
 import torch
@@ -28,6 +28,7 @@ from nanochat.training.exchange import Exchange
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
+from nanochat.training.objective import Objective, cross_entropy
 from nanochat.training.optimizer import Optimizer
 from nanochat.training.saves import Saves
 from nanochat.training.schedule_config import ScheduleConfig
@@ -68,6 +69,8 @@ class TrainingRun:
     fraction: Callable[[int], float]
     """Step → share of the run that is done, 0 … 1, once its batch was taken."""
     device_batch_size: int
+    objective: Objective = cross_entropy
+    """What is minimised: by default the cross-entropy of the targets."""
     grad_clip: float = 0.0
     log_every: int = 10
     checkpoint_every: int | None = None
@@ -84,6 +87,10 @@ class TrainingRun:
     """Whether this rank was asked for a checkpoint since the last call: one that is asked is enough."""
     folder: Path | None = None
     """Where a batch is written down whose loss is not finite; None: nowhere."""
+    told: Callable[[], Mapping[str, float]] = dict
+    """More figures of a step, for its line of metrics. All ranks ask."""
+    shown: Callable[[], Mapping[str, float]] = dict
+    """Those that a person who watches is shown at every step, beside the meter's."""
     loss_scale: LossScale | None = attrs.field()
     meter: Meter = attrs.field(factory=Meter)
     step: int = 0
@@ -160,7 +167,7 @@ def train(run: TrainingRun) -> None:
         run.meter.add(agreed.loss, tokens)
         if shown:
             run.metrics(run.step, figures(run, agreed) | changes)
-        run.progress(run.step, expected_steps(run), run.meter.shown | {"tokens": float(run.tokens)})
+        run.progress(run.step, expected_steps(run), {**run.meter.shown, **run.shown(), "tokens": float(run.tokens)})
         all_ready = agreed.all_ready
 
         with run.meter.pause():
@@ -184,6 +191,9 @@ def next_batch(run: TrainingRun, *, all_ready: bool) -> Batch:
             raise Stopped
     try:
         return run.loader.next_batch()
+    except Stopped:  # a loader that takes long asks all ranks itself
+        save(run, wait=True)
+        raise
     except NanochatError:
         if run.runtime.world_size == 1:  # the data may be all right on other ranks, and a checkpoint needs them all
             save(run, wait=True)
@@ -206,21 +216,11 @@ def accumulate_gradients(run: TrainingRun, batch: Batch) -> tuple[Tensor, list[T
         for part in lane:
             if part is lanes[-1][-1]:
                 run.exchange.expect()
-            loss: Tensor = losses(run.model, part, device) * scale
+            loss = run.objective(run.model, part, device) * scale
             (loss * run.loss_scale.factor if run.loss_scale else loss).backward()
             found.append(loss.detach())
         run.exchange.lane_done(found[-len(lane) :])
     return run.exchange.complete(), found
-
-
-def losses(model: Any, batch: Batch, device: torch.device) -> Tensor:
-    """The sum of the losses of a batch's targets, in nats. From pinned memory, the copies run beside the model."""
-    inputs, targets = batch.inputs.to(device, non_blocking=True), batch.targets.to(device, non_blocking=True)
-    if batch.documents is None:
-        loss = model(inputs, targets, reduction="sum")
-    else:
-        loss = model(inputs, targets, reduction="sum", documents=batch.documents.to(device, non_blocking=True))
-    return cast(Tensor, loss)
 
 
 def require_finite(run: TrainingRun, agreed: Agreed, batch: Batch, parts: Sequence[Tensor]) -> None:
@@ -295,6 +295,7 @@ def figures(run: TrainingRun, agreed: Agreed) -> dict[str, float]:
         "peak_memory_bytes": float(peak_memory_bytes(run.runtime.device)),
         **schedule.rates(run.optimizers),
         **{f"data.{name}": float(value) for name, value in run.loader.position().items()},
+        **run.told(),
         "gradient_norm": agreed.gradient_norm,
     }
     return found | (run.loss_scale.figures() if run.loss_scale else {})

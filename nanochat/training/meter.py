@@ -23,6 +23,8 @@ class Meter:
     """Of training; None: not known."""
     peak_flops: float | None = None
     """FLOP/s of all ranks together; None: not known."""
+    waits_for: str = "data_wait"
+    """What the figure is called that says which share of the time went before a step had its batch."""
     mean: float = 0.0
     weight: float = 0.0
     """What the losses behind `mean` weigh together, 0 … 1: `mean` began at 0, which dividing by it takes out."""
@@ -33,6 +35,8 @@ class Meter:
     """Seconds for data."""
     mfu: float | None = None
     """The last line's share of the peak."""
+    wait: float | None = None
+    """The last line's share of the time that went before steps had their batches."""
     began: float = attrs.field(factory=lambda: time.monotonic())
 
     @property
@@ -69,10 +73,10 @@ class Meter:
     def figures(self, steps_left: int) -> dict[str, float]:
         """What was measured since the last line; the count begins again."""
         seconds = max(time.monotonic() - self.began, 1e-9)
-        rate = self.tokens / seconds
+        rate, self.wait = self.tokens / seconds, self.waited / seconds
         found = {
             "tokens_per_second": rate,
-            "data_wait": self.waited / seconds,  # the share of the time in which the loop waited for a batch
+            self.waits_for: self.wait,
             "seconds_left": steps_left * seconds / max(1, self.steps),
         }
         if self.flops_per_token and self.peak_flops:

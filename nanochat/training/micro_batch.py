@@ -11,7 +11,7 @@ import torch
 
 from nanochat.data.loader import Batch
 from nanochat.runtime import Runtime
-from nanochat.training.loop import losses
+from nanochat.training.objective import cross_entropy
 
 USABLE_MEMORY = 0.9
 """The share of the device's memory that may be planned for: allocators need room between tensors."""
@@ -53,7 +53,7 @@ def peak_of_passes(model: Any, batch: Batch, device: torch.device, *, passes: in
     torch.cuda.reset_peak_memory_stats(device)
     try:
         for _ in range(passes):
-            losses(model, batch, device).backward()
+            cross_entropy(model, batch, device).backward()
         return torch.cuda.max_memory_allocated(device)
     except torch.OutOfMemoryError:
         return None

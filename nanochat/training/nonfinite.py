@@ -24,14 +24,9 @@ def dump(folder: Path, step: int, rank: int, batch: Batch, losses: Sequence[floa
     """
     place = folder / FOLDER / f"step_{step:06d}"
     place.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "inputs": batch.inputs.to("cpu", torch.int32),  # (B, T)
-        "targets": batch.targets.to("cpu", torch.int32),
-        "losses": torch.tensor(losses),
-    }
-    if batch.documents is not None:
-        tensors["documents"] = batch.documents.cpu()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place / f"rank-{rank}.safetensors")
+    tensors = {name: tensor.cpu() for name, tensor in batch.tensors().items()} | {"losses": torch.tensor(losses)}
+    small = {name: tensor.int() if tensor.dtype == torch.int64 else tensor for name, tensor in tensors.items()}
+    save_file({name: tensor.contiguous() for name, tensor in small.items()}, place / f"rank-{rank}.safetensors")
     return place
 
 

@@ -22,7 +22,7 @@ from nanochat.data.token_cache import TokenCache
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.loop import losses
+from nanochat.training.objective import cross_entropy
 from nanochat_plugins.sources.files import Files
 from nanochat_plugins.sources.files_config import FilesConfig
 
@@ -176,7 +176,7 @@ def test_the_share_of_a_d4s_step_that_waits(benchmark, capsys, corpus):
         batch = made.next_batch()
         waited += time.perf_counter() - asked
         for part in batch.split(8):
-            losses(model, part, torch.device("cpu")).backward()
+            cross_entropy(model, part, torch.device("cpu")).backward()
 
     step()  # fills the packing buffer
     waited = 0.0
