@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
@@ -279,13 +279,31 @@ def quiet() -> contextlib.AbstractContextManager[Any]:
 def _config_from_keywords(build: Callable[..., Any], name: str) -> type:
     """A config class out of a builder's keywords: their annotations (or their defaults' types) and defaults."""
     fields: dict[str, Any] = {}
-    signature = inspect.signature(build, eval_str=True)
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            continue
+    for parameter in _keywords(build):
         default = attrs.NOTHING if parameter.default is parameter.empty else parameter.default
         hint = parameter.annotation
         if hint is parameter.empty:
             hint = Any if default in (attrs.NOTHING, None) else type(default)
         fields[parameter.name] = attrs.field(default=default, type=hint, metadata={METADATA: Rules()})
     return attrs.make_class(f"{name}_config", fields, frozen=True, kw_only=True)
+
+
+def _keywords(build: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """What a builder can be given by keyword. A class's `**kwargs` are its base's: `super().__init__(**kwargs)`.
+
+    So a task's `start`, `stop` and `step` are options of one whose constructor hands them on.
+    """
+    makers = [build]
+    if isinstance(build, type):
+        constructors = [vars(cls)["__init__"] for cls in build.__mro__[:-1] if "__init__" in vars(cls)]
+        makers += constructors[1:]
+    seen: set[str] = set()
+    for depth, maker in enumerate(makers):
+        parameters = list(inspect.signature(maker, eval_str=True).parameters.values())[depth > 0 :]  # not self
+        for parameter in parameters:
+            by_keyword = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+            if by_keyword and parameter.name not in seen:
+                seen.add(parameter.name)
+                yield parameter
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return

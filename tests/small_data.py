@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import torch
 
-from nanochat.data.finetune_loader import FinetuneLoader, TaskShare
+from nanochat.data.finetune_loader import FinetuneLoader
 from nanochat.data.pretrain_loader import PretrainLoader
 from nanochat.data.source import Shard
 from nanochat.data.task import Task
+from nanochat.data.task_mixture import TaskShare
 from nanochat.text.special import BOS, SPECIAL_TOKENS
 
 SPECIALS = {token: 256 + number for number, token in enumerate(SPECIAL_TOKENS)}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import SPECIALS, ByteTokenizer, Chats, chats, finetune
 
-from nanochat.data.finetune_loader import TaskShare
+from nanochat.data.task_mixture import TaskShare
 from nanochat.errors import InputError
 from nanochat.text.special import BOS
 

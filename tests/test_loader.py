@@ -9,8 +9,8 @@ import torch
 from safetensors.numpy import load, save
 from small_data import ByteTokenizer, Texts, chats, finetune, pretrain, words
 
-from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import LoaderState, joined
+from nanochat.data.task_mixture import TaskShare
 from nanochat.errors import InputError
 
 

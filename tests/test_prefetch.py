@@ -8,9 +8,9 @@ import torch
 from small_data import Texts, chats, finetune, pretrain, words
 
 from nanochat.data import prefetch
-from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.loader import Batch, Loader
 from nanochat.data.prefetch import Prefetch
+from nanochat.data.task_mixture import TaskShare
 
 
 def mixed_pretrain() -> Loader:

@@ -15,8 +15,8 @@ from test_training import Recorder, group
 from tiny_plugin import CPU
 
 from nanochat.config import Artifact, Component
-from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.task import Conversation, Task
+from nanochat.data.task_mixture import TaskShare
 from nanochat.errors import InputError, StageError, Stopped
 from nanochat.hooks import hookimpl
 from nanochat.recipe.load import load_recipe

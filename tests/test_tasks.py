@@ -354,9 +354,12 @@ def test_both_shapes_of_a_line_are_read_and_blank_lines_passed_over(tmp_path: Pa
     ],
 )
 def test_a_bad_line_is_named_by_file_and_number(tmp_path: Path, line: str, said: str) -> None:
+    task = conversations(tmp_path, [USER, ASSISTANT], "", line)
+    (diagnostic,) = task.faults()
     with pytest.raises(NanochatError) as raised:
-        conversations(tmp_path, [USER, ASSISTANT], "", line)
-    (diagnostic,) = raised.value.diagnostics
+        task[1]
+    assert raised.value.diagnostics == [diagnostic]
+    assert task[0]["messages"] == [USER, ASSISTANT]
     assert diagnostic.code == "E306"
     assert str(diagnostic.location).startswith(f"{tmp_path / 'mine.jsonl'}:3:")
     assert said in diagnostic.message
@@ -388,20 +391,23 @@ def test_a_file_of_another_kind_is_told_with_its_line_before_anything_runs(
     assert place is None or str(diagnostic.location) == f"{path}:{place}"
 
 
-def test_a_plan_reads_no_more_than_three_lines_of_conversations(tmp_path: Path) -> None:
+def test_a_plan_reads_three_lines_and_refuses_a_file_where_none_is_a_conversation(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     good = json.dumps([USER, ASSISTANT]) + "\n"
     path.write_text(3 * good + "no JSON\n")
     assert CustomJSONConfig(path=path).fingerprint()
-    path.write_text(2 * good + "no JSON\n")
+    path.write_text("no JSON\n" + good)
+    assert CustomJSONConfig(path=path).fingerprint()
+    path.write_text(3 * "no JSON\n" + good)
     with pytest.raises(NanochatError, match="E306"):
         CustomJSONConfig(path=path).fingerprint()
 
 
-def test_all_bad_lines_are_named_at_once_and_an_empty_or_missing_file_too(tmp_path: Path) -> None:
-    with pytest.raises(NanochatError) as raised:
-        conversations(tmp_path, "{", [USER, ASSISTANT], "}")
-    assert len(raised.value.diagnostics) == 2
+def test_all_bad_lines_of_a_slice_are_known_at_once_and_an_empty_or_missing_file_is_named(tmp_path: Path) -> None:
+    task = conversations(tmp_path, "{", [USER, ASSISTANT], "}")
+    assert [fault.location.line for fault in task.faults() if fault.location] == [1, 3]
+    task.start = 1
+    assert [fault.location.line for fault in task.faults() if fault.location] == [3]
     with pytest.raises(NanochatError, match="E302"):
         conversations(tmp_path)
     with pytest.raises(NanochatError, match="E301"):

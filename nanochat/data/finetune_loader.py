@@ -1,48 +1,27 @@
 """Batches for finetuning: a mixture of tasks' conversations, shuffled together, packed with padding.
 
-In: tasks with epochs, a tokenizer, the shape of a batch. Out: (B, T) batches and an exact state. One pass holds each
-task's examples as often as its epochs say: phase by phase, and those of one phase shuffled together, in an order that
-each pass has of its own. Passes follow one another without end, their examples numbered on and on, and example i
-belongs to lane i mod V. In each lane, a phase is used up before the next begins.
-Not here: scoring, rendering (text/conversation), devices.
+In: tasks with their shares of a pass, a tokenizer, the shape of a batch. Out: (B, T) batches and an exact state. Of the
+endless order of a TaskMixture, example i belongs to lane i mod V. In each lane, a phase is used up before the next
+begins. Not here: which example comes when (`task_mixture.py`), scoring, rendering (text/conversation), devices.
 """
 
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from itertools import accumulate, pairwise
 from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from nanochat.data.loader import Lane, Loader, Turns
 from nanochat.data.packing import Document, FitBuffer, cut_length, padded_row
-from nanochat.data.task import Task
-from nanochat.errors import InputError, NanochatError, wrong_input
+from nanochat.data.task_mixture import TaskMixture, TaskShare
+from nanochat.errors import Diagnostic, InputError
 from nanochat.text.conversation import render_conversation
 from nanochat.text.special import ASSISTANT_END, USER_END
 from nanochat.text.tokenizer import Tokenizer
 
-
-@attrs.frozen(kw_only=True, eq=False)
-class TaskShare:
-    """What of a task is in one pass of a mixture."""
-
-    task: Task
-    epochs: int = 1
-    """How often each example occurs."""
-    max_examples: int | None = None
-    """Only so many, the first ones."""
-    phase: int = 0
-    """Tasks of a lower phase come before those of a higher one."""
-
-    @property
-    def size(self) -> int:
-        """Examples, each counted once."""
-        return len(self.task) if self.max_examples is None else min(len(self.task), self.max_examples)
+FAULTS_SHOWN = 10
+"""Bad conversations named at once."""
 
 
 class FinetuneLoader(Loader):
@@ -67,13 +46,15 @@ class FinetuneLoader(Loader):
 
         `buffer`: conversations a lane chooses from.
         `loss_on`: "assistant" learns what the assistant writes, "all" every token.
-        Raises E115 where the processes cannot share the lanes equally, E302 where there is no example.
+        Raises E115 where the processes cannot share the lanes equally, E302 where there is no example, E306 where a
+        task knows of a bad one that is not to be skipped.
         """
         assert loss_on in ("assistant", "all"), loss_on
         turns = Turns(lanes, rank, world_size)
-        self._pass = Pass(tasks, seed)
+        self._mixture = TaskMixture(tasks, seed)
+        _refuse_faults(tasks)
         room = sequence_len + 1  # one more than the inputs, so that each has its target
-        self._conversations = _Conversations(self._pass, tokenizer, room, learn_all=loss_on == "all")
+        self._conversations = _Conversations(self._mixture, tokenizer, room, learn_all=loss_on == "all")
         self._own = [_ConversationLane(number, lanes, self._conversations, room, buffer) for number in turns.own]
         made: dict[int, Lane] = dict(zip(turns.own, self._own, strict=True))
         super().__init__(
@@ -84,7 +65,7 @@ class FinetuneLoader(Loader):
     def progress(self) -> float:
         """The share of the first pass that this rank's lanes have put into batches; above 1 in later passes."""
         used = sum(lane.used() for lane in self._own)
-        return used * self._turns.lanes / (len(self._pass) * len(self._own))
+        return used * self._turns.lanes / (len(self._mixture) * len(self._own))
 
     def counts(self) -> dict[str, int]:
         """Conversations cut to a row's length, and those passed over, by task; and the passes of the furthest lane.
@@ -99,64 +80,21 @@ class FinetuneLoader(Loader):
         return {"passes": passes, "conversations": max(lane.reached() for lane in self._own)}
 
 
-class Pass:
-    """The examples of one pass after another: which example of which task comes at a place of the endless order."""
-
-    def __init__(self, tasks: Mapping[str, TaskShare], seed: int) -> None:
-        # By name: the order in which a recipe lists its tasks is no part of a stage's identity.
-        self._names = sorted(tasks, key=lambda name: (tasks[name].phase, name))
-        shares = [tasks[name] for name in self._names]
-        self._tasks = {name: share.task for name, share in tasks.items()}
-        self._sizes = [share.size for share in shares]
-        self._stops = list(accumulate(share.size * share.epochs for share in shares))
-        last_of_phase = {share.phase: stop for share, stop in zip(shares, self._stops, strict=True)}
-        self._phase_stops = sorted(set(last_of_phase.values()) - {0})
-        self._seed = seed
-        self.distinct = sum(self._sizes)
-        """Examples, each counted once."""
-        if not self.distinct:
-            raise self.empty("there is no example in any task of the mixture")
-        self._order = lru_cache(maxsize=4)(self._shuffled)  # the lanes are within a pass or two of each other
-
-    def __len__(self) -> int:
-        return self._stops[-1]
-
-    def place(self, ordinal: int) -> tuple[str, int]:
-        """The task's name and the index in it of example `ordinal`, counted through all passes."""
-        number, index = divmod(ordinal, len(self))
-        copy = int(self._order(number)[index])
-        task = bisect_right(self._stops, copy)
-        start = self._stops[task - 1] if task else 0
-        return self._names[task], (copy - start) % self._sizes[task]
-
-    def segment(self, ordinal: int) -> int:
-        """The number of the phase that example `ordinal` is in, counted through all passes."""
-        number, index = divmod(ordinal, len(self))
-        return number * len(self._phase_stops) + bisect_right(self._phase_stops, index)
-
-    def task(self, name: str) -> Task:
-        return self._tasks[name]
-
-    def empty(self, reason: str) -> NanochatError:
-        tasks = ", ".join(f"`{name}` ({size})" for name, size in zip(self._names, self._sizes, strict=True)) or "none"
-        return wrong_input(
-            "E302",
-            f"nothing to train on: {reason}",
-            help=f"tasks with their examples: {tasks}; check their files, their splits and `max_examples`",
-        )
-
-    def _shuffled(self, number: int) -> NDArray[np.int64]:
-        # RandomState, not default_rng: NumPy promises that its numbers never change (NEP 19), so an order is for good.
-        generator = np.random.RandomState([self._seed & 0xFFFFFFFF, self._seed >> 32 & 0xFFFFFFFF, number])
-        starts = [0, *self._phase_stops]
-        return np.concatenate([start + generator.permutation(stop - start) for start, stop in pairwise(starts)])
+def _refuse_faults(tasks: Mapping[str, TaskShare]) -> None:
+    """InputError with what tasks know to be wrong with their examples, all at once and before any is trained on."""
+    faults: list[Diagnostic] = []
+    for share in tasks.values():
+        if share.bad_conversations == "error":
+            faults += getattr(share.task, "faults", tuple)()
+    if faults:
+        raise InputError(faults[:FAULTS_SHOWN])
 
 
 class _Conversations:
-    """Examples of the pass as documents that fit a row."""
+    """Examples of the mixture as documents that fit a row."""
 
-    def __init__(self, examples: Pass, tokenizer: Tokenizer, room: int, *, learn_all: bool) -> None:
-        self._pass = examples
+    def __init__(self, mixture: TaskMixture, tokenizer: Tokenizer, room: int, *, learn_all: bool) -> None:
+        self._mixture = mixture
         self._tokenizer, self._room, self._learn_all = tokenizer, room, learn_all
         self._turn_ends = [tokenizer.special_id(token) for token in (USER_END, ASSISTANT_END)]
         self._useless: set[tuple[str, int]] = set()
@@ -164,31 +102,37 @@ class _Conversations:
 
     def passes(self, ordinal: int) -> int:
         """Whole passes before an example."""
-        return ordinal // len(self._pass)
+        return ordinal // len(self._mixture)
 
     def segment(self, ordinal: int) -> int:
         """The number of the phase that an example is in, counted through all passes."""
-        return self._pass.segment(ordinal)
+        return self._mixture.segment(ordinal)
 
     def document(self, ordinal: int) -> Document | None:
         """The conversation at a place of the endless order; None where a row's length of it has nothing to learn."""
-        name, index = self._pass.place(ordinal)
+        name, index = self._mixture.place(ordinal)
         if (name, index) in self._useless:
             return None
-        document = self._cut(name, self._render(name, index))
-        # The first id of a row is no target.
-        if document.mask is not None and document.mask[1:].any():
-            return document
-        self.counts[f"{name}.skipped.nothing to learn"] += 1
+        reason = "bad conversation"
+        if (rendered := self._render(name, index)) is not None:
+            document, reason = self._cut(name, rendered), "nothing to learn"
+            # The first id of a row is no target.
+            if document.mask is not None and document.mask[1:].any():
+                return document
+        self.counts[f"{name}.skipped.{reason}"] += 1
         self._useless.add((name, index))
-        if len(self._useless) == self._pass.distinct:
-            raise self._pass.empty(f"in no conversation is anything to learn within {self._room} tokens")
+        if len(self._useless) == self._mixture.distinct:
+            raise self._mixture.empty(f"in no conversation is anything to learn within {self._room} tokens")
         return None
 
-    def _render(self, name: str, index: int) -> Document:
+    def _render(self, name: str, index: int) -> Document | None:
+        """The conversation whole; None where it is a bad one, which its task's share says to skip."""
+        share = self._mixture.shares[name]
         try:
-            rendered = render_conversation(self._pass.task(name)[index], self._tokenizer)
+            rendered = render_conversation(share.task[index], self._tokenizer)
         except InputError as error:
+            if share.bad_conversations == "skip":
+                return None
             place = f"example {index} of the task `{name}`: "
             raise InputError([attrs.evolve(d, message=place + d.message) for d in error.diagnostics]) from error
         mask = np.ones(len(rendered.ids), np.bool_) if self._learn_all else np.array(rendered.mask, np.bool_)

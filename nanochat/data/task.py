@@ -4,8 +4,10 @@ A task keeps the names it has in the nanochat world, so that one written elsewhe
 `eval_type`, `num_examples`, `get_example`, `evaluate`, and for reinforcement `reward`. Slices come from the base class.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
+
+from nanochat.errors import Diagnostic
 
 Conversation = Mapping[str, Any]
 """{"messages": [{"role": "user" | "assistant" | "system", "content": str | [part, …]}, …]}; a part is
@@ -43,6 +45,10 @@ class Task:
     def reward(self, conversation: Conversation, completion: str) -> float:
         """What reinforcement pays for a completion: the score, unless a task says otherwise."""
         return float(self.evaluate(conversation, completion))
+
+    def faults(self) -> Sequence[Diagnostic]:
+        """What is known to be wrong with its examples, each of which raises an InputError when it is asked for."""
+        return ()
 
     def __len__(self) -> int:
         stop = self.num_examples() if self.stop is None else min(self.stop, self.num_examples())

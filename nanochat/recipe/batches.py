@@ -47,7 +47,7 @@ def _check_batch(stage: StageDraft, resolver: Resolver, problems: Problems) -> N
 def _check_weights(stage: StageDraft, mixture: dict[str, Part], resolver: Resolver, problems: Problems) -> None:
     slots = [part.slot for part in mixture.values() if isinstance(part.slot, Draft)]
     weights = [cell for slot in slots if isinstance(cell := slot.fields.get(WEIGHT), Cell)]
-    if weights and len(weights) == len(mixture) and not any(resolver.value(cell) for cell in weights):
+    if weights and len(weights) == len(mixture) and all(resolver.value(cell) == 0 for cell in weights):
         where = key_text(weights[0].path[:-2])
         message = f"every weight in {where} is 0: there is nothing to train on"
         problems.add("E115", message, at=weights[0].place or stage.location, subject=WEIGHT)

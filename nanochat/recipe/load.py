@@ -19,7 +19,7 @@ from nanochat.recipe.assemble import fingerprints, resolved_recipe
 from nanochat.recipe.batches import check_batches
 from nanochat.recipe.certain import check_certain
 from nanochat.recipe.derive import Resolver
-from nanochat.recipe.evaluations import check_evaluations
+from nanochat.recipe.evaluations import check_evaluations, check_splits
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
@@ -92,6 +92,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     check_initial_models(draft, resolver, registry, problems)
     check_lanes(draft, resolver, problems)
     check_evaluations(draft, problems)
+    check_splits(draft, problems)
     prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built
     if isinstance(header, Header):

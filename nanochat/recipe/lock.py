@@ -9,6 +9,7 @@ says what the data was instead.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import attrs
 import tomli_w
 
 from nanochat.errors import Diagnostic, Location
@@ -63,7 +64,10 @@ def _group_rows(stage: Stage) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """The optimizer groups of a stage with what they came to."""
     for path, shapes in stage.groups.items():
         group = getattr(stage.config, path[-2])[path[-1]]
-        yield path, group_row(group, shapes, getattr(stage.config, "lr_factor", 1.0)).facts()
+        row = group_row(group, shapes, getattr(stage.config, "lr_factor", 1.0))
+        if getattr(stage.config, "inherit_lr", False):  # known when the checkpoint is read
+            row = attrs.evolve(row, peak_lr=None)
+        yield path, row.facts()
 
 
 def distribution_versions(recipe: Recipe) -> dict[str, str]:

@@ -1,13 +1,17 @@
 """The finetuning stage: a checkpoint goes on learning, from conversations. Serves midtraining and SFT alike."""
 
+from typing import Any, cast
+
 import attrs
 import torch
 
-from nanochat.data.finetune_loader import FinetuneLoader, TaskShare
+from nanochat.data.finetune_loader import FinetuneLoader
 from nanochat.data.prefetch import Prefetch
+from nanochat.data.task_mixture import TaskShare
 from nanochat.runtime import Runtime
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.finetune_config import FinetuneConfig
+from nanochat.stages.inheritance import inherit_rates
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_faults import rows_of_a_rank
 from nanochat.stages.training_stage import TrainingStage
@@ -21,6 +25,9 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
     model = loaded.model
     for transform in config.transforms.values():
         model = context.build(transform, model, runtime)
+    if config.inherit_lr:
+        inherited = inherit_rates(config.optim, model, config.init, runtime)
+        config = cast(FinetuneConfig, attrs.evolve(cast(Any, config), optim=inherited))
     sequence_len = loaded.meta["model"]["config"]["sequence_len"]
     made = FinetuneLoader(
         {name: TaskShare(task=context.build(task), **attrs.asdict(task.slot)) for name, task in config.data.items()},
@@ -58,6 +65,7 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         steps=steps,
         fraction=(lambda step: step / steps) if steps is not None else (lambda _: mean_progress(loader, runtime)),
         lr_factor=config.lr_factor,
+        warm_start=config.init if config.warm_start else None,
     )
     return stage.execute()
 

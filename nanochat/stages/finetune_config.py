@@ -35,6 +35,12 @@ class FinetuneConfig(TrainingConfig):
         None, minimum=1, maximum=1_000_000_000, doc="optimizer steps; without it, one pass over the mixture"
     )
     lr_factor: float = option(0.8, minimum=0.0, maximum=1e6, doc="multiplies every group's learning rate")
+    inherit_lr: bool = option(
+        False, doc="peak learning rates are those that the init checkpoint was trained with, not the groups' own `lr`"
+    )
+    warm_start: bool = option(
+        False, doc="optimizers begin with the state of the init checkpoint's: momentum, second moments, their steps"
+    )
     total_batch_size: int = option(524_288, minimum=1, maximum=10_000_000_000, doc="tokens of a step, padding included")
     loss_on: str = option("assistant", choices=("assistant", "all"), doc="all: midtraining on every token")
     packing_buffer: int = option(100, minimum=1, maximum=10_000_000, doc="conversations a lane chooses from")

@@ -6,8 +6,8 @@ import attrs
 from torch import nn
 
 from nanochat.config import Component
-from nanochat.data.finetune_loader import TaskShare
 from nanochat.data.task import Task
+from nanochat.data.task_mixture import TaskShare
 from nanochat.errors import stage_failure
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.reinforce_config import ReinforceConfig

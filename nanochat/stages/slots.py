@@ -17,7 +17,13 @@ class TaskSlot:
     """[stages.X.data.NAME] of a stage that reads conversations."""
 
     epochs: int = option(
-        1, minimum=1, maximum=1_000_000, doc="how often each example occurs in one pass of the mixture"
+        1, minimum=1, maximum=1_000_000, doc="how often each example occurs in one pass; with `weight`, at most"
+    )
+    weight: float | None = option(
+        None,
+        minimum=0.0,
+        maximum=1e9,
+        doc="share of a pass's examples, relative to other weights of its phase; the scarcest task sets the length",
     )
     max_examples: int | None = option(None, minimum=1, maximum=10**12, doc="use only this many of the task's examples")
     phase: int = option(
@@ -25,6 +31,11 @@ class TaskSlot:
         minimum=0,
         maximum=1_000_000,
         doc="a curriculum: tasks of a lower phase come first; those of one phase are shuffled together",
+    )
+    bad_conversations: str = option(
+        "error",
+        choices=("error", "skip"),
+        doc="of roles out of order, empty, unknown parts; skip: left out and counted",
     )
 
 

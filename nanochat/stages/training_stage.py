@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import nanochat
-from nanochat.config import Component
+from nanochat.config import Artifact, Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
-from nanochat.stages import evaluation, optimizers
+from nanochat.stages import evaluation, inheritance, optimizers
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.rows_at_once import rows_at_once
 from nanochat.stages.subject import Subject
@@ -75,6 +75,8 @@ class TrainingStage:
     told: Callable[[], Mapping[str, float]] = dict
     shown: Callable[[], Mapping[str, float]] = dict
     """As the TrainingRun's."""
+    warm_start: Artifact | None = None
+    """The checkpoint whose optimizers' state a run begins with."""
     updaters: Sequence[Updater] = ()
     run: TrainingRun = attrs.field(init=False)
     copies: HostCopies = attrs.field(init=False)
@@ -219,10 +221,12 @@ class TrainingStage:
         }
 
     def resume(self) -> None:
-        """Go on from the newest valid checkpoint of this stage, if there is one."""
+        """Go on from the newest valid checkpoint of this stage; else begin, warm where that is said."""
         context, runtime = self.context, self.context.runtime
         found = checkpoint.newest_valid(context.folder / "checkpoints", runtime, context.reporter.note)
         if found is None:
+            if self.warm_start is not None:
+                inheritance.warm_start(self.updaters, self.warm_start, runtime)
             return
         state = json.loads((found / "state.json").read_text())
         if json.loads((found / "meta.json").read_text())["tokenizer"] != self.tokenizer.digest:

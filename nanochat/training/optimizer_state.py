@@ -130,6 +130,28 @@ def restore(updaters: Sequence[Updater], saved: SavedState) -> None:
         updater.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def take_over(updaters: Sequence[Updater], saved: SavedState) -> None:
+    """Give each optimizer what another run's remembered of the same parameters, whatever their groups were called.
+
+    Learning rates and all other options stay its own. KeyError, ValueError where a parameter had no such optimizer.
+    """
+    groups_then = {name: group for group, name in saved.options}
+    for updater in updaters:
+        state_dict = updater.optimizer.state_dict()
+        state = {}
+        names = iter(_names(updater))
+        for param_group in state_dict["param_groups"]:
+            for index, name in zip(param_group["params"], names, strict=False):
+                if name not in groups_then:
+                    raise ValueError(f"it has nothing of `{name}`")
+                key = groups_then[name], name
+                if saved.options[key].keys() != param_group.keys() - {"params"}:
+                    raise ValueError(f"`{name}` was updated by another optimizer than that of group `{updater.group}`")
+                if slots := _slots(saved.parts[key], updater.parts[name]):
+                    state[index] = slots
+        updater.optimizer.load_state_dict({"state": state, "param_groups": state_dict["param_groups"]})
+
+
 def _slots(saved: Sequence[SavedPart], wanted: Part) -> dict[str, Any]:
     """The state of the wanted rows out of parts that have all of them."""
     used = [part for part in saved if part.start < wanted.stop and wanted.start < part.stop]

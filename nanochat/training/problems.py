@@ -10,8 +10,8 @@ from typing import Any
 
 import attrs
 
-from nanochat.data.finetune_loader import Pass, TaskShare
 from nanochat.data.task import Conversation, Task
+from nanochat.data.task_mixture import TaskMixture, TaskShare
 from nanochat.errors import InputError, NanochatError, wrong_input
 from nanochat.text.conversation import render_prompt
 from nanochat.text.tokenizer import Tokenizer
@@ -49,41 +49,41 @@ class Problems:
     ) -> None:
         """longest_prompt: in tokens; longer ones are passed over. E302 where there are too few problems."""
         self._tokenizer, self._longest = tokenizer, longest_prompt
-        self._pass = Pass(tasks, seed)
+        self._mixture = TaskMixture(tasks, seed)
         self.too_long: set[tuple[str, int]] = set()
         """Problems that were passed over for their length since this process began: task, example."""
         self.next_number = 0
         """The place of the next problem in the endless order."""
         self._kept: set[tuple[int, ...]] = set()
-        alike = {name: attrs.evolve(share, epochs=1, phase=0) for name, share in tasks.items()}
-        self.held_out = self._drawn(Pass(alike, seed + _HELD_OUT_SEED), held_out)
+        alike = {name: attrs.evolve(share, epochs=1, weight=None, phase=0) for name, share in tasks.items()}
+        self.held_out = self._drawn(TaskMixture(alike, seed + _HELD_OUT_SEED), held_out)
 
     def __len__(self) -> int:
         """Examples of one pass, those that are passed over included."""
-        return len(self._pass)
+        return len(self._mixture)
 
     @property
     def passes(self) -> int:
         """Whole passes that lie behind."""
-        return self.next_number // len(self._pass)
+        return self.next_number // len(self._mixture)
 
     def take(self, count: int) -> list[Problem]:
         """The next `count` problems. E302 where a whole pass has none."""
         found: list[Problem] = []
         barren = 0
         while len(found) < count:
-            problem = self._problem(self._pass, self.next_number)
+            problem = self._problem(self._mixture, self.next_number)
             self.next_number += 1
             if problem is not None and tuple(problem.prompt) not in self._kept:
                 found.append(problem)
                 barren = 0
             else:
                 barren += 1
-            if barren > len(self._pass):
-                raise self._pass.empty(f"each problem is held out, or longer than {self._longest} tokens")
+            if barren > len(self._mixture):
+                raise self._mixture.empty(f"each problem is held out, or longer than {self._longest} tokens")
         return found
 
-    def _drawn(self, order: Pass, count: int) -> list[Problem]:
+    def _drawn(self, order: TaskMixture, count: int) -> list[Problem]:
         found: list[Problem] = []
         for number in range(len(order) if count else 0):
             problem = self._problem(order, number)
@@ -100,10 +100,10 @@ class Problems:
             )
         return found
 
-    def _problem(self, order: Pass, number: int) -> Problem | None:
+    def _problem(self, order: TaskMixture, number: int) -> Problem | None:
         """The problem at a place of an order; None where its prompt is too long."""
         name, index = order.place(number)
-        task = order.task(name)
+        task = order.shares[name].task
         conversation = task[index]
         try:
             prompt = render_prompt(conversation, self._tokenizer)
