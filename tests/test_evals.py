@@ -180,6 +180,23 @@ def test_every_rank_goes_through_equally_many_rounds_and_together_they_see_each_
         assert sorted(seen) == list(range(count))
 
 
+def test_jobs_are_shared_by_cost_in_equally_many_rounds_and_each_is_done_once() -> None:
+    costs = [float(1 + (n * n) % 37) for n in range(50)] + [400.0]
+    for ranks in (1, 2, 3, 8):
+        done: list[int] = []
+        loads, rounds = [], set()
+        for rank in range(ranks):
+            runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=ranks)
+            own = list(subject(runtime=runtime).jobs(costs))
+            rounds.add(len(own))
+            loads.append(sum(costs[job] for job in own if job is not None))
+            done += [job for job in own if job is not None]
+        assert sorted(done) == list(range(51))
+        assert len(rounds) == 1
+        # Graham's bound for the dearest first, against what no sharing can be below.
+        assert max(loads) <= 4 / 3 * max(sum(costs) / ranks, 400.0)
+
+
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
