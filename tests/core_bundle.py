@@ -10,6 +10,7 @@ import json
 import random
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +21,9 @@ from jinja2 import Template
 from nanochat.model.gpt import GPT
 from nanochat.text.tokenizer import Tokenizer
 
-WORDS = [
-    *[
-        "The",
-        "small",
-        "birds",
-        "sat",
-        "on",
-        "a",
-        "wall",
-        "and",
-        "flew",
-        "away",
-        "when",
-        "it",
-        "rained",
-        "café",
-        "Ünï",
-        "10",
-        "100",
-        ",",
-        ".",
-        "é—ü",
-        "9",
-        "81",
-    ]
-]
+TEXT = "The small birds sat on a wall and flew away when it rained café Ünï 10 100 , . é—ü 9 81"
+WORDS = TEXT.split()
+LETTERS = "abcdefghijk"
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +43,7 @@ def choices(rng: random.Random, n: int, *, most: int = 4, length: int = 12) -> l
     """Two to `most` choices, different ones; some questions end in a space or a line."""
     found = []
     for number in range(n):
-        options = list(dict.fromkeys(f"{phrase(rng, 4)} {letter}" for letter in "abcd"[: rng.randint(2, most)]))
+        options = list(dict.fromkeys(f"{phrase(rng, 4)} {letter}" for letter in LETTERS[: rng.randint(2, most)]))
         query = phrase(rng, length) + rng.choice(["", " ", "\n"])
         found.append({"query": query, "choices": options, "gold": rng.randrange(len(options)), "number": number})
     return found
@@ -167,12 +145,11 @@ def reference(
     ]
 
 
-def one_result(
-    label: str, task: Task, data: Sequence[Any], index: int, model: GPT, tokenizer: Tokenizer, longest: int | None
-) -> Result:
+def texts_of(task: Task, data: Sequence[Any], index: int, tokenizer: Tokenizer) -> tuple[list[list[int]], list[int]]:
+    """The ids of each choice of an example, and where what is scored begins."""
     others = [example for number, example in enumerate(data) if number != index]
     item, shown = data[index], random.Random(1234 + index).sample(others, task.shots)
-    template = Template("".join(TEMPLATES[task.type]), keep_trailing_newline=True)
+    template = _compiled(task.type)
     options = {"multiple_choice": "choices", "schema": "context_options"}
     offered = item[options[task.type]] if task.type in options else ["", item["continuation"]]
     delimiter = " " if task.delimiter is None else task.delimiter
@@ -181,11 +158,21 @@ def one_result(
         texts[0] = texts[0].strip()
     ids = [[tokenizer.bos_id, *tokenizer.encode(text)] for text in texts]
     if task.type == "multiple_choice":
-        starts = [alike(ids)] * len(ids)
-    elif task.type == "schema":
-        starts = [len(one) - alike([one[::-1] for one in ids]) for one in ids]
-    else:
-        starts, ids = [len(ids[0])], [ids[1]]
+        return ids, [alike(ids)] * len(ids)
+    if task.type == "schema":
+        return ids, [len(one) - alike([one[::-1] for one in ids]) for one in ids]
+    return [ids[1]], [len(ids[0])]
+
+
+@cache
+def _compiled(kind: str) -> Template:
+    return Template("".join(TEMPLATES[kind]), keep_trailing_newline=True)
+
+
+def one_result(
+    label: str, task: Task, data: Sequence[Any], index: int, model: GPT, tokenizer: Tokenizer, longest: int | None
+) -> Result:
+    ids, starts = texts_of(task, data, index, tokenizer)
     if longest is not None:
         starts = [start - max(0, len(one) - longest) for start, one in zip(starts, ids, strict=True)]
         ids = [one[-longest:] for one in ids]
@@ -196,7 +183,7 @@ def one_result(
         wanted = torch.tensor(one[start:])
         nats.append(float(-logits.log_softmax(-1)[torch.arange(len(wanted)), wanted].mean()))
         greedy.append(bool((logits.argmax(-1) == wanted).all()))
-    right = greedy[0] if task.type == "language_modeling" else nats.index(min(nats)) == item["gold"]
+    right = greedy[0] if task.type == "language_modeling" else nats.index(min(nats)) == data[index]["gold"]
     return Result(label=label, index=index, right=right, nats=nats, ids=ids)
 
 

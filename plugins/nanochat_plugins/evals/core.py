@@ -22,7 +22,6 @@ from nanochat_plugins.evals.accuracy import accuracy
 from nanochat_plugins.evals.core_bundle import Bundle, BundleTask
 from nanochat_plugins.evals.core_config import CoreConfig
 from nanochat_plugins.evals.core_prompts import Prompts, prompts
-from nanochat_plugins.sources.web_file import fetched
 
 SOLVED, CUT = 1, 2
 """What became of an example: a sum of these."""
@@ -79,12 +78,7 @@ class Made:
 
     @classmethod
     def of(cls, config: CoreConfig, subject: Subject) -> "Made":
-        if config.bundle is not None:
-            place, digest = config.bundle, str(config.fingerprint()["sha256"])
-        else:
-            file = fetched(config.url, config.sha256)
-            place, digest = file.path, file.sha256
-        bundle = Bundle(place)
+        bundle, digest = Bundle(config.place()), config.digest()
         longest = config.context or positions(subject)
         items: list[Item] = []
         counts: list[tuple[BundleTask, int]] = []

@@ -158,6 +158,14 @@ class Bundle:
         return dict(found)
 
 
+def question(example: Example, task: BundleTask) -> str:
+    """What is asked, without what is shown before, and what may be answered: to be read and compared."""
+    if task.type in OPTIONS:
+        options = " | ".join(example[OPTIONS[task.type]])
+        return f"{example['query']} → {options}" if task.type == "multiple_choice" else options
+    return f"{example['context'].strip()} → {example['continuation']}"
+
+
 class _Files:
     """The files of a folder or an archive, by their names in the layout."""
 

@@ -1,12 +1,12 @@
 """Configuration of `core`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nanochat.config import Fingerprinted, Problem, config, option
-from nanochat_plugins.evals.core_bundle import bundle_digest
+from nanochat_plugins.evals.core_bundle import Bundle, bundle_digest, question
 
 BUNDLE = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
 
@@ -49,3 +49,21 @@ class CoreConfig(Fingerprinted):
         if self.bundle is not None:
             return {"sha256": bundle_digest(self.bundle, self.sha256)}
         return {"sha256": self.sha256} if self.sha256 else {"address": self.url}
+
+    def texts(self, build: Callable[[Any], Any]) -> Iterator[tuple[str, list[str]]]:  # noqa: ARG002
+        """The examples of each task, without those that are shown before them."""
+        bundle = Bundle(self.place())
+        for task in bundle.tasks(self.tasks):
+            yield task.label, [question(example, task) for example in bundle.examples(task)]
+
+    def place(self) -> Path:
+        """Where the bundle lies; it is downloaded where it is not here."""
+        from nanochat_plugins.sources.web_file import fetched
+
+        return self.bundle if self.bundle is not None else fetched(self.url, self.sha256).path
+
+    def digest(self) -> str:
+        """Of the bundle, once it is here."""
+        from nanochat_plugins.sources.web_file import fetched
+
+        return bundle_digest(self.bundle) if self.bundle is not None else fetched(self.url, self.sha256).sha256

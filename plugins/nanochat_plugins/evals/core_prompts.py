@@ -7,6 +7,7 @@ those below the cap alone. Prompts are made once for a tokenizer and kept on dis
 """
 
 import hashlib
+import io
 import json
 import random
 import zipfile
@@ -22,7 +23,7 @@ from nanochat.home import data_dir
 from nanochat.inference.scoring import Continuations, common_length
 from nanochat.running.json_file import write_bytes
 from nanochat.text.tokenizer import Tokenizer
-from nanochat_plugins.evals.core_bundle import OPTIONS, Bundle, BundleTask, Example
+from nanochat_plugins.evals.core_bundle import Bundle, BundleTask, Example, question
 
 FORMAT = 1
 SHUFFLE_SEED, SHOT_SEED = 1337, 1234
@@ -125,7 +126,7 @@ def prompts(bundle: Bundle, task: BundleTask, tokenizer: Tokenizer, cap: int | N
         task=task,
         golds=[int(examples[number].get("gold", 0)) for number in taken],
         made=made,
-        texts=[_question(examples[number], task) for number in taken],
+        texts=[question(examples[number], task) for number in taken],
     )
 
 
@@ -148,16 +149,7 @@ def _scored(ids: Sequence[Ids], task: BundleTask) -> Continuations | str:
         return str(why)
 
 
-def _question(example: Example, task: BundleTask) -> str:
-    if task.type in OPTIONS:
-        options = " | ".join(example[OPTIONS[task.type]])
-        return f"{example['query']} → {options}" if task.type == "multiple_choice" else options
-    return f"{example['context'].strip()} → {example['continuation']}"
-
-
 def _write(path: Path, made: Sequence[Continuations | str]) -> None:
-    import io
-
     pieces: list[Ids] = []
     lengths: list[int] = []
     shape: list[list[int] | str] = []
