@@ -130,6 +130,9 @@ def register_evals(registry: Registrar) -> None:
     """Evaluations: `build(config, subject) -> Mapping[str, Figure]`.
 
     For `nanochat estimate` the config class may offer `forward_tokens()`, how many tokens one evaluation computes.
+
+    For `nanochat data overlap` it may offer `texts(build)`: pairs of a name ("" where there is one set) and the list of
+    texts that it measures on. `build(component)` makes a component of its config.
     """
 
 

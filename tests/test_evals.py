@@ -1,9 +1,12 @@
 """bpb and task evaluations against values counted by hand, on one process and on two."""
 
+import itertools
 import math
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +129,7 @@ def test_the_likeliest_letter_is_that_of_each_prompt_alone_whatever_the_batch(to
         prompt = render_prompt({"messages": [{"role": "user", "content": question}]}, tokenizer)
         row = given.model(torch.tensor([prompt]))[0, -1]
         expected.append(max("ABC", key=lambda letter, row=row: float(row[tokenizer.encode(letter)[0]].detach())))
-    assert [example["completion"] for example in kept] == expected
+    assert {example["index"]: example["completion"] for example in kept} == dict(enumerate(expected))
     assert found["accuracy"].value == pytest.approx(expected.count("B") / 9)
 
 
@@ -162,6 +165,81 @@ def test_an_answer_counts_as_solved_with_a_tool_only_if_a_tool_gave_a_result() -
     assert scorer._scored({}, Answered()).with_tool
 
 
+class Lengths(Task):
+    """Solved by an answer of an even number of characters: noise decides, and always the same noise."""
+
+    eval_type = "generative"  # type: ignore[assignment]
+
+    def __init__(self, concurrent: bool = False) -> None:
+        super().__init__()
+        self.concurrent, self.threads = concurrent, set[int]()
+
+    def num_examples(self) -> int:
+        return 13
+
+    def get_example(self, index: int) -> Conversation:
+        question = f"{index}" + " why?" * (40 if index == 5 else index % 4)
+        return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": ""}]}
+
+    def evaluate(self, conversation: Conversation, completion: str) -> bool:
+        self.threads.add(threading.get_ident())
+        time.sleep(0.01 if self.concurrent else 0)
+        return len(completion) % 2 == 0
+
+
+def answered(given: Task, **options: Any) -> tuple[Mapping[str, Any], dict[int, list[Any]]]:
+    """Figures, and each example's answers."""
+    component = Component(kind="task", name="t", use="t", revision=1, config=None)
+    kept: dict[int, list[Any]] = {}
+    runtime = options.pop("runtime", local_runtime())
+    asked = subject(
+        build=lambda _: given,
+        runtime=runtime,
+        keep_example=lambda line: kept.setdefault(line["index"], []).append((line["completion"], line["score"])),
+    )
+    config = TaskConfig(task=component, **{"max_tokens": 8, **options})
+    return task.evaluate(config, asked), kept
+
+
+@pytest.mark.parametrize("options", [{}, {"samples": 3, "temperature": 1.0}])
+def test_answers_are_the_same_whatever_is_answered_beside_them(options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, wanted = answered(Lengths(), rows=1, **options)
+    assert {score for lines in wanted.values() for _, score in lines} == {0.0, 1.0}
+    assert answered(Lengths(), rows=32, **options) == (alone, wanted)
+    sums: list[torch.Tensor] = []
+    monkeypatch.setattr(Runtime, "sum", lambda _, values: sums.append(values.clone()) or values)
+    found: dict[int, list[Any]] = {}
+    for rank in range(3):
+        runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=3)
+        found |= answered(Lengths(), rows=4, runtime=runtime, **options)[1]
+    assert found == wanted
+    total = task.figures(torch.stack(sums).sum(dim=0), options.get("samples", 1), alone["accuracy"].data, tools=False)
+    assert total == alone
+
+
+def test_answers_to_tasks_that_run_programs_are_scored_in_several_threads() -> None:
+    one, several = Lengths(), Lengths(concurrent=True)
+    assert answered(one) == answered(several, workers=4)
+    assert len(one.threads) == 1
+    assert len(several.threads) > 1
+
+
+def test_pass_at_k_is_how_often_a_draw_of_k_answers_holds_a_right_one() -> None:
+    for n in range(1, 7):
+        for right in range(n + 1):
+            answers = [True] * right + [False] * (n - right)
+            for k in range(1, n + 1):
+                draws = list(itertools.combinations(answers, k))
+                expected = sum(any(draw) for draw in draws) / len(draws)
+                assert task.pass_at(k, n, right) == pytest.approx(expected)
+    figures, kept = answered(Lengths(), samples=4, temperature=1.0)
+    assert {"pass@1", "pass@2", "pass@4"} <= set(figures)
+    assert figures["pass@1"].value == pytest.approx(figures["accuracy"].value)
+    solved = [sum(score for _, score in lines) for lines in kept.values()]
+    assert figures["pass@4"].value == pytest.approx(sum(map(bool, solved)) / 13)
+    assert figures["pass@4"].n == 13
+
+
 def test_an_evaluation_that_is_asked_to_stop_stops() -> None:
     with pytest.raises(Stopped):
         bpb.evaluate(BpbConfig(tokens=320), subject(sources={"a": Texts(SENTENCES)}, should_stop=lambda: True))
@@ -178,6 +256,23 @@ def test_every_rank_goes_through_equally_many_rounds_and_together_they_see_each_
             seen += [index for picked in rounds for index in picked]
         assert len(lengths) == 1
         assert sorted(seen) == list(range(count))
+
+
+def test_jobs_are_shared_by_cost_in_equally_many_rounds_and_each_is_done_once() -> None:
+    costs = [float(1 + (n * n) % 37) for n in range(50)] + [400.0]
+    for ranks in (1, 2, 3, 8):
+        done: list[int] = []
+        loads, rounds = [], set()
+        for rank in range(ranks):
+            runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, rank=rank, world_size=ranks)
+            own = list(subject(runtime=runtime).jobs(costs))
+            rounds.add(len(own))
+            loads.append(sum(costs[job] for job in own if job is not None))
+            done += [job for job in own if job is not None]
+        assert sorted(done) == list(range(51))
+        assert len(rounds) == 1
+        # Graham's bound for the dearest first, against what no sharing can be below.
+        assert max(loads) <= 4 / 3 * max(sum(costs) / ranks, 400.0)
 
 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`nanochat data`: the text that a recipe reads: `list`, `get`, `verify`, `stats`, `tokenize`, and `pack` it."""
+"""`nanochat data`: the text that a recipe reads: list, get, verify, stats, tokenize, overlap, and pack it."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from nanochat.cli.data_overlap import overlap
 from nanochat.cli.data_pack import pack
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_table
@@ -184,6 +185,7 @@ def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None
 
 
 command.add_command(pack)
+command.add_command(overlap)
 
 
 def _open(recipe: Path, overrides: tuple[str, ...], only: str | None) -> tuple[Recipe, list[Dataset]]:

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
+from nanochat.cli.paired_text import print_pairs_of_examples
 from nanochat.cli.recipe_argument import named_run
 from nanochat.cli.sheet import print_pairs, print_table, print_text
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
 from nanochat.recipe.notation import shown, value_text
+from nanochat.running.paired import Paired, compare
 from nanochat.running.report import finished_stages, table
 from nanochat.running.run_folder import LOCK, RunFolder
 
@@ -29,8 +32,11 @@ TABLE_CHARACTERS = 120
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--md", "as_markdown", is_flag=True, help="Print Markdown tables.")
 @click.option("--all", "everything", is_flag=True, help="Also what is the same.")
-def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything: bool) -> None:
+@click.option("--flips", is_flag=True, help="Of two runs, each example that became right or wrong.")
+def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything: bool, flips: bool) -> None:
     """Compare A with B (and C …), each a recipe's file, a lock, a run's folder or its name.
+
+    Of two runs that measured the same examples, evaluations are also compared example by example, by a paired test.
 
     Exit codes: 0 the same · 1 different · 2 one of them cannot be read.
     """
@@ -40,8 +46,11 @@ def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything
         raise click.UsageError("--json and --md are two ways of printing: choose one")
     compared = [_side(argument) for argument in sides]
     found = diff(compared, everything=everything)
+    pairs = _pairs(sides)
     if as_json:
         described = {"sides": [side.label for side in compared], "differences": [_described(one) for one in found]}
+        if pairs:
+            described["examples"] = [attrs.asdict(pair) for pair in pairs]
         click.echo(json.dumps(described, indent=2, ensure_ascii=False, default=str))
     elif as_markdown:
         _print_markdown(found, compared)
@@ -49,6 +58,8 @@ def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything
         _print_tables(found, compared)
     else:
         _print_changes(found, compared)
+    if pairs and not as_json:
+        print_pairs_of_examples(pairs, as_markdown=as_markdown, flips=flips)
     sys.exit(0 if all(difference.same for difference in found) else 1)
 
 
@@ -70,6 +81,20 @@ def _side(argument: str) -> Side:
         figures={name: figure["value"] for name, figure in figures.items()},
         errors=errors,
     )
+
+
+def _pairs(sides: Sequence[str]) -> list[Paired]:
+    """What two runs' stages of one name measured on the same examples."""
+    runs = [run for run in map(named_run, sides) if run is not None]
+    if len(runs) != 2 or len(sides) != 2:
+        return []
+    first, second = ({stage.name: stage.folder.path for stage in finished_stages(run)} for run in runs)
+    return [
+        attrs.evolve(pair, name=f"{name}.{pair.name}")
+        for name, folder in first.items()
+        if name in second and second[name] != folder
+        for pair in compare(folder, second[name])
+    ]
 
 
 def _lock(recipe: Path) -> dict[str, Any]:

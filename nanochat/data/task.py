@@ -20,6 +20,9 @@ class Task:
     conditions: Mapping[str, Any] = {}
     """Plain data that a score depended on beside the answer, kept beside each: which layers held code that was run."""
 
+    concurrent: bool = False
+    """Whether `evaluate` takes a while and may be called in several threads at once, as one that runs programs."""
+
     def __init__(self, start: int = 0, stop: int | None = None, step: int = 1) -> None:
         if start < 0 or (stop is not None and stop < start) or step < 1:
             raise ValueError(f"a task's slice needs 0 <= start <= stop and step >= 1, not {start}, {stop}, {step}")
@@ -61,3 +64,12 @@ class Task:
 
     def __iter__(self) -> Iterator[Conversation]:
         return (self[index] for index in range(len(self)))
+
+
+def spoken(conversation: Conversation) -> str:
+    """All that is said in a conversation, one message a line."""
+    said = []
+    for message in conversation["messages"]:
+        content = message["content"]
+        said.append(content if isinstance(content, str) else "".join(part["text"] for part in content))
+    return "\n".join(said)

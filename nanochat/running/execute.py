@@ -135,8 +135,10 @@ def _description(run: Path, recipe: Recipe, stage: Stage, folder: Path) -> dict[
 def _result(record: Record, runtime: Runtime) -> dict[str, Any]:
     figures: Mapping[str, Any] = {name: attrs.asdict(figure) for name, figure in record.figures.items()}
     for figure in figures.values():
+        if not figure["data"]:
+            del figure["data"]
         for part, value in figure.items():
-            if value is not None and not math.isfinite(value):
+            if isinstance(value, float) and not math.isfinite(value):
                 figure[part] = None  # JSON has no NaN
     return {
         "artifact": record.artifact,

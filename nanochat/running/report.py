@@ -92,13 +92,16 @@ def headline(figures: Mapping[str, Mapping[str, Any]], limit: int = 4) -> str:
 
 def accuracy_section(stages: Iterable[FinishedStage]) -> str:
     """The table of what evaluation stages measured; empty where there is none."""
-    rows = [
+    rows = [row for stage in stages if stage.record.get("produces") == "figures" for row in figure_rows(stage)]
+    return "## Accuracy\n\n" + table(["skill", "value", "n", "standard error"], rows) if rows else ""
+
+
+def figure_rows(stage: FinishedStage) -> list[list[str]]:
+    """What an evaluation stage measured: skill, value, n, standard error."""
+    return [
         [name.removesuffix(".accuracy"), _value(name, figure["value"]), _count(figure), _error(name, figure)]
-        for stage in stages
-        if stage.record.get("produces") == "figures"
         for name, figure in stage.figures.items()
     ]
-    return "## Accuracy\n\n" + table(["skill", "value", "n", "standard error"], rows) if rows else ""
 
 
 def _head(run: RunFolder, stages: Sequence[FinishedStage]) -> str:

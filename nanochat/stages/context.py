@@ -59,11 +59,16 @@ class StageContext:
 
 @attrs.frozen(kw_only=True)
 class Figure:
-    """A measured value, how many examples stand behind it, and its standard error where there is one."""
+    """A measured value, how many examples stand behind it, and its standard error where there is one.
+
+    What it was measured with is the stage's config, which its folder holds.
+    """
 
     value: float
     n: int = 0
     standard_error: float | None = None
+    data: str = ""
+    """A digest of what it was measured on, for who compares two."""
 
 
 @attrs.frozen(kw_only=True)

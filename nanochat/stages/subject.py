@@ -53,3 +53,21 @@ class Subject:
             if self.should_stop():
                 raise Stopped
             yield mine[start : start + rows]
+
+    def jobs(self, costs: Sequence[float]) -> Iterator[int | None]:
+        """The numbers of this rank's share of jobs, so that all ranks have about as much to do; Stopped as in `rounds`.
+
+        The dearest go first, each to the rank with the least so far (Graham 1969: at most a third above the best).
+        Every rank goes through equally many rounds; one that has no job left is given None.
+        """
+        loads = [0.0] * self.runtime.world_size
+        shares: list[list[int]] = [[] for _ in loads]
+        for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
+            rank = loads.index(min(loads))
+            loads[rank] += costs[job]
+            shares[rank].append(job)
+        own = shares[self.runtime.rank]
+        for turn in range(max(map(len, shares))):
+            if self.should_stop():
+                raise Stopped
+            yield own[turn] if turn < len(own) else None

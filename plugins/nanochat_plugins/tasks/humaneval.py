@@ -53,6 +53,8 @@ class HumanEvalConfig(HubRowsConfig):
 class HumanEval(Task):
     """The problems. InputError E604 where it is made and the sandbox cannot be had."""
 
+    concurrent = True
+
     def __init__(self, config: HumanEvalConfig) -> None:
         super().__init__(config.start, config.stop, config.step)
         self._limits = config.limits()
