@@ -29,8 +29,10 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.scheduler import Scheduler
 from nanochat.inference.transcript import Transcript
 from nanochat.runtime import local_runtime
-from nanochat.serving.app import MAX_BODY_BYTES, create_app
+from nanochat.serving.app import create_app
+from nanochat.serving.fields import CHAT
 from nanochat.serving.server import address, bind, make_server
+from nanochat.serving.service import Limits
 from nanochat.text.special import PYTHON_END, PYTHON_START
 from nanochat.text.tokenizer import Tokenizer
 
@@ -89,10 +91,17 @@ def with_call(before: str, code: str, after: str) -> list[int]:
 CALLING = with_call("Let me see: ", "strawberry", "That is ten, é€.")
 
 
-def make_app(answer: list[int] = CALLING, *, rows: int = 4, capacity: int = 256, **changes: Any) -> Starlette:
+def make_app(
+    answer: list[int] = CALLING,
+    *,
+    rows: int = 4,
+    capacity: int = 256,
+    limits: Limits | None = None,
+    **changes: Any,
+) -> Starlette:
     model: Any = Answering(answer, **changes)
     engine = Engine(model, TOKENIZER, local_runtime(), tools=[Counter()], rows=rows)
-    return create_app(engine, model="tiny", capacity=capacity)
+    return create_app(engine, model="tiny", capacity=capacity, limits=limits)
 
 
 @contextmanager
@@ -225,14 +234,26 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"top_k": -5}, "top_k is -5"),
     ({"max_tokens": 0}, "max_tokens is 0"),
     ({"max_completion_tokens": -3}, "max_tokens is -3"),
+    ({"min_p": 2}, "min_p is 2.0"),
+    ({"presence_penalty": -2.5}, "presence_penalty is -2.5"),
+    ({"logit_bias": {"x": 1}}, "`logit_bias` must name tokens by their ids"),
+    ({"logit_bias": {"99999": 1}}, "logit_bias names the token 99999"),
+    ({"logit_bias": {"1": "high"}}, "`logit_bias` must be a number"),
+    ({"logit_bias": [1]}, "`logit_bias` must be an object"),
+    ({"top_logprobs": 21, "logprobs": True}, "logprobs is 21"),
+    ({"logprobs": 3}, "`logprobs` must be true or false"),
+    ({"stop": [""]}, "stop must be"),
+    ({"stop": [3]}, "`stop` must be a string"),
+    ({"stop": {}}, "`stop` must be a string or a list"),
+    ({"n": 0}, "n is 0"),
+    ({"n": 129}, "n is 129"),
+    ({"tools": [{"type": "function"}]}, "`tools` is not supported"),
+    ({"stream_options": {"include_usage": "yes"}}, "`stream_options.include_usage` must be true or false"),
     ({"max_tokens": 2.5}, "`max_tokens` must be an integer"),
     ({"seed": "x"}, "`seed` must be an integer"),
     ({"stream": "yes"}, "`stream` must be true or false"),
     ({"stream_options": 3}, "`stream_options` must be an object"),
     ({"model": 7}, "`model` must be a string"),
-    ({"n": 2}, "`n` is not supported"),
-    ({"stop": ["\n"]}, "`stop` is not supported"),
-    ({"logprobs": True}, "`logprobs` is not supported"),
     ({"messages": None}, "at least one message"),
     ({"messages": []}, "at least one message"),
     ({"messages": ["hi"]}, "the last message must be the user's"),
@@ -282,19 +303,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = [
-    "model",
-    "temperature",
-    "top_p",
-    "top_k",
-    "max_tokens",
-    "seed",
-    "stream",
-    "stream_options",
-    "n",
-    "stop",
-    "user",
-]
+FIELDS = sorted(CHAT.keys() - {"messages"})
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user") | JSON, "content": JSON}) | JSON, max_size=3)
 
 
@@ -321,7 +330,7 @@ def test_not_a_number_as_temperature_is_a_400(local: TestClient) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused(local: TestClient) -> None:
-    answer = local.post("/v1/chat/completions", content=b" " * (MAX_BODY_BYTES + 1))
+    answer = local.post("/v1/chat/completions", content=b" " * (Limits().body_bytes + 1))
     assert answer.status_code == 413
 
 
@@ -404,7 +413,7 @@ def test_more_answers_than_the_server_keeps_are_turned_away_until_one_is_done() 
         with client.stream(**chat):
             with client.stream(**chat):
                 refused = client.request(**chat)
-                assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+                assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
             wait_until(lambda: client.get("/health").json()["open"] == 1)
             with client.stream(**chat) as accepted:
                 assert accepted.status_code == 200
