@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--cors", "origins", multiple=True, metavar="ORIGIN", help="A page elsewhere that may ask.")
 @click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
+@click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
 def command(
     checkpoints: tuple[str, ...],
