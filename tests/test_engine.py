@@ -143,12 +143,18 @@ def test_hidden_states_through_the_cache_are_the_plain_models_for_rows_of_differ
 
 @given(st.data())
 @settings(max_examples=10, deadline=None)
-def test_neither_arrivals_nor_cancellations_nor_chunks_nor_few_slots_change_an_answer(data: st.DataObject) -> None:
+def test_neither_arrivals_nor_cancellations_nor_chunks_nor_what_is_cached_change_an_answer(
+    data: st.DataObject,
+) -> None:
     engine = make_engine(rows=data.draw(st.integers(1, 4)), chunk=data.draw(st.integers(1, 40)))
     requests: list[Request] = []
     for number in range(data.draw(st.integers(1, 7))):
-        prompt = random_prompt(data.draw(st.integers(1, 150)), seed=number)
-        requests.append(engine.submit(prompt, Sampling(max_tokens=data.draw(st.integers(1, 20)))))
+        prompt = random_prompt(data.draw(st.integers(1, 60)), seed=number)
+        if requests and data.draw(st.booleans()):  # a prompt that goes on from what was asked, or answered, before
+            before = data.draw(st.sampled_from(requests)).ids
+            prompt = [*before[: data.draw(st.integers(1, len(before)))], *prompt][:150]
+        salt = data.draw(st.sampled_from("ab"))
+        requests.append(engine.submit(prompt, Sampling(max_tokens=data.draw(st.integers(1, 20))), salt=salt))
         for _ in range(data.draw(st.integers(0, 6))):
             engine.step()
         if data.draw(st.integers(0, 3)) == 0:
@@ -207,8 +213,12 @@ def test_each_id_of_an_answer_is_chosen_by_its_own_number() -> None:
     assert len(set(done.ids)) == pytest.approx(expected, abs=10) and expected > 30
 
 
-def test_a_sampled_answer_does_not_depend_on_its_neighbours_or_its_slot() -> None:
-    prompt, sampling = random_prompt(30, 1), Sampling(temperature=1.0, top_k=50, top_p=0.95, seed=7, max_tokens=30)
+@pytest.mark.parametrize(
+    "changes", [{}, {"min_p": 0.05, "frequency_penalty": 1.0, "presence_penalty": -0.5, "repetition_penalty": 1.3}]
+)
+def test_a_sampled_answer_does_not_depend_on_its_neighbours_or_its_slot(changes: dict[str, Any]) -> None:
+    prompt = random_prompt(30, 1)
+    sampling = Sampling(temperature=1.0, top_k=50, top_p=0.95, seed=7, max_tokens=30, **changes)
     alone = make_engine(rows=1).generate([prompt], sampling)[0].ids
     others = [random_prompt(length, length) for length in (5, 50, 90)]
     mixed = [GREEDY, Sampling(temperature=2.0, seed=1), Sampling(temperature=0.5, top_k=3)]
@@ -247,6 +257,9 @@ def test_the_smallest_uniform_and_the_largest_draw_only_what_is_possible() -> No
         (Sampling(temperature=1.0, top_k=3, top_p=0.8), [0.2 / 0.9, 0.3 / 0.9, 0.0, 0.4 / 0.9]),
         (Sampling(temperature=1.0, top_k=9), [0.2, 0.3, 0.1, 0.4]),
         (Sampling(temperature=1e-3), [0.0, 0.0, 0.0, 1.0]),
+        (Sampling(temperature=1.0, min_p=0.45), [0.2 / 0.9, 0.3 / 0.9, 0.0, 0.4 / 0.9]),
+        (Sampling(temperature=1.0, min_p=0.6, top_k=3), [0.0, 0.3 / 0.7, 0.0, 0.4 / 0.7]),
+        (Sampling(temperature=1.0, min_p=1.0), [0.0, 0.0, 0.0, 1.0]),
     ],
 )
 def test_top_k_and_top_p_keep_the_likeliest(sampling: Sampling, kept: list[float]) -> None:
@@ -286,7 +299,21 @@ def test_a_temperature_next_to_nothing_is_greedy(temperature: float) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1.0}, {"temperature": float("nan")}, {"max_tokens": 0}, {"top_p": 0.0}, {"top_k": -1}],
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"max_tokens": 0},
+        {"top_p": 0.0},
+        {"top_k": -1},
+        {"min_p": 1.1},
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"logit_bias": {3: 101.0}},
+        {"stop": ("",)},
+        {"stop": ("x",) * 17},
+        {"logprobs": 21},
+    ],
 )
 def test_settings_that_make_no_sense_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"E602.*{next(iter(wrong))}"):

@@ -15,6 +15,7 @@ from nanochat.running.find import find_checkpoint
 
 if TYPE_CHECKING:
     from nanochat.inference.engine import Engine
+    from nanochat.runtime import Runtime
 
 checkpoint_argument = click.argument("checkpoint", required=False)
 device_option = click.option(
@@ -26,13 +27,18 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
     """An engine that answers `rows` requests at once.
 
     InputError E405 where there is no such checkpoint, E404 where the device is not here; StageError E406 for a broken
-    one.
+    one, E502 where there is not the memory.
     """
     folder = find_checkpoint(checkpoint)  # before torch is imported: a wrong name is known at once
+    (engine,) = open_engines(folder, device=device, rows=rows)
+    return engine, model_name(folder)
 
-    from nanochat.inference.engine import Engine
+
+def open_engines(
+    folder: Path, *, device: str, rows: int, engines: int = 1, deterministic: bool = False, int8: bool = False
+) -> "list[Engine]":
+    """Several engines of one checkpoint, each on a GPU of its own where there are GPUs. Errors as `open_engine`."""
     from nanochat.runtime import is_available, local_runtime
-    from nanochat.training.checkpoint import load_checkpoint
 
     machine = probe_machine()
     chosen = default_device(machine) if device == "auto" else device
@@ -40,11 +46,32 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
         if device != "auto":
             raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
         chosen = "cpu"  # the device is there, but this torch was built without it
-    runtime = local_runtime(device=chosen, dtype=default_dtype(chosen, machine))
+    dtype = "float32" if int8 else default_dtype(chosen, machine)
+    places = [f"cuda:{number}" if chosen == "cuda" and engines > 1 else chosen for number in range(engines)]
+    return [
+        _open(folder, local_runtime(device=place, dtype=dtype), rows, deterministic=deterministic, int8=int8)
+        for place in places
+    ]
+
+
+def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, int8: bool) -> "Engine":
+    from nanochat.inference.engine import CHUNK_TOKENS, Engine
+    from nanochat.inference.int8 import quantised
+    from nanochat.inference.kv import slots_in_memory
+    from nanochat.training.checkpoint import load_checkpoint
+
     loaded = load_checkpoint(folder, runtime, load_registry())
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()
-    return Engine(model, loaded.tokenizer, runtime, tools=loaded.tools, rows=rows), model_name(folder)
+    return Engine(
+        quantised(model) if int8 else model,
+        loaded.tokenizer,
+        runtime,
+        tools=loaded.tools,
+        rows=min(rows, slots_in_memory(model.config, runtime)),
+        chunk=CHUNK_TOKENS if deterministic else None,
+        reuse=not deterministic,
+    )
 
 
 def model_name(folder: Path) -> str:

@@ -1,37 +1,119 @@
-"""`nanochat serve [CHECKPOINT]`: the chat page and the OpenAI-compatible server."""
+"""`nanochat serve [CHECKPOINT]…`: the chat page and the OpenAI-compatible server."""
 
 import ipaddress
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import attrs
 import click
 
-from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, open_engine
+from nanochat.cli.checkpoint_engine import device_option, model_name, open_engines
+from nanochat.running.find import find_checkpoint
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from nanochat.serving.models import Models
 
 
 @click.command("serve")
-@checkpoint_argument
+@click.argument("checkpoints", metavar="[CHECKPOINT]...", nargs=-1)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
 @click.option("--rows", type=click.IntRange(1), default=32, show_default=True, help="Answers written at once.")
+@click.option("--queue", type=click.IntRange(0), default=224, show_default=True, help="Answers that may wait beside.")
+@click.option("--engines", type=click.IntRange(1), default=1, show_default=True, help="Of each model, one a GPU.")
+@click.option("--api-keys", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A file, a key a line.")
+@click.option("--api-key", "listed", envvar="NANOCHAT_API_KEYS", help="Keys, with commas; better in NANOCHAT_API_KEYS.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Requests a minute of each key.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds an answer may take.",
+)
+@click.option(
+    "--drain", type=click.IntRange(0), default=30, show_default=True, help="Seconds to finish answers at the end."
+)
+@click.option("--cors", "origins", multiple=True, metavar="ORIGIN", help="A page elsewhere that may ask.")
+@click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
+@click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
-def command(checkpoint: str | None, host: str, port: int, rows: int, device: str) -> None:
-    """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and /v1/chat/completions.
+def command(
+    checkpoints: tuple[str, ...],
+    host: str,
+    port: int,
+    api_keys: Path | None,
+    listed: str | None,
+    rate: float | None,
+    timeout: float,
+    drain: int,
+    queue: int,
+    origins: tuple[str, ...],
+    **how: object,
+) -> None:
+    """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and OpenAI's API under /v1.
 
-    CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder.
+    CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder. Several are
+    served by their names.
     """
-    from nanochat.serving.server import address, bind
+    # Threads of OpenMP that spin while they wait take the cores that the event loop needs: 190 µs became 8 ms.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+    from nanochat.serving.app import create_server
+    from nanochat.serving.keys import Keys, read_keys
+    from nanochat.serving.models import Models
+    from nanochat.serving.server import address, bind, make_server, serve
+    from nanochat.serving.service import Limits
+
+    keys = Keys(read_keys(api_keys, listed), per_minute=rate)
     bound = bind(host, port)  # first: a port in use is known before a model is loaded
     with bound:
-        engine, name = open_engine(checkpoint, device=device, rows=rows)
-
-        from nanochat.serving.app import create_app
-        from nanochat.serving.server import serve
-
-        url = address(bound)
-        click.echo(f"{name} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it.")
-        if not ipaddress.ip_address(bound.getsockname()[0]).is_loopback:
-            click.secho("Whoever reaches this address can use the model: there are no keys yet.", fg="yellow", err=True)
+        folders = [find_checkpoint(name) for name in checkpoints or (None,)]
+        models = Models(capacity=int(str(how["rows"])) + queue)
+        loading = Loading(models, folders, how)
+        limits = Limits(answer_seconds=timeout)
+        app = create_server(models, start=loading.start, keys=keys, limits=limits, origins=origins)
+        loading.server = make_server(app, drain_seconds=drain)
+        url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
+        loading.greeting = f"{names} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it."
+        if not ipaddress.ip_address(bound.getsockname()[0]).is_loopback and not keys.some:
+            said = "Whoever reaches this address can use the model: give keys with --api-keys to prevent it."
+            click.secho(said, fg="yellow", err=True)
         try:
-            serve(create_app(engine, model=name), bound)
+            serve(loading.server, bound)
         except KeyboardInterrupt:  # uvicorn ends in order, then raises it again
             click.echo()
+    if loading.fault is not None:
+        raise loading.fault
+
+
+@attrs.define
+class Loading:
+    """Models that are loaded while the server answers already that it is not ready."""
+
+    models: "Models"
+    folders: list[Path]
+    how: dict[str, object]
+    server: "uvicorn.Server | None" = None
+    greeting: str = ""
+    fault: BaseException | None = None
+
+    def start(self) -> None:
+        """Begin, in a thread."""
+        import threading
+
+        threading.Thread(target=self._load, name="loading", daemon=True).start()
+
+    def _load(self) -> None:
+        assert self.server is not None
+        try:
+            for folder in self.folders:
+                self.models.add(model_name(folder), open_engines(folder, **self.how))  # type: ignore[arg-type]
+        except BaseException as fault:
+            self.fault, self.server.should_exit = fault, True
+        else:
+            self.models.ready = True
+            click.echo(self.greeting)

@@ -6,13 +6,18 @@ postprocess. One thread owns an engine; who shares it among others (the server) 
 Greedy ids are those of the plain model without a cache, in float32, whatever else is being answered.
 """
 
+import time
 from collections.abc import Sequence
 
+import attrs
 import torch
+from torch import Tensor
 
 from nanochat.errors import wrong_input
 from nanochat.inference.grammar import Grammar
 from nanochat.inference.kv import KVCache
+from nanochat.inference.logprobs import Told, told
+from nanochat.inference.penalties import adjusted
 from nanochat.inference.request import Completion, Request
 from nanochat.inference.sampler import sample
 from nanochat.inference.sampling import Sampling
@@ -25,10 +30,25 @@ from nanochat.text.tokenizer import Tokenizer
 
 CHUNK_TOKENS = 256
 """The most ids of a prompt that are fed in one step, between two steps of the rows that are being answered."""
+TOOL_WAIT_SECONDS = 0.01
+"""How long a step waits where all rows wait for their tools."""
+
+
+@attrs.frozen(kw_only=True)
+class Sampled:
+    """One id for each row of a batch, none where a prompt is not at its end; what is told of those who asked."""
+
+    ids: Sequence[int] = ()
+    told: Sequence[Told | None] = ()
+    prompt_told: Sequence[Told] = ()
 
 
 class Engine:
-    """A model, its tokenizer and tools, and `rows` slots of `context` positions."""
+    """A model, its tokenizer and tools, and `rows` slots of `context` positions.
+
+    chunk: ids of a prompt fed in one step; None: as many as take 50 ms. reuse: whether what is cached of earlier
+    requests serves later ones.
+    """
 
     def __init__(
         self,
@@ -39,13 +59,14 @@ class Engine:
         tools: Sequence[Tool] = (),
         rows: int = 32,
         context: int | None = None,
-        chunk: int = CHUNK_TOKENS,
+        chunk: int | None = CHUNK_TOKENS,
+        reuse: bool = True,
     ) -> None:
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.context: int = context or model.config.sequence_len
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
         self.cache = KVCache(model, slots=rows, positions=self.context, device=runtime.device)
-        self.scheduler = Scheduler(slots=rows, chunk=chunk)
+        self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Answer every prompt, in the order given."""
@@ -55,21 +76,29 @@ class Engine:
             self.step()
         return [request.completion() for request in requests]
 
-    def submit(self, prompt: Sequence[int], sampling: Sampling) -> Request:
-        """Queue a prompt of at least one id. InputError E601 where the context has no room for an answer to it."""
+    def submit(self, prompt: Sequence[int], sampling: Sampling, *, salt: str = "") -> Request:
+        """Queue a prompt of at least one id; only requests with the same salt share what is cached.
+
+        InputError E601 where the context has no room for an answer to it, E602 for a bias of an id that is none.
+        """
         assert prompt, "a prompt holds at least <|bos|>"
-        if len(prompt) >= self.context:
+        wanted = self.context if sampling.max_tokens is None else sampling.max_tokens
+        if len(prompt) + min(wanted, 1) > self.context:
             raise wrong_input(
                 "E601",
                 f"the prompt is {len(prompt)} tokens long, and the context holds {self.context}, the answer included",
                 help="shorten the text, or leave the oldest turns of the conversation out",
             )
+        if wrong := [token for token in sampling.logit_bias if not 0 <= token < self.tokenizer.vocab_size]:
+            last = self.tokenizer.vocab_size - 1
+            raise wrong_input("E602", f"logit_bias names the token {wrong[0]}; the vocabulary has 0 to {last}")
         request = Request(
             prompt_tokens=len(prompt),
             sampling=sampling,
             ids=list(prompt),
-            limit=min(self.context, len(prompt) + (sampling.max_tokens or self.context)),
-            transcript=Transcript(self.tokenizer, self.grammar, prompt),
+            limit=min(self.context, len(prompt) + wanted),
+            transcript=Transcript(self.tokenizer, self.grammar, prompt, sampling.stop),
+            salt=salt,
         )
         self.scheduler.add(request)
         return request
@@ -79,16 +108,22 @@ class Engine:
         self.scheduler.cancel(request)
 
     def step(self) -> list[Request]:
-        """Compute one step. Returns the requests for which an id was sampled; a finished one has left its slot."""
-        moved: list[Request] = []
-        for batch in self.scheduler.schedule():
-            sampled = self.run(batch)
-            moved += self.postprocess(batch, sampled)
-        return moved
+        """Compute one step. Returns the requests that have moved on; a finished one has left its slot."""
+        moved = [request for request in self.scheduler.live if request.take_result()]
+        self._release(moved)
+        step = self.scheduler.schedule()
+        for copy in step.copies:
+            self.cache.copy(copy.source, copy.target, copy.length)
+        for batch in step.batches:
+            moved += self.postprocess(batch, self.run(batch))
+        if not step.batches and (calls := [request.call for request in self.scheduler.live if request.call]):
+            calls[0].finished(TOOL_WAIT_SECONDS)
+        return list(dict.fromkeys(moved))
 
     @torch.inference_mode()
-    def run(self, batch: Batch) -> list[int]:
+    def run(self, batch: Batch) -> Sampled:
         """Feed a batch; one sampled id a row, or none where a prompt is not at its end yet."""
+        began = time.perf_counter()
         requests, count = batch.requests, batch.count
         fed = [request.ids[request.cached : request.cached + count] for request in requests]
         view = self.cache.view(
@@ -98,22 +133,64 @@ class Engine:
             count=count,
         )
         hidden = self.model.hidden(torch.tensor(fed, device=self.runtime.device), view)  # (B, T, C)
-        if requests[0].pending > count:
-            return []
+        if count > 1:
+            self.scheduler.note_fill(count, time.perf_counter() - began)
+        prompt_told = self._tell_of_prompt(requests[0], hidden[0])
+        if requests[0].pending > count or not requests[0].room:
+            return Sampled(prompt_told=prompt_told)
         logits = self.model.logits(hidden[:, -1])  # (B, V)
-        forbidden = self.grammar.forbidden[[request.transcript.state for request in requests]]
-        samplings = [request.sampling for request in requests]
-        sampled: list[int] = sample(logits, forbidden, samplings, [request.uniform for request in requests]).tolist()
-        return sampled
+        ids = self._choose(logits, requests)
+        return Sampled(ids=ids, told=_tell(logits, ids, requests), prompt_told=prompt_told)
 
-    def postprocess(self, batch: Batch, sampled: Sequence[int]) -> list[Request]:
+    def _choose(self, logits: Tensor, requests: Sequence[Request]) -> list[int]:
+        forbidden = self.grammar.forbidden[[request.transcript.state for request in requests]]
+        if endless := [row for row, request in enumerate(requests) if request.sampling.ignore_eos]:
+            forbidden[endless] |= self.grammar.endings
+        samplings = [request.sampling for request in requests]
+        ids, prompts = [each.ids for each in requests], [each.prompt_tokens for each in requests]
+        logits = adjusted(logits, samplings, ids, prompts)
+        chosen: list[int] = sample(logits, forbidden, samplings, [each.uniform for each in requests]).tolist()
+        return chosen
+
+    def _tell_of_prompt(self, request: Request, hidden: Tensor) -> list[Told]:
+        """What is told of the ids that follow those of a chunk, hidden (T, C), and belong to the prompt."""
+        if not request.sampling.prompt_logprobs:
+            return []
+        start = request.cached
+        first = [Told(request.ids[0], None)] if start == 0 else []
+        following = request.ids[start + 1 : min(start + 1 + len(hidden), request.prompt_tokens)]
+        if not following:
+            return first
+        logits = self.model.logits(hidden[: len(following)])
+        return first + told(logits, following, request.sampling.logprobs or 0)
+
+    def postprocess(self, batch: Batch, sampled: Sampled) -> list[Request]:
         """Note what the cache holds now, hand each row its id, free the slots of those that are done."""
+        batch.requests[0].prompt_told += sampled.prompt_told
         for request in batch.requests:
             request.cached += batch.count
-        if not sampled:
-            return []
-        for request, token in zip(batch.requests, sampled, strict=True):
-            request.accept(token)
+        rows = zip(batch.requests, sampled.ids, sampled.told, strict=True) if sampled.ids else ()
+        for request, token, told_of_it in rows:
+            request.accept(token, told_of_it)
+        moved = list(batch.requests) if sampled.ids else []
+        if not batch.requests[0].room and not batch.requests[0].pending:  # a prompt that is only told of
+            batch.requests[0].finish("length")
+            moved = [batch.requests[0]]
+        self._release(moved)
+        return moved
+
+    def _release(self, moved: Sequence[Request]) -> None:
+        for request in moved:
             if request.finish_reason is not None:
                 self.scheduler.release(request)
-        return list(batch.requests)
+
+
+def _tell(logits: Tensor, ids: Sequence[int], requests: Sequence[Request]) -> list[Told | None]:
+    """What is told of each row's id, None where it was not asked for."""
+    found: list[Told | None] = [None] * len(requests)
+    rows = [row for row, request in enumerate(requests) if request.sampling.logprobs is not None]
+    if rows:
+        most = max(requests[row].sampling.logprobs or 0 for row in rows)
+        for row, each in zip(rows, told(logits[rows], [ids[row] for row in rows], most), strict=True):
+            found[row] = attrs.evolve(each, top=each.top[: requests[row].sampling.logprobs])
+    return found

@@ -57,6 +57,10 @@ class Grammar:
         for state, ids in enumerate(allowed):
             self.forbidden[state, list(ids)] = False
         self.forbidden = self.forbidden.to(device)
+        self.endings = torch.zeros(vocab_size, dtype=torch.bool)
+        """(V,): True for what ends an answer."""
+        self.endings[sorted(self.ends)] = True
+        self.endings = self.endings.to(device)
 
     def first_state(self, prompt: Sequence[int]) -> int:
         """TEXT in a conversation, PLAIN elsewhere. Text cannot spell the token that decides it."""

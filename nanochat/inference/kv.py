@@ -6,10 +6,33 @@ request owns a slot, and how much of it counts, is the scheduler's business: a s
 
 from collections.abc import Sequence
 
+import psutil
 import torch
 from torch import Tensor
 
+from nanochat.errors import stage_failure
 from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.quantity import size
+from nanochat.runtime import Runtime
+
+MEMORY_SHARE = 0.8
+"""Of the free memory that a cache may take."""
+
+
+def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
+    """How many slots of a whole context fit into the free memory. StageError E502 where not one does."""
+    device = runtime.device
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    positions = config.depth * config.sequence_len * config.n_kv_head * config.head_dim
+    slot = 2 * positions * runtime.dtype.itemsize
+    if MEMORY_SHARE * free < slot:
+        raise stage_failure(
+            "E502",
+            f"one conversation's keys and values take {size(slot)} of memory, and {size(free)} are free",
+            help="use a machine with more memory, or a smaller model",
+        )
+    return int(MEMORY_SHARE * free) // slot
 
 
 class KVCache:
@@ -21,6 +44,11 @@ class KVCache:
         # Zeros, for a masked position still enters the product, and 0 · NaN of unwritten memory would be NaN.
         self.k = torch.zeros(shape, dtype=model.dtype, device=device)
         self.v = torch.zeros(shape, dtype=model.dtype, device=device)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """The first `length` positions of one slot become those of another."""
+        for held in (self.k, self.v):
+            held[:, target, :length] = held[:, source, :length]
 
     def view(self, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int) -> "View":
         """For `count` further ids in each of `slots` (ascending), whose first `starts` positions are written."""

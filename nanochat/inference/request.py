@@ -4,15 +4,18 @@ In: a prompt's ids and sampling settings. Out: the ids written, the parts they s
 """
 
 import secrets
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
 
+from nanochat.inference.logprobs import Ledger, Told
 from nanochat.inference.sampling import Sampling, uniform
+from nanochat.inference.tool_call import ToolCall
 from nanochat.inference.transcript import Part, Transcript
 
 FinishReason = Literal["stop", "length", "cancelled"]
-"""stop: the model ended its answer. length: max_tokens or the context's end was reached."""
+"""stop: the model ended its answer, or a stop string did. length: max_tokens or the context's end was reached."""
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +30,11 @@ class Completion:
     """Everything in order: text, python (a call's expression), python_output (its result)."""
     finish_reason: FinishReason
     prompt_tokens: int
+    cached_tokens: int = 0
+    """How many of the prompt's were in the cache."""
+    told: Sequence[Told] = ()
+    """Log-probabilities of the ids that spell the text, where they were asked for."""
+    prompt_told: Sequence[Told] = ()
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -40,11 +48,19 @@ class Request:
     limit: int
     """The most ids that `ids` may hold: max_tokens after the prompt, and no more than the context."""
     transcript: Transcript
+    salt: str = ""
+    """Only requests with the same one share what is cached."""
     seed: int = attrs.field()
     slot: int | None = None
     cached: int = 0
+    reused: int = 0
+    """How many of the prompt's ids were in the cache."""
     last_fill: int = -1
     """The step in which it got its slot, or its last chunk of more than one id: whose turn it is."""
+    call: ToolCall | None = None
+    """The tool that is at work for it."""
+    ledger: Ledger = attrs.field(factory=Ledger)
+    prompt_told: list[Told] = attrs.field(factory=list)
     finish_reason: FinishReason | None = None
 
     @seed.default
@@ -62,6 +78,11 @@ class Request:
         return self.limit - len(self.ids)
 
     @property
+    def in_prompt(self) -> bool:
+        """Whether nothing was written yet."""
+        return len(self.ids) == self.prompt_tokens
+
+    @property
     def previous_id(self) -> int:
         """The id before the next one to be fed; -1 at the row's start."""
         return self.ids[self.cached - 1] if self.cached else -1
@@ -71,14 +92,28 @@ class Request:
         """What chooses the next id."""
         return uniform(self.seed, len(self.ids) - self.prompt_tokens)
 
-    def accept(self, token: int) -> None:
-        """Take the sampled id: end the answer, force a tool's result in, or go on."""
-        self.ids.append(token)
-        result = self.transcript.push(token)
-        if self.transcript.ended:
-            self.finish_reason = "stop"
-        elif result is not None:
+    def take_result(self) -> bool:
+        """Whether its tool has ended; the result, if there is one, is then forced in."""
+        if self.call is None or not self.call.finished():
+            return False
+        result, self.call = self.call.result, None
+        if result is not None:
             self._force(result)
+        return True
+
+    def accept(self, token: int, told: Told | None = None) -> None:
+        """Take the sampled id: end the answer, call a tool, or go on."""
+        self.ids.append(token)
+        transcript = self.transcript
+        says = transcript.call is None and transcript.grammar.begun_by(token) is None
+        call = transcript.push(token)
+        if told is not None and says and token not in transcript.grammar.ends:
+            self.ledger.add(told, len(transcript.tokenizer.decode_bytes([token])))
+        if transcript.ended:
+            self.ledger.cut(len(transcript.stop_text.held.encode()))
+            self.finish_reason = "stop"
+        elif call is not None and self.room:
+            self.call = ToolCall(call[0].tools, call[1])
         elif not self.room:
             self.finish("length")
 
@@ -94,7 +129,12 @@ class Request:
     def finish(self, reason: FinishReason) -> None:
         """End the answer."""
         self.transcript.close()
-        self.finish_reason = reason
+        self.finish_reason, self.call = reason, None
+
+    def take_told(self) -> list[Told]:
+        """What is told of the text that `transcript.take` gives."""
+        held = 0 if self.finish_reason else len(self.transcript.stop_text.held.encode())
+        return self.ledger.take(held)
 
     def completion(self) -> Completion:
         """The answer, once there is a finish reason."""
@@ -105,4 +145,7 @@ class Request:
             parts=self.transcript.parts,
             finish_reason=self.finish_reason,
             prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.reused,
+            told=self.ledger.told,
+            prompt_told=self.prompt_told,
         )

@@ -40,14 +40,14 @@ def sample(
 
 
 def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """logits (B, V) → the distributions (B, V) that are drawn from, after temperature, then top-k, then top-p."""
+    """logits (B, V) → the distributions (B, V) that are drawn from, after temperature, top-k, top-p, min-p in turn."""
     # Beyond float32 a temperature would be inf, and what is forbidden −inf / inf.
     hottest = torch.finfo(torch.float32).max
     temperature = torch.tensor([min(s.temperature, hottest) for s in samplings], device=logits.device)[:, None]
     # The highest logit becomes 0 first, so that no temperature makes inf − inf.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     weights = logits.softmax(dim=-1)
-    cut = [row for row, s in enumerate(samplings) if s.top_k or s.top_p < 1]
+    cut = [row for row, s in enumerate(samplings) if s.top_k or s.top_p < 1 or s.min_p]
     if cut:
         least = _least_kept(weights[cut], [samplings[row] for row in cut])  # (rows, 1)
         weights[cut] = weights[cut].masked_fill(weights[cut] < least, 0.0)
@@ -55,17 +55,19 @@ def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
 
 
 def _least_kept(weights: Tensor, samplings: Sequence[Sampling]) -> Tensor:
-    """The smallest probability (B, 1) that both top-k and top-p keep; equal ones are kept together."""
+    """The smallest probability (B, 1) that top-k, top-p and min-p keep; equal ones are kept together."""
     V = weights.size(-1)
     device = weights.device
     top_k = torch.tensor([min(s.top_k or V, V) for s in samplings], device=device)[:, None]
     top_p = torch.tensor([s.top_p for s in samplings], device=device)[:, None]
-    ordered = weights.sort(dim=-1, descending=True).values
-    ordered = ordered * (torch.arange(V, device=device) < top_k)
+    min_p = torch.tensor([s.min_p for s in samplings], device=device)[:, None]
+    # No more are put in order than can be kept: of 32,768 the 50 likeliest take a tenth of the time.
+    ordered = weights.topk(int(top_k.max()), dim=-1).values
+    ordered = ordered * (torch.arange(ordered.size(-1), device=device) < top_k)
     before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones hold together
     kept = (before < top_p * ordered.sum(dim=-1, keepdim=True)) & (ordered > 0)
     last = kept.sum(dim=-1, keepdim=True).clamp(min=1) - 1
-    return ordered.gather(-1, last)
+    return torch.maximum(ordered.gather(-1, last), min_p * ordered[:, :1])
 
 
 def invert(weights: Tensor, uniforms: Tensor) -> Tensor:

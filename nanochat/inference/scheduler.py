@@ -2,16 +2,20 @@
 
 In: requests as they come and go. Out: for each step one batch of every row that has a single id to feed (decoding), and
 one chunk of one row that has more (a prompt, or a forced tool result), the one that has waited longest. So neither a
-long prompt holds up those who are being answered, nor they a prompt.
+long prompt holds up those who are being answered, nor they a prompt. Rows whose tool is at work are left out.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Sequence
 
 import attrs
 
 from nanochat.inference.request import Request
+from nanochat.inference.slots import Copy, Slots
+
+CHUNK_SECONDS = 0.05
+"""How long the rows that are being answered may be held up by a chunk of a prompt, where chunks are timed."""
+CHUNK_LIMITS = (16, 1024)
 
 
 @attrs.frozen(kw_only=True)
@@ -22,16 +26,28 @@ class Batch:
     count: int
 
 
-class Scheduler:
-    """The waiting line and the slots."""
+@attrs.frozen(kw_only=True)
+class Step:
+    """What one step computes: copies within the cache first, then the batches."""
 
-    def __init__(self, *, slots: int, chunk: int) -> None:
-        self.chunk = chunk
+    copies: Sequence[Copy]
+    batches: Sequence[Batch]
+
+
+class Scheduler:
+    """The waiting line and the slots. chunk: ids of a prompt fed in one step; None: as many as take CHUNK_SECONDS."""
+
+    def __init__(self, *, slots: int, chunk: int | None, reuse: bool = True) -> None:
+        self.timed, self.chunk = chunk is None, chunk or 256
         self.waiting: deque[Request] = deque()
-        self.live: dict[int, Request] = {}
-        # The lowest free slot first: live rows stay side by side, where the cache is read without a copy.
-        self._free = list(range(slots))
+        self.slots = Slots(slots, reuse=reuse)
+        self._seconds_per_id = CHUNK_SECONDS / self.chunk
         self._step = 0
+
+    @property
+    def live(self) -> list[Request]:
+        """The requests that have a slot, by ascending slot."""
+        return [slot.owner for slot in self.slots.slots if slot.owner is not None]
 
     @property
     def busy(self) -> bool:
@@ -42,29 +58,46 @@ class Scheduler:
         """Put a request at the end of the line."""
         self.waiting.append(request)
 
-    def schedule(self) -> list[Batch]:
+    def schedule(self) -> Step:
         """Give free slots to those who wait, then choose what this step computes."""
         self._step += 1
-        while self.waiting and self._free:
+        copies: list[Copy] = []
+        while self.waiting and (copy := self.slots.take(self.waiting[0])) is not None:
             request = self.waiting.popleft()
-            request.slot, request.last_fill = heapq.heappop(self._free), self._step
-            self.live[request.slot] = request
-        rows = [self.live[slot] for slot in sorted(self.live)]
+            request.last_fill = self._step
+            copies.append(copy)
+        rows = [request for request in self.live if request.call is None]
+        filling = self._to_fill([request for request in rows if not _decodes(request)], copies)
         batches = []
-        if decoding := [request for request in rows if request.pending == 1]:
+        if decoding := [request for request in rows if _decodes(request)]:
             batches.append(Batch(requests=decoding, count=1))
-        if filling := [request for request in rows if request.pending > 1]:
-            chosen = min(filling, key=lambda request: request.last_fill)
-            chosen.last_fill = self._step
-            batches.append(Batch(requests=[chosen], count=min(chosen.pending, self.chunk)))
-        return batches
+        if filling is not None:
+            batches.append(Batch(requests=[filling], count=min(filling.pending, self.chunk)))
+        needed = [copy for copy in copies if copy.length and copy.source != copy.target]
+        return Step(copies=needed, batches=batches)
+
+    def _to_fill(self, rows: list[Request], copies: list[Copy]) -> Request | None:
+        """The row whose turn it is to be filled. What others have computed meanwhile it copies: so of several answers
+        to one prompt the prompt is computed once.
+        """
+        for request in sorted(rows, key=lambda request: request.last_fill):
+            request.last_fill = self._step
+            if request.in_prompt and (copy := self.slots.adopt(request)) is not None:
+                copies.append(copy)
+            if not _decodes(request):
+                return request
+        return None
+
+    def note_fill(self, count: int, seconds: float) -> None:
+        """A chunk of so many ids took so long: the next one is sized by it, where chunks are timed."""
+        if self.timed:
+            self._seconds_per_id += 0.3 * (seconds / count - self._seconds_per_id)
+            low, high = CHUNK_LIMITS
+            self.chunk = max(low, min(high, int(CHUNK_SECONDS / self._seconds_per_id) // low * low))
 
     def release(self, request: Request) -> None:
         """Take a finished request out of its slot."""
-        assert request.slot is not None
-        del self.live[request.slot]
-        heapq.heappush(self._free, request.slot)
-        request.slot = None
+        self.slots.leave(request)
 
     def cancel(self, request: Request) -> None:
         """Take a request out, wherever it is; one that has finished stays as it is."""
@@ -75,3 +108,8 @@ class Scheduler:
             self.waiting.remove(request)
         else:
             self.release(request)
+
+
+def _decodes(request: Request) -> bool:
+    """Whether one id is fed and one is written."""
+    return request.pending == 1 and request.room > 0

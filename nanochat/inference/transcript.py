@@ -1,19 +1,16 @@
 """What one request has written, as parts that a person can read: text, tool calls, their results.
 
-In: the ids in the order they were sampled. Out: parts, whole and as increments for streaming; the result of a tool call
-at the moment its expression is complete. TEXT → EXPRESSION → (the engine forces the result in) → TEXT.
+In: the ids in the order they were sampled. Out: parts, whole and as increments for streaming; a tool call at the moment
+its expression is complete. TEXT → EXPRESSION → (the engine forces the result in) → TEXT.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import TypedDict
 
 from nanochat.inference.grammar import TEXT, Call, Grammar
-from nanochat.inference.tool import Tool
+from nanochat.inference.stop_text import StopText
 from nanochat.text.decoder import TextStream
 from nanochat.text.tokenizer import Tokenizer
-
-log = logging.getLogger(__name__)
 
 
 class Part(TypedDict):
@@ -24,11 +21,13 @@ class Part(TypedDict):
 
 
 class Transcript:
-    """The parts of an answer in the making."""
+    """The parts of an answer in the making. Its text ends before the first of the strings in `stops`."""
 
-    def __init__(self, tokenizer: Tokenizer, grammar: Grammar, prompt: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, grammar: Grammar, prompt: Sequence[int], stops: Sequence[str] = ()
+    ) -> None:
         self.tokenizer, self.grammar = tokenizer, grammar
-        self.stream = TextStream(tokenizer)
+        self.stream, self.stop_text = TextStream(tokenizer), StopText(stops)
         self.state = grammar.first_state(prompt)
         self.call: Call | None = None
         self.ended = False
@@ -45,19 +44,21 @@ class Transcript:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def push(self, token: int) -> str | None:
-        """Add a sampled id. Returns the result of the tool call that it completes, if it does and there is one."""
+    def push(self, token: int) -> tuple[Call, str] | None:
+        """Add a sampled id. Returns the tool call that it completes, if it does, and its expression."""
         if token in self.grammar.ends:
             self.close()
             self.ended = True
         elif self.call is not None and token == self.call.end:
-            return self._end_call(self.call)
+            self._flush()
+            ended, self.call, self.state = self.call, None, TEXT
+            return ended, self.parts[-1]["text"]
         elif self.call is None and (call := self.grammar.begun_by(token)) is not None:
             self._flush()
             self.call, self.state = call, call.state
             self._begin("python")
         else:
-            self._add(self._type, self.stream.push(token))
+            self._say(self.stream.push(token))
         return None
 
     def encode_result(self, result: str) -> list[int]:
@@ -73,18 +74,17 @@ class Transcript:
         """Nothing more will come: release what waited for the rest of a character."""
         self._flush()
 
-    def _end_call(self, call: Call) -> str | None:
-        self._flush()
-        self.call, self.state = None, TEXT
-        code = self.parts[-1]["text"]
-        return next((result for tool in call.tools if (result := _run(tool, code)) is not None), None)
-
-    @property
-    def _type(self) -> str:
-        return "text" if self.call is None else "python"
+    def _say(self, text: str) -> None:
+        if self.call is not None:
+            self._add("python", text)
+            return
+        self._add("text", self.stop_text.push(text))
+        self.ended = self.ended or self.stop_text.ended
 
     def _flush(self) -> None:
-        self._add(self._type, self.stream.flush())
+        self._say(self.stream.flush())
+        if self.call is None:
+            self._add("text", self.stop_text.flush())
 
     def _begin(self, kind: str) -> None:
         for parts in (self.parts, self._fresh):
@@ -98,14 +98,3 @@ class Transcript:
         else:
             self.parts.append({"type": kind, "text": text})
         self._fresh.append({"type": kind, "text": text})
-
-
-def _run(tool: Tool, code: str) -> str | None:
-    """A tool must not raise; one that does costs its own result and no other request's answer."""
-    try:
-        result = tool.run(code)
-    except Exception:
-        log.exception("the tool `%s` raised on %r", tool.name, code)
-        return None
-    # Half a surrogate pair, which no tokenizer encodes, becomes a question mark.
-    return None if result is None else result.encode("utf-8", "replace").decode("utf-8")

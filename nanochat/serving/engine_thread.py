@@ -1,20 +1,23 @@
-"""The one thread that owns the engine and torch, and the doors to it from an event loop.
+"""The one thread that owns an engine and torch, and the doors to it from an event loop.
 
-In: prompts, from coroutines. Out: for each an `Answer` that yields what is written as it is written. Messages go in by
-a queue that the thread empties before each step; they come back through the loop. Leaving an answer cancels it.
+In: jobs (prompts), from coroutines. Out: for each group of them an `Answer` that yields what is written as it is
+written. Messages go in by a queue that the thread empties before each step; they come back through the loop, those of
+one step together. Leaving an answer cancels it.
 """
 
 import asyncio
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 import attrs
 
 from nanochat.errors import NanochatError
 from nanochat.inference.engine import Engine
+from nanochat.inference.logprobs import Told
 from nanochat.inference.request import Completion, Request
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.transcript import Part
@@ -31,69 +34,85 @@ class EngineFailed(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class Update:
-    """What was added to an answer; the completion with the last one."""
+class Job:
+    """A prompt to be answered. Only jobs of one salt share what is cached."""
 
-    parts: list[Part]
+    prompt: Sequence[int]
+    sampling: Sampling
+    salt: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Update:
+    """What was added to one of an answer's choices; the completion with the last one."""
+
+    choice: int
+    parts: Sequence[Part] = ()
+    told: Sequence[Told] = ()
+    prompt_told: Sequence[Told] = ()
     completion: Completion | None = None
 
 
 Message = Update | Exception | None
-"""What the thread tells a coroutine; None: the prompt was accepted."""
+"""What the thread tells a coroutine; None: a prompt was accepted."""
 
 
 @attrs.define(eq=False)
 class _Ticket:
-    """One prompt as it travels between the two sides."""
+    """One job as it travels between the two sides."""
 
-    prompt: Sequence[int]
-    sampling: Sampling
-    deliver: Callable[[Message], object]
+    job: Job
+    choice: int
+    messages: "asyncio.Queue[Message]"
+    loop: asyncio.AbstractEventLoop
     request: Request | None = None
 
 
 class Answer:
-    """An accepted prompt: iterate for updates, use as a context manager so that leaving it early cancels it."""
+    """Jobs on their way: iterate for updates, use as a context manager so that leaving it early cancels them."""
 
-    def __init__(self, thread: "EngineThread", prompt: Sequence[int], sampling: Sampling) -> None:
+    def __init__(self, thread: "EngineThread", jobs: Sequence[Job]) -> None:
         loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._thread = thread
-        self._ticket = _Ticket(
-            prompt, sampling, lambda message: loop.call_soon_threadsafe(self._messages.put_nowait, message)
-        )
+        self._tickets = [_Ticket(job, choice, self._messages, loop) for choice, job in enumerate(jobs)]
 
     async def __aenter__(self) -> Self:
-        """Wait until the engine has accepted the prompt. InputError where it does not fit."""
-        self._thread.send("submit", self._ticket)
+        """Wait until the engine has accepted every prompt. InputError where one does not fit."""
         try:
-            message = await self._messages.get()
-        except asyncio.CancelledError:
-            self._thread.send("cancel", self._ticket)
+            self._thread.send("submit", self._tickets)
+            early = []
+            accepted = 0
+            while accepted < len(self._tickets):
+                message = await self._messages.get()
+                if isinstance(message, Exception):
+                    raise message
+                accepted += message is None
+                early += [message] if message is not None else []
+        except BaseException:
+            self._thread.send("cancel", self._tickets)
             raise
-        if isinstance(message, Exception):
-            raise message
+        for message in early:
+            self._messages.put_nowait(message)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._thread.send("cancel", self._ticket)
+        self._thread.send("cancel", self._tickets)
 
     async def __aiter__(self) -> AsyncIterator[Update]:
-        while True:
+        unfinished = len(self._tickets)
+        while unfinished:
             message = await self._messages.get()
             if isinstance(message, Exception):
                 raise message
             assert message is not None
+            unfinished -= message.completion is not None
             yield message
-            if message.completion is not None:
-                return
 
-    async def completion(self) -> Completion:
-        """The whole answer."""
-        async for update in self:
-            if update.completion is not None:
-                return update.completion
-        raise AssertionError("an answer ends with its completion")
+    async def completions(self) -> list[Completion]:
+        """All of them, in the order of the jobs."""
+        found = {update.choice: update.completion async for update in self if update.completion is not None}
+        return [found[choice] for choice in sorted(found)]
 
 
 class EngineThread:
@@ -103,6 +122,7 @@ class EngineThread:
         self.engine, self.capacity = engine, capacity
         self._inbox: queue.SimpleQueue[tuple[str, _Ticket | None]] = queue.SimpleQueue()
         self._open: dict[Request, _Ticket] = {}
+        self._outbox: list[tuple[_Ticket, Message]] = []
         self._ending = threading.Lock()  # between a last look into the inbox and a prompt that comes just then
         self.ended: str | None = None
         """Why no prompt is answered any more."""
@@ -122,21 +142,23 @@ class EngineThread:
         """How many answers are being written or waited for."""
         return len(self._open) + self._inbox.qsize()
 
-    def answer(self, prompt: Sequence[int], sampling: Sampling) -> Answer:
-        """A prompt's answer, to be entered. Raises Overloaded where too many are open."""
+    def answer(self, jobs: Sequence[Job]) -> Answer:
+        """The jobs' answer, to be entered. Raises Overloaded where too many are open."""
         if self.ended is not None:
             raise EngineFailed(self.ended)
-        if self.open >= self.capacity:
+        if self.open + len(jobs) > self.capacity:
             raise Overloaded
-        return Answer(self, prompt, sampling)
+        return Answer(self, jobs)
 
-    def send(self, what: str, ticket: _Ticket) -> None:
-        """Tell the thread: submit or cancel. Where it has ended the ticket hears EngineFailed."""
+    def send(self, what: str, tickets: Sequence[_Ticket]) -> None:
+        """Tell the thread: submit or cancel. Where it has ended the tickets hear EngineFailed."""
         with self._ending:
             if self.ended is None:
-                self._inbox.put((what, ticket))
+                for ticket in tickets:
+                    self._inbox.put((what, ticket))
                 return
-        _deliver(ticket, EngineFailed(self.ended))
+        for ticket in tickets:
+            ticket.messages.put_nowait(EngineFailed(self.ended))
 
     # In the thread
 
@@ -152,6 +174,7 @@ class EngineThread:
 
     def _answer(self) -> None:
         while self._drain():
+            self._deliver()
             if not self.engine.scheduler.busy:
                 continue
             try:
@@ -162,6 +185,7 @@ class EngineThread:
                 continue
             for request in moved:
                 self._report(request)
+            self._deliver()
 
     def _drain(self) -> bool:
         """Take every message; wait for one where there is nothing else to do. False: stop."""
@@ -181,30 +205,41 @@ class EngineThread:
                 self._open.pop(ticket.request, None)
 
     def _submit(self, ticket: _Ticket) -> None:
+        job = ticket.job
         try:
-            ticket.request = self.engine.submit(ticket.prompt, ticket.sampling)
+            ticket.request = self.engine.submit(job.prompt, job.sampling, salt=job.salt)
         except NanochatError as fault:
-            _deliver(ticket, fault)
+            self._outbox.append((ticket, fault))
         except Exception as fault:
             log.exception("a prompt was not accepted")
-            _deliver(ticket, EngineFailed(str(fault)))
+            self._outbox.append((ticket, EngineFailed(str(fault))))
         else:
             self._open[ticket.request] = ticket
-            _deliver(ticket, None)
+            self._outbox.append((ticket, None))
 
     def _report(self, request: Request) -> None:
-        parts = request.transcript.take()
+        ticket = self._open[request]
+        parts, told = request.transcript.take(), request.take_told()
         done = request.finish_reason is not None
-        if parts or done:
-            _deliver(self._open[request], Update(parts=parts, completion=request.completion() if done else None))
+        if parts or told or done:
+            completion = request.completion() if done else None
+            update = Update(
+                choice=ticket.choice,
+                parts=parts,
+                told=told,
+                prompt_told=request.prompt_told,
+                completion=completion,
+            )
+            self._outbox.append((ticket, update))
         if done:
             del self._open[request]
 
     def _abandon(self, fault: Exception) -> None:
         for request, ticket in self._open.items():
             self.engine.cancel(request)
-            _deliver(ticket, EngineFailed(str(fault)))
+            self._outbox.append((ticket, EngineFailed(str(fault))))
         self._open.clear()
+        self._deliver()
 
     def _end(self, reason: str) -> None:
         with self._ending:
@@ -214,13 +249,23 @@ class EngineThread:
             what, ticket = self._inbox.get()
             if ticket is not None and what == "submit":
                 tickets.append(ticket)
-        for ticket in tickets:
-            _deliver(ticket, EngineFailed(reason))
+        self._outbox += [(ticket, EngineFailed(reason)) for ticket in tickets]
         self._open.clear()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand over what has gathered, by one call into each event loop."""
+        gathered, self._outbox = self._outbox, []
+        by_loop = defaultdict(list)
+        for ticket, message in gathered:
+            by_loop[ticket.loop].append((ticket.messages, message))
+        for loop, messages in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_put_all, messages)
+            except RuntimeError:  # the loop has been closed: nobody is left to hear it
+                log.debug("%d messages came after their listeners' event loop was closed", len(messages))
 
 
-def _deliver(ticket: _Ticket, message: Message) -> None:
-    try:
-        ticket.deliver(message)
-    except RuntimeError:  # the loop has been closed: nobody is left to hear it
-        log.debug("an answer came after its listener's event loop was closed")
+def _put_all(messages: Sequence[tuple["asyncio.Queue[Message]", Message]]) -> None:
+    for waiting, message in messages:
+        waiting.put_nowait(message)

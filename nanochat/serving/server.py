@@ -5,15 +5,21 @@ is loaded, so that a port in use is known at once.
 """
 
 import os
+import signal
 import socket
+import sys
+import threading
 
 import uvicorn
 from starlette.applications import Starlette
 
 from nanochat.errors import wrong_input
+from nanochat.serving.protocol import DeadlineProtocol
 
-DRAIN_SECONDS = 5
+DRAIN_SECONDS = 30
 """How long answers may go on once the server was asked to stop."""
+CONNECTIONS = 2048
+"""Waiting to be accepted."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -27,7 +33,7 @@ def bind(host: str, port: int) -> socket.socket:
         if os.name == "posix":  # a port that the last server has just left can be used again
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen()
+        bound.listen(CONNECTIONS)
     except OSError as fault:
         bound.close()
         raise _unusable(host, port, fault) from fault
@@ -40,15 +46,26 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: Starlette) -> uvicorn.Server:
+def make_server(app: Starlette, *, drain_seconds: int = DRAIN_SECONDS) -> uvicorn.Server:
     """The server, not started."""
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=DRAIN_SECONDS)
+    config = uvicorn.Config(
+        app,
+        http=DeadlineProtocol,
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=drain_seconds,
+        backlog=CONNECTIONS,
+        server_header=False,
+    )
     return uvicorn.Server(config)
 
 
-def serve(app: Starlette, bound: socket.socket) -> None:
-    """Answer on the socket until SIGINT or SIGTERM."""
-    make_server(app).run(sockets=[bound])
+def serve(server: uvicorn.Server, bound: socket.socket) -> None:
+    """Answer on the socket until SIGINT or SIGTERM, then finish what is being answered."""
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn drains, then raises the signal once more: that is the end, and no failure.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.run(sockets=[bound])
 
 
 def _unusable(host: str, port: int, fault: OSError) -> Exception:

@@ -7,7 +7,7 @@ python_end, a `python_output` part between output_start and output_end. Not here
 """
 
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, frozen
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # planning looks at conversations, and does without NumPy and
     from nanochat.text.tokenizer import Tokenizer
 
 PART_TYPES = ("text", "python", "python_output")
+Recall = Callable[[Sequence[int], Any], Sequence[int] | None]
 SHAPE = 'a conversation is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …]}'
 
 
@@ -42,6 +43,8 @@ class _Turn:
     role: str
     parts: list[tuple[str, str]]
     index: int
+    content: Any = None
+    """As it came."""
 
 
 def check_conversation(conversation: Mapping[str, Any]) -> None:
@@ -57,18 +60,21 @@ def render_conversation(conversation: Mapping[str, Any], tokenizer: "Tokenizer")
     return _render(_turns(conversation), tokenizer)
 
 
-def render_prompt(conversation: Mapping[str, Any], tokenizer: "Tokenizer") -> list[int]:
+def render_prompt(
+    conversation: Mapping[str, Any], tokenizer: "Tokenizer", recall: Recall = lambda *_: None
+) -> list[int]:
     """The ids up to the last user message, then `<|assistant_start|>`; an answer that follows is left out.
 
-    Raises InputError E306 that names the message.
+    recall: given the ids before an assistant's message and its content, the ids that it was sampled as, if that is
+    known. Raises InputError E306 that names the message.
     """
     turns = _turns(conversation)
     if turns[-1].role == "assistant":
         turns = turns[:-1]
-    return [*_render(turns, tokenizer).ids, tokenizer.special_id(special.ASSISTANT_START)]
+    return [*_render(turns, tokenizer, recall).ids, tokenizer.special_id(special.ASSISTANT_START)]
 
 
-def _render(turns: Sequence[_Turn], tokenizer: "Tokenizer") -> Rendered:
+def _render(turns: Sequence[_Turn], tokenizer: "Tokenizer", recall: Recall = lambda *_: None) -> Rendered:
     rendered = Rendered()
     rendered.add([tokenizer.bos_id], 0)
     for turn in turns:
@@ -76,7 +82,10 @@ def _render(turns: Sequence[_Turn], tokenizer: "Tokenizer") -> Rendered:
         start = special.ASSISTANT_START if by_assistant else special.USER_START
         end = special.ASSISTANT_END if by_assistant else special.USER_END
         rendered.add([tokenizer.special_id(start)], 0)
-        for type_, text in turn.parts:
+        said = recall(rendered.ids, turn.content) if by_assistant else None
+        if said is not None:
+            rendered.add(said, 1)
+        for type_, text in turn.parts if said is None else ():
             ids = _encode(text, tokenizer, turn.index)
             if type_ == "python":
                 ids = [tokenizer.special_id(special.PYTHON_START), *ids, tokenizer.special_id(special.PYTHON_END)]
@@ -135,7 +144,7 @@ def _turn(index: int, message: Any) -> _Turn:
         parts = [("text", "".join(text for _, text in parts))]
     if role == "user" and not parts[0][1]:
         raise _bad(f"messages[{index}] of the user is empty", "give its content some text")
-    return _Turn(role, parts, index)
+    return _Turn(role, parts, index, message.get("content"))
 
 
 def _parts(index: int, role: str, content: Any) -> list[tuple[str, str]]:

@@ -1,0 +1,71 @@
+"""Who gets in: a pure ASGI middleware in front of the endpoints.
+
+In: requests. Out: those that may pass, with the salt of their key in `scope["state"]`; errors for the others. Counts
+every answer by its status. A page of another host cannot ask: its Origin is not this server's.
+"""
+
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nanochat.serving.faults import RequestError
+from nanochat.serving.keys import Keys
+from nanochat.serving.metrics import Metrics
+
+COUNTED = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/tokenize",
+    "/health",
+    "/ready",
+    "/metrics",
+    "/",
+)
+"""Paths that are counted by name; all others as one, so that nobody can fill the memory with names."""
+
+
+class Guard:
+    """Keys for /v1 and /metrics, and the origin of what a browser sends."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys, metrics: Metrics, origins: Sequence[str] = ()) -> None:
+        self.app, self.keys, self.metrics, self.origins = app, keys, metrics, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        path = scope["path"] if scope["path"] in COUNTED else "other"
+
+        async def counting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.metrics.requests.labels(path, str(message["status"])).inc()
+            await send(message)
+
+        try:
+            self._admit(scope)
+        except RequestError as fault:
+            await fault.response()(scope, receive, counting)
+            return
+        await self.app(scope, receive, counting)
+
+    def _admit(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        if origin and origin not in self.origins and urlsplit_host(origin) != headers.get("host", ""):
+            raise RequestError(403, "pages of other hosts may not ask this server; --cors lets one", code="origin")
+        salt = ""
+        if scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
+            salt = self.keys.admit(headers.get("authorization", ""))
+        scope.setdefault("state", {})["salt"] = salt
+
+
+def urlsplit_host(origin: str) -> str:
+    """Host and port of an origin; nothing where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""

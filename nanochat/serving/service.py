@@ -1,0 +1,309 @@
+"""The endpoints: chat completions, text completions, models, tokens, health.
+
+In: Starlette's requests. Out: responses, whole or as server-sent events. Whoever goes away ends the answer, whether it
+waits, reads its prompt or is being written.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from nanochat.inference.request import Completion
+from nanochat.inference.turns import Turns
+from nanochat.serving.answers import ChatForm, Form, TextForm
+from nanochat.serving.conversation_request import messages_of
+from nanochat.serving.engine_thread import Answer, EngineFailed, Job
+from nanochat.serving.faults import RequestError, encoded, failure, json_response
+from nanochat.serving.fields import (
+    CHAT,
+    COMPLETION,
+    TOKENIZE,
+    checked,
+    choices,
+    include_usage,
+    parse_json,
+    sampling_of,
+)
+from nanochat.serving.metrics import Metrics, Pace
+from nanochat.serving.models import Models, Served
+from nanochat.serving.openapi import document
+from nanochat.serving.text_request import texts_of
+from nanochat.text.conversation import render_prompt
+
+CLIENT_CLOSED_REQUEST = 499
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What one request may take."""
+
+    body_bytes: int = 4 * 2**20
+    body_seconds: float = 30.0
+    """For the body to arrive."""
+    answer_seconds: float = 600.0
+    """For the whole answer, the wait in line included."""
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """A request that was understood: jobs for an engine, and the shape of what is sent back."""
+
+    served: Served
+    jobs: Sequence[Job]
+    form: Form
+    stream: bool
+    include_usage: bool
+    remember: bool = False
+    """Whether what is answered is a turn of a conversation."""
+
+
+class Service:
+    """The endpoints of all models."""
+
+    def __init__(self, models: Models, metrics: Metrics, limits: Limits) -> None:
+        self.models, self.metrics, self.limits = models, metrics, limits
+        self.turns = Turns()
+
+    # What there is
+
+    async def health(self, _: Request) -> Response:
+        """Whether prompts are answered, why no longer, and how many are."""
+        ended = next((thread.ended for thread in self.models.threads if thread.ended is not None), None)
+        state = {"status": "ok"} if ended is None else {"status": "stopped", "reason": ended}
+        names = [served.name for served in self.models.served]
+        counts = {"models": names, "open": sum(thread.open for thread in self.models.threads)}
+        return json_response(state | counts, status=200 if ended is None else 503)
+
+    async def ready(self, request: Request) -> Response:
+        """503 until every model is loaded."""
+        if not self.models.ready:
+            return RequestError(503, "the model is being loaded", code="loading", retry=2).response()
+        return await self.health(request)
+
+    async def metrics_text(self, _: Request) -> Response:
+        """Prometheus' format."""
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, _: Request) -> Response:
+        """What this module offers, for programs."""
+        return json_response(document())
+
+    async def list_models(self, _: Request) -> Response:
+        """Every model's name and context."""
+        data = [
+            {
+                "id": served.name,
+                "object": "model",
+                "created": served.created,
+                "owned_by": "nanochat",
+                "max_model_len": served.engine.context,
+            }
+            for served in self.models.served
+        ]
+        return json_response({"object": "list", "data": data})
+
+    async def tokenize(self, request: Request) -> Response:
+        """The ids of a text, or of a conversation as a chat completion would see it."""
+        given = checked(parse_json(await self._body(request)), TOKENIZE)
+        served = self.models.find(given.get("model"))
+        if ("prompt" in given) == ("messages" in given):
+            raise RequestError(400, "give either `prompt` or `messages`", param="prompt")
+        ids = await asyncio.to_thread(self._tokens, given, served, "")
+        return json_response({"tokens": ids, "count": len(ids), "max_model_len": served.engine.context})
+
+    def _tokens(self, given: Mapping[str, Any], served: Served, salt: str) -> list[int]:
+        tokenizer = served.engine.tokenizer
+        if "messages" not in given:
+            return texts_of(given["prompt"], tokenizer)[0].ids
+        conversation = {"messages": messages_of(given["messages"])}
+        return render_prompt(conversation, tokenizer, lambda *turn: self.turns.recall(salt, *turn))
+
+    # Answers
+
+    async def chat(self, request: Request) -> Response:
+        """A chat completion."""
+        given = checked(parse_json(await self._body(request)), CHAT)
+        served = self.models.find(given.get("model"))
+        salt = _salt(request, given)
+        n, told = choices(given), given.get("top_logprobs", 0) if given.get("logprobs") else None
+        limit = given.get("max_completion_tokens", given.get("max_tokens"))
+        sampling = sampling_of(given, max_tokens=limit, logprobs=told)
+        messages_of(given.get("messages"))
+        # Off the event loop: a long conversation takes its time to tokenise.
+        prompt = await asyncio.to_thread(self._tokens, given, served, salt)
+        jobs = [Job(prompt=prompt, sampling=_choice(sampling, index), salt=salt) for index in range(n)]
+        form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None)
+        return await self._answer(
+            request,
+            Asked(
+                served=served,
+                jobs=jobs,
+                form=form,
+                stream=given.get("stream", False),
+                include_usage=include_usage(given),
+                remember=True,
+            ),
+        )
+
+    async def complete(self, request: Request) -> Response:
+        """Text completions, of one prompt or several."""
+        given = checked(parse_json(await self._body(request)), COMPLETION)
+        served = self.models.find(given.get("model"))
+        n, told, echo = choices(given), given.get("logprobs"), given.get("echo", False)
+        limit = given.get("max_tokens", 16)
+        about_prompt = echo and (told is not None or limit == 0)
+        sampling = sampling_of(given, max_tokens=limit, logprobs=told, prompt_logprobs=about_prompt)
+        if "prompt" not in given:
+            raise RequestError(400, "`prompt` is missing", param="prompt")
+        texts = await asyncio.to_thread(texts_of, given["prompt"], served.engine.tokenizer)
+        salt = _salt(request, given)
+        jobs = [
+            Job(prompt=text.ids, sampling=_choice(sampling, index), salt=salt) for text in texts for index in range(n)
+        ]
+        echoed = [text.text if echo else "" for text in texts for _ in range(n)]
+        added = [text.added for text in texts for _ in range(n)]
+        form = TextForm(
+            served.name, served.engine.tokenizer, echoed, len(texts), logprobs=told is not None, added=added
+        )
+        return await self._answer(
+            request,
+            Asked(
+                served=served,
+                jobs=jobs,
+                form=form,
+                stream=given.get("stream", False),
+                include_usage=include_usage(given),
+            ),
+        )
+
+    async def _answer(self, request: Request, asked: Asked) -> Response:
+        answer = asked.served.least_loaded().answer(asked.jobs)
+        if not asked.stream:
+            return await self._whole(request, asked, answer)
+        events = self._events(asked, answer)
+        # The first event is waited for, so that a prompt that does not fit is an error and not the start of a stream.
+        first = await anext(events)
+        return StreamingResponse(_after(first, events), media_type="text/event-stream", headers=STREAM_HEADERS)
+
+    async def _whole(self, request: Request, asked: Asked, answer: Answer) -> Response:
+        """The answer in one piece; a client that goes away before ends it."""
+        leaving = asyncio.create_task(_disconnected(request))
+        writing = asyncio.create_task(self._completions(answer))
+        try:
+            await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done():
+                return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody hears
+            completions = await writing
+        finally:
+            leaving.cancel()
+            writing.cancel()
+        self._note(asked, completions)
+        return json_response(asked.form.whole(completions))
+
+    async def _completions(self, answer: Answer) -> list[Completion]:
+        found: dict[int, Completion] = {}
+        pace = Pace(self.metrics)
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds), answer:
+                async for update in answer:
+                    pace.piece()
+                    if update.completion is not None:
+                        found[update.choice] = update.completion
+        except TimeoutError:
+            raise self._too_long() from None
+        return [found[choice] for choice in sorted(found)]
+
+    async def _events(self, asked: Asked, answer: Answer) -> AsyncIterator[bytes]:
+        """Server-sent events; closing this iterator, as a disconnect does, ends the answer."""
+        found: dict[int, Completion] = {}
+        pace = Pace(self.metrics)
+        deadline = asyncio.get_running_loop().time() + self.limits.answer_seconds
+        async with answer:
+            yield b"".join(_event(value) for value in asked.form.first()) or b": accepted\n\n"
+            try:
+                async for update in _until(deadline, answer):
+                    pace.piece()
+                    if update.completion is not None:
+                        found[update.choice] = update.completion
+                    if pieces := asked.form.chunks(update):
+                        yield b"".join(_event(value) for value in pieces)
+            except EngineFailed as fault:
+                yield _event(failure(fault).body())
+            except TimeoutError:
+                yield _event(self._too_long().body())
+            else:
+                completions = [found[choice] for choice in sorted(found)]
+                self._note(asked, completions)
+                if asked.include_usage:
+                    yield _event(asked.form.usage_chunk(completions))
+            yield b"data: [DONE]\n\n"
+
+    def _note(self, asked: Asked, completions: Sequence[Completion]) -> None:
+        self.metrics.count(completions)
+        if asked.remember:
+            for job, completion in zip(asked.jobs, completions, strict=True):
+                self.turns.note(job.salt, job.prompt, completion, asked.served.engine.grammar.ends)
+
+    def _too_long(self) -> RequestError:
+        seconds = self.limits.answer_seconds
+        return RequestError(
+            504, f"the answer took longer than {seconds:g} seconds; ask for fewer tokens", code="timeout"
+        )
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, refused as soon as it is too long or takes too long to come."""
+        body = bytearray()
+        too_large = RequestError(413, f"the body is larger than {self.limits.body_bytes} bytes", code="too_large")
+        try:
+            async with asyncio.timeout(self.limits.body_seconds):
+                async for piece in request.stream():
+                    body += piece
+                    if len(body) > self.limits.body_bytes:
+                        raise too_large
+        except TimeoutError:
+            raise RequestError(408, "the body took too long to arrive", code="timeout") from None
+        return bytes(body)
+
+
+def _salt(request: Request, given: Mapping[str, Any]) -> str:
+    """Who may share what is cached: the key's owner, and of them one user or session."""
+    return f"{request.state.salt}/{given.get('prompt_cache_key', given.get('user', ''))}"
+
+
+def _choice(sampling: Any, index: int) -> Any:
+    """The settings of one of several choices: each has a seed of its own."""
+    return sampling if sampling.seed is None or not index else attrs.evolve(sampling, seed=sampling.seed + index)
+
+
+async def _until(deadline: float, answer: Answer) -> AsyncIterator[Any]:
+    updates = aiter(answer)
+    while True:
+        try:
+            async with asyncio.timeout_at(deadline):
+                update = await anext(updates)
+        except StopAsyncIteration:
+            return
+        yield update
+
+
+async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    try:
+        yield first
+        async for event in events:
+            yield event
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"data: " + encoded(value) + b"\n\n"

@@ -1,0 +1,191 @@
+"""What a request may ask of the engine: penalties, bias, stop strings, log-probabilities, tools that are slow."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_engine import (
+    END,
+    MODEL,
+    QUESTION,
+    SPECIAL,
+    TOKENIZER,
+    Echo,
+    Scripted,
+    call,
+    make_engine,
+    output,
+    random_prompt,
+)
+
+from nanochat.errors import InputError
+from nanochat.inference import tool_call
+from nanochat.inference.penalties import adjusted
+from nanochat.inference.sampling import Sampling
+from nanochat.inference.stop_text import StopText
+
+# Penalties, against transformers' processors and OpenAI's formula
+
+
+def test_the_repetition_penalty_is_that_of_transformers() -> None:
+    processor = pytest.importorskip("transformers").RepetitionPenaltyLogitsProcessor(1.7)
+    logits, ids = torch.randn(1, 30), [3, 4, 4, 29]
+    expected = processor(torch.tensor([ids]), logits.clone())
+    torch.testing.assert_close(adjusted(logits, [Sampling(repetition_penalty=1.7)], [ids], [2]), expected)
+
+
+def test_presence_and_frequency_count_the_answer_alone_and_a_bias_is_added() -> None:
+    logits = torch.zeros(2, 6)
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={5: -100.0, 1: 2.0})
+    found = adjusted(logits, [Sampling(), sampling], [[0, 1], [0, 1, 2, 2, 3]], [1, 2])
+    assert found.tolist() == [[0.0] * 6, [0.0, 2.0, -1.0, -0.75, 0.0, -100.0]]
+
+
+def test_a_bias_of_an_id_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match=r"E602.*logit_bias names the token 9999"):
+        make_engine().submit(QUESTION, Sampling(logit_bias={9999: 1.0}))
+
+
+def test_a_bias_leads_an_answer_but_not_past_the_grammar() -> None:
+    forged = SPECIAL["<|output_start|>"]
+    engine = make_engine(Scripted(QUESTION))
+    led, forging = engine.generate(
+        [QUESTION] * 2,
+        [Sampling(max_tokens=3, logit_bias={66: 50.0}), Sampling(max_tokens=3, logit_bias={forged: 100.0})],
+    )
+    assert led.ids == [66] * 3
+    assert forged not in forging.ids
+
+
+def test_ignore_eos_goes_on_to_max_tokens() -> None:
+    engine = make_engine(Scripted([*QUESTION, END, END]))
+    done = engine.generate([QUESTION], Sampling(max_tokens=5, ignore_eos=True))[0]
+    assert (len(done.ids), END in done.ids, done.finish_reason) == (5, False, "length")
+
+
+# Stop strings
+
+PIECES = st.lists(st.text("ab", max_size=4), max_size=8)
+
+
+@given(PIECES, st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=3))
+def test_what_is_shown_is_the_text_before_the_first_stop_string_however_it_is_cut(
+    pieces: list[str], stops: list[str]
+) -> None:
+    watched = StopText(stops)
+    shown, certain = "", "".join(pieces)
+    for count, piece in enumerate(pieces):
+        shown += watched.push(piece)
+        assert not any(stop in shown for stop in stops), count
+    places = [certain.find(stop) for stop in stops if stop in certain]
+    assert watched.ended == bool(places)
+    expected = certain[: min(places)] if places else certain
+    if places:
+        # A stop string that is complete wins over one that begins earlier and is completed later.
+        assert certain.startswith(shown) and len(shown) >= len(expected)
+    else:
+        assert shown + watched.flush() == expected
+
+
+def test_an_answer_ends_before_a_stop_string_that_several_tokens_spell() -> None:
+    script = [*QUESTION, *b"one stXX two"]
+    engine = make_engine(Scripted(script))
+    request = engine.submit(QUESTION, Sampling(stop=("zz", "XX t"), logprobs=0))
+    shown, told = [], []
+    while request.finish_reason is None:
+        engine.step()
+        shown += [part["text"] for part in request.transcript.take()]
+        told += request.take_told()
+        assert "X" not in "".join(shown)
+    assert ("".join(shown), request.finish_reason) == ("one st", "stop")
+    assert TOKENIZER.decode([each.id for each in told]) == "one st"
+    assert request.completion().text == "one st" and list(request.completion().told) == told
+
+
+def test_a_beginning_of_a_stop_string_that_never_comes_is_shown_at_the_end() -> None:
+    done = make_engine(Scripted([*QUESTION, *b"so X", END])).generate([QUESTION], Sampling(stop=("XX",)))[0]
+    assert (done.text, done.finish_reason) == ("so X", "stop")
+
+
+# Log-probabilities, against the plain model
+
+
+@torch.no_grad()
+def test_log_probabilities_of_prompt_and_answer_are_those_of_the_plain_model() -> None:
+    prompt = random_prompt(45, 1)
+    for chunk, length in ((16, 45), (256, 45), (44, 45), (16, 1), (16, 2)):
+        sampling = Sampling(max_tokens=6, logprobs=3, prompt_logprobs=True, temperature=1.0, seed=1)
+        done = make_engine(chunk=chunk).generate([prompt[:length]], sampling)[0]
+        ids = [*prompt[:length], *done.ids]
+        expected = MODEL(torch.tensor([ids]))[0].log_softmax(-1)
+        told = [*done.prompt_told, *done.told]
+        assert [each.id for each in told] == ids[: len(told)] and len(done.prompt_told) == length
+        assert told[0].logprob is None
+        for place, each in enumerate(told[1:]):
+            assert each.logprob == pytest.approx(float(expected[place, each.id]), abs=1e-4)
+            best = expected[place].topk(3)
+            assert [token for token, _ in each.top] == best.indices.tolist()
+            assert [value for _, value in each.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+
+
+def test_a_prompt_can_be_told_of_without_an_answer_even_one_that_fills_the_context() -> None:
+    engine = make_engine(rows=2, chunk=50)
+    prompts = [random_prompt(length, length) for length in (1, 2, 100, 160)]
+    answering = engine.submit(random_prompt(30, 1), Sampling(max_tokens=20))
+    done = engine.generate(prompts, Sampling(max_tokens=0, prompt_logprobs=True))
+    for prompt, each in zip(prompts, done, strict=True):
+        assert (each.ids, each.finish_reason, len(each.prompt_told)) == ([], "length", len(prompt))
+    while engine.scheduler.busy:
+        engine.step()
+    assert len(answering.completion().ids) == 20
+
+
+# Tools that take their time
+
+
+class Slow(Echo):
+    """A tool that answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.let = threading.Event()
+
+    def run(self, code: str) -> str | None:
+        self.let.wait(30)
+        return "late"
+
+
+def test_a_tool_that_takes_its_time_holds_up_nobody_else() -> None:
+    tool = Slow()
+    engine = make_engine(Scripted([*QUESTION, *call("x"), *output("late"), *b"ok", END]), tools=[tool], rows=2)
+    waiting = engine.submit(QUESTION, Sampling())
+    while waiting.call is None:
+        engine.step()
+    other = engine.generate([[65]], Sampling(max_tokens=20))[0]
+    assert len(other.ids) == 20 and waiting.finish_reason is None
+    tool.let.set()
+    while waiting.finish_reason is None:
+        engine.step()
+    assert waiting.completion().text == "ok"
+
+
+def test_a_tool_that_hangs_is_given_up_and_one_whose_request_was_cancelled_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tool: Any = Slow()
+    monkeypatch.setattr(tool_call.ToolCall.__init__, "__defaults__", (0.1,))
+    engine = make_engine(Scripted([*QUESTION, *call("x"), *b"on", END]), tools=[tool], rows=1)
+    cancelled = engine.submit(QUESTION, Sampling())
+    while cancelled.call is None:
+        engine.step()
+    engine.cancel(cancelled)
+    assert not engine.scheduler.busy
+    began = time.monotonic()
+    done = engine.generate([QUESTION], Sampling())[0]
+    tool.let.set()
+    assert time.monotonic() - began < 20
+    assert (done.text, [part["type"] for part in done.parts]) == ("on", ["python", "text"])
