@@ -77,7 +77,8 @@ def register_models(registry: Registrar) -> None:
     `moments(rows, *, element_bytes, device)`, a list of `nanochat.model.sizes.Moment` that begins at the loss, without
     which (or without an option `sequence_len`) no memory is told; `weight_bytes()` of all parameters, where these are
     not all float32 as their gradients are; and `buffer_bytes(*, element_bytes)`, else 0. Where a
-    transform has blocks computed again, `moments` is given `recomputes`, which says of a block's number whether it is.
+    transform has blocks computed again, `moments` is given `recomputes`, which says of a block's number whether it is;
+    where one keeps gradients in factors, `streams` and `columns` as well (see `register_transforms`).
     `decode_bytes(context, *, element_bytes)` tells what one more token reads: bytes of weights, of each row's cache.
     """
 
@@ -89,8 +90,12 @@ def register_transforms(registry: Registrar) -> None:
     The config class may offer `lacks(hardware, machine)`: a sentence on what the stage's hardware cannot do and what to
     do instead, or "". Such a stage is blocked in `nanochat plan`.
 
+    It may offer `refuses(shapes, beside)`, called before any work with the model's parameter names and shapes, and the
+    names of the stage's other transforms: a sentence on what it cannot change and what to do instead, or "".
+
     For `nanochat estimate` it may also offer `recomputes(block)`: whether the backward pass computes that block again,
-    so that only its input is kept.
+    so that only its input is kept; `streams(block)`: tokens of its MLP whose hidden activations stand at once, 0 where
+    all are kept; and `columns(name)`: of a parameter's gradient in factors, 0 where it is dense.
     """
 
 
@@ -107,6 +112,8 @@ def register_optimizers(registry: Registrar) -> None:
     For `nanochat estimate` the config class may offer `state_bytes(shapes)`, what is kept from step to step, and
     `workspace_bytes(shapes, *, element_bytes)`, what a step needs beside it; without them, 8 bytes a parameter and no
     workspace are assumed.
+
+    What is built may say `takes_factors`: see `nanochat/training/optimizer.py`.
     """
 
 

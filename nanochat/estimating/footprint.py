@@ -5,7 +5,7 @@ In: a training stage's config, its model's config, its hardware. Out: bytes. A c
 named. Counted are torch's allocations, not the process's own code and libraries. No torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -97,7 +97,8 @@ def footprint(
 ) -> Footprint | None:
     """The memory of a step that computes `rows` at once; None where the model does not say what it holds.
 
-    transforms: of the model; counted are those that say which blocks they have computed again.
+    transforms: of the model; counted are those that say what they have computed again, or keep in factors. That an
+    optimizer which takes no factors has them multiplied out is not counted.
     snapshot: checkpoints are written beside the training, from a copy that stays.
     accumulates: a step has more than one forward and backward pass, so that gradients stand beside the next pass.
     What `shard` shares out is taken as shared equally. Of "full" the weights are counted whole: so they are at the
@@ -108,20 +109,28 @@ def footprint(
     cut = processes if hardware.shard == "full" else 1
     element_bytes = ELEMENT_BYTES[hardware.dtype]
     keywords: dict[str, Any] = {"element_bytes": element_bytes, "device": hardware.device}
-    if any(says_what_it_recomputes(transform) for transform in transforms):
+    if any(hasattr(transform.config, "recomputes") for transform in transforms):
         keywords["recomputes"] = lambda block: any(
             answer(transform, "recomputes", bool, block) for transform in transforms
         )
+    streaming = [transform for transform in transforms if hasattr(transform.config, "columns")]
+    if streaming:
+        keywords["streams"] = lambda block: max(answer(found, "streams", whole, block) or 0 for found in streaming)
+        keywords["columns"] = lambda name: max(answer(found, "columns", whole, name) or 0 for found in streaming)
     moments = answer(model, "moments", _moments, rows, **keywords)
     if moments is None:
         return None
     said = answer(model, "weight_bytes", whole)
     gradients = WEIGHT_BYTES * parameters(layout_of(model)) if said is None else said
     weights = gradients + (answer(model, "buffer_bytes", whole, element_bytes=element_bytes) or 0)
+    checkpointed = gradients
+    if streaming:
+        dense, factored = _in_factors(layout_of(model), keywords["columns"])
+        weights, gradients = weights + factored, gradients - dense + factored  # a basis and a probe, GV and GᵀQ
     state = ceil(sum(group.state for group in groups) / updating)
     held = {moment.name: _held(moment, gradients, cut, accumulates=accumulates) for moment in moments}
     held["optimizer step"] = ceil(_largest_step(groups, gradients) / updating)
-    copied = gradients + state if snapshot else 0
+    copied = checkpointed + state if snapshot else 0
     peak_at = max(held, key=lambda name: held[name])
     return Footprint(
         weights=weights,
@@ -138,11 +147,20 @@ def footprint(
 
 def says_what_it_recomputes(transform: Component) -> bool:
     """Whether the memory that a transform saves is counted."""
-    return hasattr(transform.config, "recomputes")
+    return hasattr(transform.config, "recomputes") or hasattr(transform.config, "columns")
 
 
 def _shapes(layout: Any) -> dict[str, tuple[int, ...]]:
     return {name: tuple(whole(length) for length in shape) for name, shape in layout.items()}
+
+
+def _in_factors(layout: Mapping[str, tuple[int, ...]], columns: Callable[[str], int]) -> tuple[int, int]:
+    """Bytes of the gradients that are kept in factors: if they were dense, and as they are."""
+    found = {name: k for name in layout if (k := columns(name))}
+    return (
+        WEIGHT_BYTES * parameters({name: layout[name] for name in found}),
+        WEIGHT_BYTES * sum(k * sum(layout[name]) for name, k in found.items()),
+    )
 
 
 def _moments(said: Any) -> Sequence[Moment]:
@@ -162,5 +180,5 @@ def _largest_step(groups: Sequence[Group], gradients: int) -> int:
     most, left = 0, gradients
     for group in groups:
         most = max(most, left + group.workspace)
-        left -= WEIGHT_BYTES * group.parameters
+        left = max(0, left - WEIGHT_BYTES * group.parameters)
     return most

@@ -169,10 +169,18 @@ class GPTConfig:
         return sizes.flops_per_token(self)
 
     def moments(
-        self, rows: int, *, element_bytes: int, device: str, recomputes: Callable[[int], bool] = lambda _: False
+        self,
+        rows: int,
+        *,
+        element_bytes: int,
+        device: str,
+        recomputes: Callable[[int], bool] = lambda _: False,
+        streams: Callable[[int], int] = lambda _: 0,
+        columns: Callable[[str], int] = lambda _: 0,
     ) -> Sequence[sizes.Moment]:
         """The moments of a training step at which memory may peak."""
-        return sizes.moments(self, rows, element_bytes=element_bytes, device=device, recomputes=recomputes)
+        changes = sizes.Changes(recomputes=recomputes, streams=streams, columns=columns)
+        return sizes.moments(self, rows, element_bytes=element_bytes, device=device, changes=changes)
 
     def loss_tokens(self, device: str) -> int:
         """Tokens whose logits stand at once on a kind of device, where nothing else is said.

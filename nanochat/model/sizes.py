@@ -47,6 +47,18 @@ class Moment:
     """Bytes: where gradients are accumulated, what one more needs beside those that are there already."""
 
 
+@attrs.frozen(kw_only=True)
+class Changes:
+    """What transforms make of a step."""
+
+    recomputes: Callable[[int], bool]
+    """Of a block's number, whether the backward pass computes it again, until when only its input is kept."""
+    streams: Callable[[int], int]
+    """Of a block's number, the tokens of its MLP whose hidden activations stand at once; 0: all are kept."""
+    columns: Callable[[str], int]
+    """Of a parameter's name, those of its gradient in factors, (rows + columns, k) numbers; 0: it is dense."""
+
+
 def parameters(shapes: Layout) -> int:
     """How many numbers the shapes hold."""
     return sum(math.prod(shape) for shape in shapes.values())
@@ -93,28 +105,28 @@ def rotary_bytes(gpt: "GPTConfig", *, element_bytes: int) -> int:
     return 2 * gpt.rotary_margin * gpt.sequence_len * (gpt.head_dim // 2) * element_bytes
 
 
-def moments(
-    gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str, recomputes: Callable[[int], bool]
-) -> list[Moment]:
+def moments(gpt: "GPTConfig", rows: int, *, element_bytes: int, device: str, changes: Changes) -> list[Moment]:
     """The moments of a step at which memory may peak: the loss, each block, the embedding.
 
-    rows: of sequence_len tokens, computed at once. recomputes: of a block's number, whether the backward pass computes
-    it again, until when only its input is kept. Activations go and gradients come from the last block to the first,
+    rows: of sequence_len tokens, computed at once. Activations go and gradients come from the last block to the first,
     so the peak is at the loss where activations dominate, and at the embedding where weights do.
     """
-    full, outside = _saved(gpt, rows, element_bytes, device)
+    recomputes = changes.recomputes
+    full, outside = _saved(gpt, rows, element_bytes, device, changes)
     kept = [_input_of_block(gpt, i, rows, element_bytes) if recomputes(i) else saved for i, saved in enumerate(full)]
     again = [saved if recomputes(i) else 0 for i, saved in enumerate(full)]
     return [
         _at_the_loss(gpt, rows, sum(kept) + outside, element_bytes, device),
-        *_on_the_way_back(gpt, rows, kept, again, outside, element_bytes),
+        *_on_the_way_back(gpt, rows, kept, again, outside, element_bytes, changes),
     ]
 
 
-def _saved(gpt: "GPTConfig", rows: int, e: int, device: str) -> tuple[list[int], int]:
+def _saved(gpt: "GPTConfig", rows: int, e: int, device: str, changes: Changes) -> tuple[list[int], int]:
     """Bytes that the forward pass leaves for the backward pass: of each block, and outside them, logits apart."""
     counts = _block_parameters(gpt)
     blocks = [_saved_in_block(gpt, i, rows, e, device) + counts[i] * _cast_bytes(e) for i in range(gpt.depth)]
+    hidden = _hidden_bytes(gpt, rows * gpt.sequence_len, e)
+    blocks = [saved - hidden if changes.streams(i) else saved for i, saved in enumerate(blocks)]
     return blocks, _saved_outside(gpt, rows * gpt.sequence_len, e, device)
 
 
@@ -140,7 +152,13 @@ def _logit_bytes(gpt: "GPTConfig", chunk: int, e: int, device: str) -> int:
 
 
 def _on_the_way_back(
-    gpt: "GPTConfig", rows: int, saved: Sequence[int], again: Sequence[int], outside: int, e: int
+    gpt: "GPTConfig",
+    rows: int,
+    saved: Sequence[int],
+    again: Sequence[int],
+    outside: int,
+    e: int,
+    changes: Changes,
 ) -> list[Moment]:
     """Each block from the last to the first, then the embedding: what was saved goes, gradients come.
 
@@ -148,11 +166,15 @@ def _on_the_way_back(
     """
     tokens, d = rows * gpt.sequence_len, gpt.dim
     head, table = gpt.padded_vocab_size * d * WEIGHT_BYTES, gpt.padded_vocab_size * d * table_bytes(gpt)
-    # The gradient of the residual stream, that of the first embedding; of relu's square, and of what went into relu.
-    passing = tokens * e * (2 * d + 2 * gpt.mlp_ratio * d)
     left, gradients = sum(saved), 0 if gpt.tied else head
     found = []
-    for i, count in reversed(list(enumerate(_block_parameters(gpt)))):
+    for i, count in reversed(list(enumerate(_block_gradients(gpt, changes)))):
+        # The gradient of the residual stream, that of the first embedding; of relu's square, and of what went into
+        # relu, which are those of a chunk where the MLP is streamed, beside the weights as they are computed with.
+        at_once = min(tokens, changes.streams(i) or tokens)
+        passing = tokens * e * 2 * d + (
+            _hidden_bytes(gpt, at_once, e) if changes.streams(i) else 2 * gpt.mlp_ratio * d * tokens * e
+        )
         own = WEIGHT_BYTES * count + table_bytes(gpt) * _value_embedding(gpt, i)
         gradients += own
         found.append(
@@ -224,6 +246,20 @@ def _saved_outside(gpt: "GPTConfig", tokens: int, e: int, device: str) -> int:
 def _cast_bytes(element_bytes: int) -> int:
     """A weight that is not computed with as it is stands beside itself in the compute dtype."""
     return element_bytes if element_bytes != WEIGHT_BYTES else 0
+
+
+def _hidden_bytes(gpt: "GPTConfig", tokens: int, e: int) -> int:
+    """What an MLP keeps of so many tokens but its input: relu, its square, its weights where they are cast."""
+    return 2 * gpt.mlp_ratio * gpt.dim * (tokens * e + gpt.dim * _cast_bytes(e))
+
+
+def _block_gradients(gpt: "GPTConfig", changes: Changes) -> list[int]:
+    """The numbers in the gradients of each block's parameters."""
+    found = _block_parameters(gpt)
+    for name, shape in gpt.layout().items():
+        if columns := changes.columns(name):
+            found[int(name.split(".")[1])] += columns * sum(shape) - math.prod(shape)
+    return found
 
 
 def _block_parameters(gpt: "GPTConfig") -> list[int]:

@@ -36,7 +36,7 @@ def check_groups(recipe: RecipeDraft, resolver: Resolver, problems: Problems) ->
 def _check(
     stage: StageDraft, path: tuple[str, ...], groups: Mapping[str, Part], resolver: Resolver, problems: Problems
 ) -> None:
-    layout = _layout(stage, resolver, problems)
+    layout = stage_layout(stage, resolver, problems)
     patterns: dict[str, str | Sequence[str]] = {}
     for name, part in groups.items():
         cell = _match(part)
@@ -86,7 +86,7 @@ def _ask_optimizer(part: Part, shapes: Mapping[str, Any], resolver: Resolver, pr
         problems.add("E115", f"{key_text(part.path)}: {reason}", at=_place(part), subject="refuses")
 
 
-def _layout(stage: StageDraft, resolver: Resolver, problems: Problems) -> Mapping[str, Any]:
+def stage_layout(stage: StageDraft, resolver: Resolver, problems: Problems) -> Mapping[str, Any]:
     """The parameters of the stage's model by name; empty where they are not known here."""
     try:
         model = resolver.model(stage)

@@ -35,6 +35,7 @@ from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
 from nanochat.recipe.text import check_readable
+from nanochat.recipe.transforms import check_transforms
 from nanochat.recipe.tree import Table, find, merge
 from nanochat.registry import Registry, load_registry, quiet
 
@@ -88,6 +89,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     resolver = Resolver(draft, registry, machine, problems)
     resolver.fill()
     check_groups(draft, resolver, problems)
+    check_transforms(draft, resolver, problems)
     check_batches(draft, resolver, problems)
     check_initial_models(draft, resolver, registry, problems)
     check_lanes(draft, resolver, problems)

@@ -25,7 +25,7 @@ from nanochat.stages.rows_at_once import rows_at_once
 from nanochat.stages.subject import Subject
 from nanochat.stages.training_faults import refuse_without_documents
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training import checkpoint, manifest, optimizer_state
+from nanochat.training import checkpoint, factored_gradient, manifest, optimizer_state
 from nanochat.training.batch_digests import DigestedLoader
 from nanochat.training.checkpoint_writer import CheckpointWriter
 from nanochat.training.loop import TrainingRun, train
@@ -187,6 +187,8 @@ class TrainingStage:
         values = {f"loader-{runtime.rank}": place.cursors, f"optim-{runtime.rank}": optimizer_values}
         if runtime.is_main:
             tensors |= {"model": model_state, "random": checkpoint.random_states(runtime)}
+            bases = factored_gradient.states(run.exchange.parameters)
+            tensors |= {"bases": bases} if bases else {}
             values |= {"state": self.state(), "meta": self.meta()}
         return Snapshot(
             tensors=self.copies.of(tensors) if self.config.checkpoint_async else tensors,
@@ -237,6 +239,7 @@ class TrainingStage:
             optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
         except (KeyError, ValueError) as fault:
             raise manifest.broken(found, f"its optimizer state does not fit the groups: {fault}") from fault
+        self.resume_bases(found / "bases.safetensors")
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
         self.loader.load_state(read_loader_state(found))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
@@ -245,6 +248,14 @@ class TrainingStage:
             self.run.loss_scale.load_state(state["loss_scale"])
         context.reporter.truncate_metrics(self.run.step)
         context.reporter.note(f"goes on from step {self.run.step}")
+
+    def resume_bases(self, file: Path) -> None:
+        """Take up the bases of gradients in factors. StageError E406 where they are not all there."""
+        saved = load_file(file, device=str(self.context.runtime.device)) if file.exists() else {}
+        try:
+            factored_gradient.load_states(self.run.exchange.parameters, saved)
+        except (KeyError, ValueError) as fault:
+            raise manifest.broken(file.parent, f"its bases of gradients do not fit the model: {fault}") from fault
 
 
 def flops_per_token(model: nn.Module) -> int | None:

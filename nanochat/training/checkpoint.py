@@ -2,6 +2,7 @@
 
     step_000400/  meta.json · tokenizer.json · model.safetensors          the model, enough to talk to it
                   optim-RANK · loader-RANK (.safetensors, .json) · random.safetensors · state.json
+                  bases.safetensors where gradients are kept in factors
                                                                           the run, enough to go on
                   MANIFEST.json                                           size and sha256 of each of these
 

@@ -4,8 +4,9 @@ In: a model's parameters and the share of each (nanochat/training/share.py). Out
 with the summed gradients in their `.grad`; after the optimizers' step, parameters that are alike everywhere again.
 
 A gradient is on its way as soon as it is complete, while the backward pass goes on. All processes must send in one
-order, so it is that of the first step, in which nothing is sent before the end. Not here: sums that do not depend on
-the number of processes (nanochat/training/lanes.py).
+order, so it is that of the first step, in which nothing is sent before the end. A gradient in factors
+(nanochat/training/factored_gradient.py) is summed whole on every process, since all of them refine its basis by it.
+Not here: sums that do not depend on the number of processes (nanochat/training/lanes.py).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from nanochat.data.loader import Batch
 from nanochat.runtime import Runtime
+from nanochat.training.factored_gradient import Tracked, factors, forget_sums, set_factors, tracked
 from nanochat.training.share import Share
 
 
@@ -27,6 +29,14 @@ class Exchange:
     def __init__(self, model: nn.Module, shares: Mapping[str, Share], runtime: Runtime) -> None:
         self.model, self.shares, self.runtime = model, shares, runtime
         self.parameters = dict(model.named_parameters())
+        self.tracked: dict[str, Tracked] = {
+            name: its for name, parameter in self.parameters.items() if (its := tracked(parameter)) is not None
+        }
+        self.leaves: dict[str, Tensor] = {
+            name: self.tracked[name].carrier if name in self.tracked else parameter
+            for name, parameter in self.parameters.items()
+        }
+        """In whose `.grad` autograd sums a parameter's gradient: its own, or that of the carrier beside it."""
         self.parts: dict[str, nn.Parameter] = {}
         """What this rank updates: a parameter, or rows of one as a parameter of its own over the same memory."""
         for name, parameter in self.parameters.items():
@@ -42,7 +52,7 @@ class Exchange:
         self._last = False
         if runtime.world_size > 1:
             for name in self._sending:
-                self.parameters[name].register_post_accumulate_grad_hook(lambda _, name=name: self._arrive(name))
+                self.leaves[name].register_post_accumulate_grad_hook(lambda _, name=name: self._arrive(name))
 
     def _part(self, name: str, rows: tuple[int, int]) -> nn.Parameter:
         parameter = self.parameters[name]
@@ -90,17 +100,19 @@ class Exchange:
             self._send_others()
             for name, (work, summed) in self._sent.items():
                 work.wait()
-                self.parameters[name].grad = None
-                if name in self.parts:
+                self.leaves[name].grad = summed if name in self.tracked else None
+                if name in self.parts and name not in self.tracked:
                     self.parts[name].grad = summed
             if not self._order:
                 self._order = self._agreed_order()
+        self._give_factors()
         self._arrived, self._sent, self._last = {}, {}, False
         return torch.stack(self._losses).sum()
 
     def gradients(self) -> list[Tensor]:
-        """The summed gradients of what this rank updates."""
-        return [part.grad for part in self.parts.values() if part.grad is not None]
+        """The summed gradients of what this rank updates, and all that are in factors."""
+        summed = [part.grad for part in self.parts.values()] + [its.carrier.grad for its in self.tracked.values()]
+        return [gradient for gradient in summed if gradient is not None]
 
     def norm(self) -> Tensor:
         """The joint norm of all gradients, on the device and alike on every rank; infinite or nan where any of them is.
@@ -111,10 +123,16 @@ class Exchange:
         some = next(iter(self.parameters.values()))
         squares = torch.zeros(len(self.parameters), device=some.device)
         for index, name in enumerate(self.parameters):
-            gradient = self.parts[name].grad if name in self.parts else None
+            gradient = self._measured(self.parts[name]) if name in self.parts else None
             if gradient is not None and self.shares[name].saves(self.runtime.rank):
                 squares[index] = torch.linalg.vector_norm(gradient) ** 2
         return self.runtime.sum(squares).sum().sqrt()
+
+    @staticmethod
+    def _measured(part: nn.Parameter) -> Tensor | None:
+        """What has the norm of a part's gradient."""
+        found = factors(part)
+        return part.grad if found is None else found.left
 
     def spread(self) -> None:
         """Give the updated parameters to the ranks that did not update them."""
@@ -133,6 +151,19 @@ class Exchange:
         """Drop all gradients."""
         for parameter in (*self.parameters.values(), *self.parts.values()):
             parameter.grad = None
+        forget_sums((*self.parameters.values(), *self.parts.values()))
+
+    def advance(self) -> None:
+        """After an update: refine the bases of gradients in factors."""
+        for its in self.tracked.values():
+            its.advance()
+
+    def _give_factors(self) -> None:
+        """Let each part's optimizer find the rows of a summed gradient in factors."""
+        for name, its in self.tracked.items():
+            rows = self.shares[name].rows(self.parameters[name].shape, self.runtime.rank, self.runtime.world_size)
+            if rows is not None:
+                set_factors(self.parts[name], its.factors(*rows))
 
     # Sending
 
@@ -145,10 +176,13 @@ class Exchange:
             self._send(self._order[len(self._sent)])
 
     def _send(self, name: str) -> None:
-        parameter, share = self.parameters[name], self.shares[name]
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.contiguous()
-        parameter.grad = gradient
-        if share.kind == "cut":
+        leaf, share = self.leaves[name], self.shares[name]
+        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad.contiguous()
+        leaf.grad = gradient
+        work: Any
+        if name in self.tracked:
+            summed, work = gradient, dist.all_reduce(gradient, async_op=True)
+        elif share.kind == "cut":
             summed = torch.empty_like(self.parts[name])
             work = dist.reduce_scatter_tensor(summed, gradient, async_op=True)
         elif share.kind == "owned":
@@ -167,7 +201,7 @@ class Exchange:
         """Those of which any rank has a gradient."""
         if not names:
             return []
-        has = torch.tensor([float(self.parameters[name].grad is not None) for name in names])
+        has = torch.tensor([float(self.leaves[name].grad is not None) for name in names])
         return [name for name, any_has in zip(names, self.runtime.sum(has).tolist(), strict=True) if any_has]
 
     def _agreed_order(self) -> list[str]:

@@ -56,10 +56,10 @@ class ElasticExchange(Exchange):
     def lane_done(self, losses: Sequence[Tensor]) -> None:
         """Take the lane's gradients away and add them to the branch that they belong to."""
         tensors, count = [torch.stack(list(losses)).sum()], 1
-        for name, parameter in self.parameters.items():
-            self._with_gradient |= set() if parameter.grad is None else {name}
-            tensors.append(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
-            parameter.grad = None
+        for name, leaf in self.leaves.items():
+            self._with_gradient |= set() if leaf.grad is None else {name}
+            tensors.append(torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            leaf.grad = None
         while self._branches and self._branches[-1][0] == count:
             torch._foreach_add_(tensors, self._branches.pop()[1])
             count *= 2
@@ -69,11 +69,12 @@ class ElasticExchange(Exchange):
         """Add the branches of all ranks. Returns the step's loss on the main rank, zero on others."""
         ((_, (loss, *gradients)),) = self._branches
         for name in self._with_gradient:
-            self.parameters[name].grad = torch.empty_like(self.parameters[name])
+            self.leaves[name].grad = torch.empty_like(self.leaves[name])
         known = dict(zip(self.parameters, gradients, strict=True))
         for name in self.with_gradient([*self.parameters]):
             whole = self._whole(known[name])
-            self.parameters[name].grad = whole if name in self.parts else None
+            self.leaves[name].grad = whole if name in self.parts or name in self.tracked else None
+        self._give_factors()
         self._branches, self._with_gradient, self._last = [], set(), False
         whole_loss = self._whole(loss.view(1))[0]
         return whole_loss if self.runtime.is_main else torch.zeros_like(whole_loss)

@@ -25,6 +25,7 @@ from nanochat.runtime import Runtime
 from nanochat.training import nonfinite, schedule
 from nanochat.training.agreement import Agreed, agree
 from nanochat.training.exchange import Exchange
+from nanochat.training.factored_gradient import make_dense
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.memory import peak_memory_bytes
 from nanochat.training.meter import Meter
@@ -264,6 +265,7 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
         for optimizer in optimizers:
             rows = rows_of(optimizer) if measured else []
             before = [row.clone() for row in rows]
+            make_dense(optimizer)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)  # before the next one takes its room
             if measured:
@@ -271,6 +273,7 @@ def update(run: TrainingRun, agreed: Agreed, *, measured: bool) -> dict[str, flo
                 norms = [nn.utils.get_total_norm(tensors).to(change.device) for tensors in (before, rows)]
                 change += torch.stack(norms).square()
     run.exchange.spread()
+    run.exchange.advance()
     run.exchange.forget()
     if not measured:
         return {}

@@ -11,6 +11,7 @@ import torch
 
 from nanochat.data.loader import Batch
 from nanochat.runtime import Runtime
+from nanochat.training.factored_gradient import forget_sums
 from nanochat.training.objective import cross_entropy
 
 USABLE_MEMORY = 0.9
@@ -59,4 +60,5 @@ def peak_of_passes(model: Any, batch: Batch, device: torch.device, *, passes: in
         return None
     finally:
         model.zero_grad(set_to_none=True)
+        forget_sums(model.parameters())
         torch.cuda.empty_cache()

@@ -13,6 +13,9 @@ class Optimizer(Protocol):
     `param_groups` are dictionaries with `params`, `lr`, and where it uses them `momentum` and `weight_decay`: the
     loop's schedules scale these before every step, from the values they were built with. A group with `constant`
     true keeps its momentum and weight decay; the learning rate alone follows its schedule.
+
+    With an attribute `takes_factors` true it looks for `factored_gradient.factors(parameter)` as well: a gradient that
+    came in factors, in place of `.grad`. For any other optimizer these are multiplied out just before its step.
     """
 
     param_groups: list[dict[str, Any]]

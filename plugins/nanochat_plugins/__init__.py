@@ -77,6 +77,7 @@ def register_transforms(registry: Registrar) -> None:
     name = "activation_checkpointing"
     registry.add(name, build=f"{package}.{name}:build", config=f"{package}.{name}_config:ActivationCheckpointingConfig")
     registry.add("fp8", build=f"{package}.fp8:build", config=f"{package}.fp8_config:Fp8Config")
+    registry.add("molegrad", build=f"{package}.molegrad:build", config=f"{package}.molegrad_config:MolegradConfig")
 
 
 @hookimpl

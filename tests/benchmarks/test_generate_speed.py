@@ -1,7 +1,7 @@
 """How long our engine, transformers' `generate` and the engine in int8 take for the same answers of a classic d4.
 
-`pytest tests/benchmarks/test_generate_speed.py --benchmark-only` prints the table: 64 ids after prompts of 128, to 1 and
-to 32 rows, vocabulary 8,192. That both compute the same is asked by `tests/test_exchange.py`.
+`pytest tests/benchmarks/test_generate_speed.py --benchmark-only` prints the table: 64 ids after prompts of 128, to 1
+and to 32 rows, vocabulary 8,192. That both compute the same is asked by `tests/test_exchange.py`.
 """
 
 from functools import cache

@@ -1,19 +1,25 @@
-"""AdamW: torch's own kernel, fused on CPU and CUDA, over tensors that are updated together elsewhere."""
+"""AdamW: torch's own kernel, fused on CPU and CUDA, over tensors that are updated together elsewhere.
 
-from collections.abc import Mapping
-from typing import Any
+A gradient in factors is multiplied out a block of rows at a time, so that it never stands whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from nanochat.runtime import Runtime
+from nanochat.training.factored_gradient import Factors, factors
 from nanochat.training.stateful_optimizer import StatefulOptimizer
-from nanochat_plugins.optimizers.adamw_config import AdamWConfig
+from nanochat_plugins.optimizers.adamw_config import FACTORED_BLOCK, AdamWConfig
 
 
 class AdamW(StatefulOptimizer):
     """The moments are kept as torch.optim.AdamW keeps them: `step`, `exp_avg`, `exp_avg_sq` of each parameter."""
+
+    takes_factors: ClassVar[bool] = True
 
     def __init__(self, config: AdamWConfig, parameters: Mapping[str, nn.Parameter], fused: bool) -> None:
         defaults = {"lr": config.lr, "betas": (config.beta1, config.beta2), "eps": config.eps}
@@ -28,11 +34,34 @@ class AdamW(StatefulOptimizer):
 
     def _step_group(self, group: dict[str, Any]) -> None:
         given = [parameter for parameter in group["params"] if parameter.grad is not None]
-        states = [self._state_of(parameter) for parameter in given]
+        gradients = [parameter.grad for parameter in given if parameter.grad is not None]
+        self._update(group, given, gradients, [self._state_of(parameter) for parameter in given])
+        for parameter in group["params"]:
+            found = factors(parameter)
+            if found is not None:
+                self._step_factored(group, parameter, found)
+
+    def _step_factored(self, group: dict[str, Any], parameter: nn.Parameter, found: Factors) -> None:
+        """As with the dense gradient: each number is updated by its own alone."""
+        state = self._state_of(parameter)
+        rows = max(1, FACTORED_BLOCK // parameter.size(1))
+        for start in range(0, parameter.size(0), rows):
+            block = slice(start, start + rows)
+            part = {slot: state[slot][block] for slot in ("exp_avg", "exp_avg_sq")} | {"step": state["step"].clone()}
+            self._update(group, [parameter[block]], [found.dense(start, start + rows)], [part])
+        state["step"] += 1
+
+    def _update(
+        self,
+        group: dict[str, Any],
+        weights: Sequence[Tensor],
+        gradients: Sequence[Tensor],
+        states: Sequence[Mapping[str, Tensor]],
+    ) -> None:
         beta1, beta2 = group["betas"]
         adamw(
-            given,
-            [parameter.grad for parameter in given],
+            list(weights),
+            list(gradients),
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],

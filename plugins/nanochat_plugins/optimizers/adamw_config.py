@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from nanochat.config import Problem, config, option
 
+FACTORED_BLOCK = 2**20
+"""Numbers of a gradient in factors that are multiplied out at once: 4 MB."""
+
 
 @config
 class AdamWConfig:

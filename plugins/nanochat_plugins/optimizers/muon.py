@@ -3,16 +3,23 @@
 In: a group's parameters, all of them matrices. Out: an optimizer that stacks matrices of one shape and updates each
 stack at once: Nesterov momentum → row equilibration → orthogonalisation → renormalisation → variance reduction →
 cautious decay. Not for embeddings, heads and vectors.
+
+A gradient in factors A·Vᵀ is added to the momentum as it is. With `factored_momentum` the momentum itself is kept as
+M·Vᵀ, and M (out, k) is orthogonalised in place of (out, in), its Gram matrix k by k. Every step of the iteration is an
+odd polynomial, and p(M·Vᵀ) = p(M)·Vᵀ where VᵀV = 1, so that this is what the dense momentum would give, to rounding, as
+long as V stays. When V becomes W, M becomes M·VᵀW: what former gradients had outside of the new basis is forgotten,
+which the dense momentum keeps.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from nanochat.errors import wrong_input
 from nanochat.runtime import Runtime
+from nanochat.training.factored_gradient import add_gradient_, factors
 from nanochat.training.stateful_optimizer import StatefulOptimizer
 from nanochat_plugins.optimizers.muon_config import MuonConfig
 
@@ -32,6 +39,8 @@ class Muon(StatefulOptimizer):
     """One param group a shape. A parameter's state is its part of what is kept for the stack, so that a checkpoint can
     be shared out anew, whatever was stacked with what.
     """
+
+    takes_factors: ClassVar[bool] = True
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], config: MuonConfig, dtype: torch.dtype) -> None:
         stacks: dict[torch.Size, list[nn.Parameter]] = {}
@@ -54,13 +63,10 @@ class Muon(StatefulOptimizer):
     def _step_stack(self, group: dict[str, Any]) -> None:
         parameters: list[nn.Parameter] = group["params"]
         config = self.config
-        gradients = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])  # (N, m, n)
         weights = torch.stack([p.data for p in parameters])
-        rows, columns = gradients.shape[-2:]
+        rows, columns = weights.shape[-2:]
         state = self._state_of(parameters)
-        momentum = state["momentum"].lerp_(gradients, 1 - group["momentum"])
-        update = gradients.lerp_(momentum, group["momentum"]) if config.nesterov else momentum.clone()
-        update = self._orthogonal(update)
+        update = self._direction(parameters, state, group["momentum"])
         if config.variance_reduction:
             update = reduce_variance(update, state["second_moment"], config.beta2)
         lr = group["lr"] * max(1.0, rows / columns) ** 0.5
@@ -68,12 +74,51 @@ class Muon(StatefulOptimizer):
         weights.sub_(update + group["weight_decay"] * decayed, alpha=lr)
         torch._foreach_copy_([p.data for p in parameters], list(weights.unbind(0)))
 
+    def _direction(self, parameters: list[nn.Parameter], state: dict[str, Tensor], momentum: float) -> Tensor:
+        """Take up the gradients into the momentum; what is made orthogonal of both, (N, m, n)."""
+        kept, nesterov, shape = state["momentum"], self.config.nesterov, parameters[0].shape
+        found = [factors(p) for p in parameters]
+        if "basis" in state:
+            return self._factored_direction(parameters, state, momentum)
+        if any(found):
+            kept.mul_(momentum)
+            self._add_gradients(kept, parameters, 1 - momentum)
+            update = kept * momentum if nesterov else kept.clone()
+            if nesterov:
+                self._add_gradients(update, parameters, 1 - momentum)
+        else:
+            gradients = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
+            kept.lerp_(gradients, 1 - momentum)
+            update = gradients.lerp_(kept, momentum) if nesterov else kept.clone()
+        return self._orthogonal(update, shape)
+
+    @staticmethod
+    def _add_gradients(stack: Tensor, parameters: list[nn.Parameter], scale: float) -> None:
+        for slot, parameter in zip(stack, parameters, strict=True):
+            add_gradient_(slot, parameter, scale)
+
+    def _factored_direction(self, parameters: list[nn.Parameter], state: dict[str, Tensor], momentum: float) -> Tensor:
+        """The same from left factors, (N, m, k), in the bases of this step's gradients."""
+        kept, bases = state["momentum"], state["basis"]
+        found = [factors(p) for p in parameters]
+        assert all(found), "factored_momentum is for gradients that all come in factors"
+        right = torch.stack([its.right for its in found if its])  # (N, n, k)
+        left = torch.stack([its.left for its in found if its])  # (N, m, k)
+        kept.copy_(kept @ (bases.mT @ right)).lerp_(left, 1 - momentum)
+        bases.copy_(right)
+        update = left.lerp_(kept, momentum) if self.config.nesterov else kept.clone()
+        return self._orthogonal(update, parameters[0].shape) @ right.mT
+
     def _state_of(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
         """What is kept for a stack, made in its first step; from its parameters' own parts where these were loaded."""
         shape = parameters[0].shape
         if shape not in self._kept:
             m, n = shape
             sizes = {"momentum": (m, n)}
+            found = [factors(p) for p in parameters]
+            if self.config.factored_momentum and found[0] is not None and all(found):
+                k = found[0].right.size(1)
+                sizes = {"momentum": (m, k), "basis": (n, k)}
             if self.config.variance_reduction:
                 sizes["second_moment"] = (m, 1) if m >= n else (1, n)
             empty = {name: parameters[0].new_zeros(size) for name, size in sizes.items()}
@@ -88,7 +133,8 @@ class Muon(StatefulOptimizer):
         super().load_state_dict(state_dict)
         self._kept.clear()
 
-    def _orthogonal(self, update: Tensor) -> Tensor:
+    def _orthogonal(self, update: Tensor, shape: torch.Size) -> Tensor:
+        """update (N, m, n), or its left factors (N, m, k), of matrices of a shape (m, n)."""
         config = self.config
         if config.row_equilibration:
             update = equilibrate_rows(update)
@@ -98,7 +144,7 @@ class Muon(StatefulOptimizer):
         update = orthogonalize((update / (norm * safety + floor)).to(self.dtype), coefficients[: config.iterations])
         update = update.float()
         if config.renormalization:
-            target = min(update.shape[-2:]) ** 0.5
+            target = min(shape) ** 0.5
             update = update * (target / update.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6))
         return update
 

@@ -36,6 +36,9 @@ class MuonConfig:
     variance_reduction: bool = option(True, doc="NorMuon's second moment a row or column (arXiv 2510.05491)")
     beta2: float = option(0.9, minimum=0.0, maximum=1.0, doc="decay of that second moment")
     cautious: bool = option(True, doc="decay a weight only where the update shrinks it too")
+    factored_momentum: bool = option(
+        False, doc="beside molegrad: the momentum is kept in the gradient's basis too, and forgets what leaves that"
+    )
 
     def refuses(self, shapes: Mapping[str, tuple[int, ...]]) -> str:
         """What is no matrix cannot be orthogonalised."""
