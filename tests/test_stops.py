@@ -100,9 +100,12 @@ def test_stopped_in_every_stage_a_run_comes_to_the_result_of_an_undisturbed_one(
     house.write(RECIPE)
     for number, stage in enumerate(STAGES):
         process: subprocess.Popen[str] = house.start("run", str(house.recipe))
-        wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None, 300)
-        process.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
-        output, _ = process.communicate(timeout=120)
+        try:
+            wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None, 900)
+            process.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
+            output, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
         assert process.returncode == 75, output
         assert f"stopped {stage} " in output and "the same command goes on" in output
         assert house.actions()[stage] in ("run", "resume")
