@@ -23,7 +23,7 @@ use = "tokenizer"
 vocab_size = 400
 [stages.tok.data.stories]
 use = "stories"
-size = 20000
+size = 8000
 [stages.base]
 use = "pretrain"
 tokenizer = "stage:tok"
