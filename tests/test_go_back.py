@@ -33,7 +33,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def test_a_dry_run_says_where_it_goes_back_to_what_is_set_aside_and_what_is_redone(made: House) -> None:
-    code, output = made.run("--resume", "two@3", "--dry-run")
+    code, output = made.run("--resume", "two@step_000003", "--dry-run")
     assert code == 0, output
     said = [line for line in output.splitlines() if not line.startswith("    ")]
     assert said == [
@@ -98,9 +98,9 @@ def test_killed_while_it_sets_aside_it_leaves_a_stage_that_was_stopped(made: Hou
 @pytest.mark.parametrize(
     "options, code, said",
     [
-        ("--resume two", "E407", "--resume two is no STAGE@STEP"),
+        ("--resume two", "E407", "--resume two is no STAGE@STEP\n  = help: for example --resume two@400"),
         (f"--resume two@{'9' * 5000}", "E407", "is no STAGE@STEP"),
-        ("--resume two@last", "E407", "for example --resume base@400"),
+        ("--resume two@last", "E407", "for example --resume two@400"),
         ("--resume three@1", "E407", "its stages are one, two, grade"),
         ("--resume two@7", "E405", "steps in checkpoints/: two-"),
         ("--resume grade@1", "E405", "steps in checkpoints/: none"),

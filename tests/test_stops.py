@@ -23,7 +23,7 @@ use = "tokenizer"
 vocab_size = 400
 [stages.tok.data.stories]
 use = "stories"
-size = 20000
+size = 8000
 [stages.base]
 use = "pretrain"
 tokenizer = "stage:tok"
@@ -90,6 +90,15 @@ def outcome(house: House) -> dict[str, Any]:
     return found
 
 
+def finish(house: House) -> None:
+    process = house.start("run", str(house.recipe))
+    try:
+        output, _ = process.communicate(timeout=900)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+
+
 @pytest.mark.slow
 def test_stopped_in_every_stage_a_run_comes_to_the_result_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -100,17 +109,18 @@ def test_stopped_in_every_stage_a_run_comes_to_the_result_of_an_undisturbed_one(
     house.write(RECIPE)
     for number, stage in enumerate(STAGES):
         process: subprocess.Popen[str] = house.start("run", str(house.recipe))
-        wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None, 300)
-        process.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
-        output, _ = process.communicate(timeout=120)
+        try:
+            wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None, 900)
+            process.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
+            output, _ = process.communicate(timeout=300)
+        finally:
+            process.kill()
         assert process.returncode == 75, output
         assert f"stopped {stage} " in output and "the same command goes on" in output
         assert house.actions()[stage] in ("run", "resume")
-    code, output = house.run()
-    assert code == 0, output
+    finish(house)
     calm = enter(tmp_path / "calm", monkeypatch)
     calm.write(RECIPE)
-    code, output = calm.run()
-    assert code == 0, output
+    finish(calm)
     assert outcome(house) == outcome(calm)
     assert len(outcome(calm)["sft"]) == 100

@@ -29,7 +29,7 @@ class Request:
     fresh: Sequence[str] = ()
     """Stages to redo, with what follows them, though they are finished."""
     resume: str | None = None
-    """STAGE@STEP: the checkpoint to go back to; what follows the stage is redone."""
+    """STAGE@STEP, or STAGE@step_000400: the checkpoint to go back to; what follows the stage is redone."""
     dry_run: bool = False
     node_rank: int | None = None
     """Which of several nodes this machine is; None: to be found out."""
@@ -37,8 +37,11 @@ class Request:
     def back(self, recipe: Recipe) -> Return | None:
         """Where --resume goes back to. The names of all stages are checked before."""
         stage, at, step = (self.resume or "").rpartition("@")
+        step = step.removeprefix("step_")  # as its folder is called: step_000400
         if self.resume is not None and not (at and is_step(step)):
-            raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help="for example --resume base@400")
+            known = [name for name in (stage, self.resume) if name in recipe.stages]
+            example = f"for example --resume {known[0] if known else list(recipe.stages)[-1]}@400"
+            raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help=example)
         asked: list[tuple[str, str | None]] = [("--fresh", name) for name in self.fresh]
         asked += [("--until", self.until), ("--from", self.start), ("--resume", stage or None)]
         wrong = [(option, name) for option, name in asked if name is not None and name not in recipe.stages]

@@ -32,7 +32,7 @@ _LONGEST_START_SECONDS = 6.0
 """A kill in the start comes at most so long after the ranks are there."""
 _LONGEST_WRITE_SECONDS = 0.03
 """A kill in a write comes at most so long after it began."""
-_LOOK_SECONDS = 0.002
+_LOOK_SECONDS, _LOOK_AT_WRITES_SECONDS = 0.02, 0.002
 _PATIENCE_SECONDS = 300.0
 """Until an attempt comes to the moment that is waited for; more is a hang."""
 _GONE_SECONDS = 60.0
@@ -159,7 +159,8 @@ def strike(
         psutil.wait_procs(gone, timeout=_GONE_SECONDS)  # who wrote a checkpoint writes no more, and no lease is held
         if victim == "runner":
             process.wait()
-        hit = WRITE if trace.writing() else STEP if step > before else START
+        # Before an attempt's first step, what is half written is another's.
+        hit = START if step == before else WRITE if trace.writing() else STEP
         return Kill(victim=victim, moment=hit, step=step)
     return None
 
@@ -176,7 +177,7 @@ def _come(trace: Trace, process: subprocess.Popen[bytes], moment: str, before: i
             first = time.monotonic()
         if begun >= wanted and len(trace.ranks()) == RANKS and (moment != WRITE or trace.writing()):
             break
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_LOOK_AT_WRITES_SECONDS if moment == WRITE and begun >= wanted else _LOOK_SECONDS)
     pace = (time.monotonic() - first) / wanted if first is not None and wanted else 0.0
     longest = {START: _LONGEST_START_SECONDS, STEP: pace, WRITE: _LONGEST_WRITE_SECONDS}[moment]
     until = time.monotonic() + chance.uniform(0, longest)
