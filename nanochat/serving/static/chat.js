@@ -1,31 +1,36 @@
-// The chat page: one conversation, in memory, with the server's only model.
-import { events } from "./events.js";
-import { join, show } from "./parts.js";
+// The chat page: a list of conversations, one of them open, an answer being written or not.
+import { ask, explain } from "./ask.js";
+import * as conversations from "./conversations.js";
+import { copy, edit, messageElement, showActions, showBody } from "./messages.js";
+import { join } from "./parts.js";
+import { headers, openSettings } from "./settings.js";
 
-const [log, form, input, send, stop, status] = ["messages", "form", "input", "send", "stop", "status"].map((id) =>
-  document.getElementById(id),
-);
-const welcome = document.getElementById("welcome");
-const FORGETS = "The model no longer sees the oldest turns.";
-let messages = [];
+const named = (id) => document.getElementById(id);
+const [log, form, input, send, stop, status, model] = ["messages", "form", "input", "send", "stop", "status", "model"].map(named);
+const SAVE_MILLISECONDS = 250;
+const OPEN = "nanochat.open";
+let current = conversations.newConversation();
 let writing = null; // the AbortController of the answer in progress
 
-function addMessage(role) {
-  const element = document.createElement("div");
-  element.className = `message ${role}`;
-  const speaker = document.createElement("span");
-  speaker.className = "for-screen-readers";
-  speaker.textContent = role === "user" ? "You: " : "Model: ";
-  const body = document.createElement("span");
-  element.append(speaker, body);
-  welcome.remove();
-  log.append(element);
-  return body;
+function say(text, { wrong = false, offer = null } = {}) {
+  status.replaceChildren(text);
+  if (offer) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = offer.label;
+    button.addEventListener("click", offer.act);
+    status.append(" ", button);
+  }
+  status.classList.toggle("wrong", wrong);
 }
 
-function say(text, wrong = false) {
-  status.textContent = text;
-  status.classList.toggle("wrong", wrong);
+function keep(conversation) {
+  try {
+    conversations.save(conversation);
+    if (conversation === current) localStorage.setItem(OPEN, current.id);
+  } catch {
+    say("This browser has no room left for conversations. Export and delete some.", { wrong: true });
+  }
 }
 
 function setWriting(controller) {
@@ -36,92 +41,160 @@ function setWriting(controller) {
 
 // Follows the end of the log unless the reader has scrolled up.
 function following(change) {
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   change();
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-async function ask(history, signal, onIncrement) {
-  const response = await fetch("/v1/chat/completions", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ messages: history, stream: true }),
-    signal,
-  });
-  if (!response.ok) throw Object.assign(new Error(), await response.json().then((body) => body.error));
-  for await (const event of events(response)) {
-    if (event.error) throw new Error(event.error.message);
-    const [choice] = event.choices;
-    for (const part of choice.delta.parts ?? [{ type: "text", text: choice.delta.content ?? "" }]) onIncrement(part);
-    if (choice.finish_reason === "length") {
-      const forgets = history.splice(0, history.length < 3 ? 0 : 2).length > 0;
-      say(`The answer was cut: the context is full. ${forgets ? FORGETS : "Start a new chat to go on."}`);
-    }
-  }
-}
-
-// Asks; where the conversation no longer fits, its oldest turns give way, which is said.
-async function askWhatFits(history, signal, onIncrement) {
-  for (;;) {
-    try {
-      return await ask(history, signal, onIncrement);
-    } catch (fault) {
-      if (fault.code !== "context_length_exceeded" || history.length < 3) throw fault;
-      history.splice(0, 2);
-      say(`The context is full. ${FORGETS}`);
-    }
-  }
-}
-
-// Words for what went wrong, and what can be done.
-function explain(fault) {
-  if (fault.code === "context_length_exceeded") return "This message does not fit into the context. Shorten it.";
-  if (fault instanceof TypeError) return "The server cannot be reached. Is it still running?";
-  return fault.message || "The server could not answer.";
-}
-
-async function answer(text) {
-  const controller = new AbortController();
-  const parts = [];
-  const mine = messages;
-  mine.push({ role: "user", content: text });
-  following(() => (addMessage("user").textContent = text));
-  const body = addMessage("assistant");
-  body.classList.add("writing");
+function showConversation() {
+  log.replaceChildren(...current.messages.map((message, place) => messageElement(message, actionsOf(place))));
+  named("welcome").hidden = current.messages.length > 0;
   log.scrollTop = log.scrollHeight;
+  showList();
+}
+
+function showList() {
+  const items = conversations.search(named("search").value).map((conversation) => {
+    const item = document.createElement("li");
+    const open = document.createElement("button");
+    open.className = "open";
+    open.textContent = conversation.title || "Untitled";
+    open.setAttribute("aria-current", String(conversation.id === current.id));
+    open.addEventListener("click", () => openConversation(conversation.id));
+    const drop = document.createElement("button");
+    drop.textContent = "×";
+    drop.setAttribute("aria-label", `Delete ${conversation.title || "Untitled"}`);
+    drop.addEventListener("click", () => deleteConversation(conversation.id));
+    item.append(open, drop);
+    return item;
+  });
+  named("conversations").replaceChildren(...items);
+}
+
+function actionsOf(place) {
+  const message = current.messages[place];
+  const actions = [["Copy", (button) => copy(message, button)]];
+  if (message.role === "user") actions.push(["Edit", () => editMessage(place)]);
+  else if (place === current.messages.length - 1) actions.push(["Regenerate", () => answerFrom(place)]);
+  return actions;
+}
+
+function editMessage(place) {
+  if (writing) return;
+  edit(log.children[place], current.messages[place], (text) => {
+    if (text === null) showConversation();
+    else {
+      current.messages[place].content = text;
+      answerFrom(place + 1);
+    }
+  });
+}
+
+// Leaves out every message from `place` on and asks for an answer to those before.
+function answerFrom(place) {
+  if (writing) return;
+  current.messages.splice(place);
+  keep(current);
+  showConversation();
+  answer();
+}
+
+async function answer() {
+  const conversation = current;
+  const controller = new AbortController();
+  const message = { role: "assistant", content: [], unfinished: true };
+  const history = [...conversation.messages];
+  conversation.messages.push(message);
+  const element = messageElement(message, []);
+  element.classList.add("writing");
+  following(() => log.append(element));
   setWriting(controller);
   say("");
   let frame = 0;
+  let saved = 0;
   try {
-    await askWhatFits(mine, controller.signal, (increment) => {
-      if (increment.type === "text" && increment.text === "") return;
-      join(parts, increment);
+    const outcome = await ask(history, model.value, controller.signal, (increment) => {
+      join(message.content, increment);
       frame ||= requestAnimationFrame(() => {
         frame = 0;
-        following(() => show(body, parts));
+        following(() => showBody(element, message));
+        if (performance.now() - saved > SAVE_MILLISECONDS) {
+          keep(conversation);
+          saved = performance.now();
+        }
       });
     });
-    if (!parts.length && !status.textContent) say("The model had nothing to say.");
+    Object.assign(message, { usage: outcome.usage, seconds: outcome.seconds });
+    delete message.unfinished;
+    say(outcome.finish_reason === "length" ? "The answer was cut: the longest answer, or the end of the context, was reached." : "Answered.");
+    if (!message.content.length) say("The model had nothing to say.");
   } catch (fault) {
-    if (mine === messages) {
-      if (fault.name === "AbortError") say("Stopped.");
-      else say(explain(fault), true);
-    }
+    report(fault, conversation);
   }
   cancelAnimationFrame(frame);
-  following(() => show(body, parts));
-  body.classList.remove("writing");
-  if (writing === controller) setWriting(null);
-  if (parts.length) mine.push({ role: "assistant", content: parts });
-  else {
+  finish(conversation, message, element, controller);
+}
+
+function report(fault, conversation) {
+  if (fault.name === "AbortError") return say("Stopped.");
+  const offer = { label: "Leave out the oldest turns and send", act: () => dropOldest(conversation) };
+  const tooLong = fault.code === "context_length_exceeded";
+  if (tooLong && conversation.messages.length > 3) return say(explain(fault), { wrong: true, offer });
+  return say(tooLong ? "This message does not fit into the context. Shorten it." : explain(fault), { wrong: true });
+}
+
+function dropOldest(conversation) {
+  if (writing || conversation !== current) return;
+  const text = input.value.trim();
+  input.value = "";
+  current.messages.splice(0, 2);
+  current.messages.push({ role: "user", content: text });
+  answerFrom(current.messages.length);
+}
+
+function finish(conversation, message, element, controller) {
+  if (!message.content.length) {
     // Nothing was answered: the question goes back to where it can be sent again.
-    mine.pop();
-    if (mine === messages) {
-      body.parentElement.previousElementSibling.remove();
-      body.parentElement.remove();
-      if (!input.value) input.value = text;
-    }
+    conversation.messages.pop();
+    const question = conversation.messages.pop();
+    if (conversation === current && !input.value) input.value = question.content;
+    if (!conversation.messages.length) conversations.remove(conversation.id);
   }
+  if (conversation.messages.length) keep(conversation);
+  if (writing === controller) setWriting(null);
+  if (conversation !== current) return;
+  if (!message.content.length) return showConversation();
+  following(() => {
+    showBody(element, message);
+    element.classList.remove("writing");
+    const last = current.messages.length - 1;
+    showActions(element, message, actionsOf(last));
+    const before = log.children[last - 2];
+    if (before) showActions(before, current.messages[last - 2], actionsOf(last - 2));
+  });
+  showList();
+}
+
+function leave() {
+  writing?.abort();
+  setWriting(null);
+  say("");
+  named("sidebar").classList.remove("shown");
+  named("menu").setAttribute("aria-expanded", "false");
+}
+
+function openConversation(id) {
+  leave();
+  current = conversations.load(id) ?? conversations.newConversation();
+  localStorage.setItem(OPEN, current.id);
+  showConversation();
+  input.focus();
+}
+
+function deleteConversation(id) {
+  conversations.remove(id);
+  if (id === current.id) openConversation("");
+  else showList();
 }
 
 function fit() {
@@ -135,7 +208,8 @@ form.addEventListener("submit", (event) => {
   if (!text || writing) return;
   input.value = "";
   fit();
-  answer(text);
+  current.messages.push({ role: "user", content: text });
+  answerFrom(current.messages.length);
 });
 
 input.addEventListener("input", fit);
@@ -145,22 +219,60 @@ input.addEventListener("keydown", (event) => {
     form.requestSubmit();
   }
 });
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && writing && !named("settings").open) writing.abort();
+});
+window.addEventListener("pagehide", () => writing && keep(current));
 
 stop.addEventListener("click", () => {
   writing?.abort();
   input.focus();
 });
+named("new").addEventListener("click", () => openConversation(""));
+named("search").addEventListener("input", showList);
+named("menu").addEventListener("click", () => {
+  const shown = named("sidebar").classList.toggle("shown");
+  named("menu").setAttribute("aria-expanded", String(shown));
+});
+named("open-settings").addEventListener("click", () => named("settings").showModal());
+named("settings").addEventListener("close", listModels);
 
-document.getElementById("new").addEventListener("click", () => {
-  writing?.abort();
-  setWriting(null);
-  messages = [];
-  log.replaceChildren(welcome);
-  say("");
-  input.focus();
+named("export").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([conversations.exported()], { type: "application/json" }));
+  link.download = "nanochat-conversations.json";
+  link.click();
+  URL.revokeObjectURL(link.href);
+});
+named("import").addEventListener("click", () => named("file").click());
+named("file").addEventListener("change", async () => {
+  const [file] = named("file").files;
+  if (!file) return;
+  try {
+    say(`${conversations.imported(await file.text())} conversations were imported.`);
+  } catch {
+    say(`${file.name} holds no exported conversations.`, { wrong: true });
+  }
+  named("file").value = "";
+  showList();
 });
 
-fetch("/v1/models")
-  .then((response) => response.json())
-  .then((list) => (document.getElementById("model").textContent = list.data[0].id))
-  .catch(() => say("The server cannot be reached.", true));
+async function listModels() {
+  try {
+    const response = await fetch("/v1/models", { headers: headers() });
+    const list = await response.json();
+    if (!response.ok) throw Object.assign(new Error(list.error.message), list.error, { status: response.status });
+    const chosen = model.value;
+    model.replaceChildren(...list.data.map(({ id }) => new Option(id, id, false, id === chosen)));
+    if (!list.data.length) {
+      say("The model is still being loaded.");
+      setTimeout(listModels, 1000);
+    } else if (!writing) say("");
+  } catch (fault) {
+    say(explain(fault), { wrong: true });
+  }
+}
+
+openSettings();
+openConversation(localStorage.getItem(OPEN) ?? "");
+listModels();
