@@ -6,12 +6,14 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,7 @@ class Terminal:
             return
         raise AssertionError(self.seen)
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> str:
+    def wait_for(self, text: str, seconds: float = 300.0) -> str:
         """What is shown up to `text`, which must come."""
         deadline = time.monotonic() + seconds
         while text not in self.seen and time.monotonic() < deadline:
@@ -203,7 +205,7 @@ def test_on_a_terminal_one_can_talk_stop_an_answer_begin_anew_and_leave(home: Pa
     terminal = Terminal(home, "chat", str(checkpoint))
     terminal.wait_for("> ")
     terminal.type("/help\n")
-    terminal.wait_for("Ctrl-C stops an answer")
+    terminal.wait_for("Several lines: paste them")
     terminal.wait_for("> ")
     terminal.type("how many?\n")
     terminal.wait_for("how many?\r\n")
@@ -229,18 +231,51 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-@pytest.fixture
-def server(home: Path, checkpoint: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
+@contextmanager
+def serving(home: Path, checkpoint: Path, port: int, *options: str) -> Iterator[subprocess.Popen[str]]:
     started = subprocess.Popen(
-        [sys.executable, "-m", "nanochat.cli.main", "serve", str(checkpoint), "--port", str(free_port)],
+        [sys.executable, "-m", "nanochat.cli.main", "serve", str(checkpoint), "--port", str(port), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"NANOCHAT_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        env=os.environ
+        | {"NANOCHAT_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "NANOCHAT_API_KEYS": "secret"},
     )
-    yield started
-    started.kill()
-    started.communicate()
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.communicate()
+
+
+@pytest.fixture
+def server(home: Path, checkpoint: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
+    with serving(home, checkpoint, free_port) as started:
+        yield started
+
+
+def test_sigterm_lets_answers_end_and_a_checkpoint_that_is_overwritten_meanwhile_changes_nothing(
+    home: Path, checkpoint: Path, free_port: int, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copied"
+    shutil.copytree(checkpoint, copy)
+    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 60, "ignore_eos": True, "seed": 1}
+    key = {"Authorization": "Bearer secret"}
+    with serving(home, copy, free_port) as server, httpx.Client(base_url=f"http://127.0.0.1:{free_port}") as client:
+        assert server.stdout is not None and "answers at" in server.stdout.readline()
+        before = client.post("/v1/chat/completions", json=asked, headers=key, timeout=60).json()
+        weights = copy / "model.safetensors"
+        weights.write_bytes(b"\0" * weights.stat().st_size)
+        with client.stream("POST", "/v1/chat/completions", json=asked | {"stream": True}, headers=key) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            server.send_signal(signal.SIGTERM)
+            events = [line.removeprefix("data: ") for line in lines if line]
+        assert events[-1] == "[DONE]"
+        text = "".join(json.loads(event)["choices"][0]["delta"].get("content", "") for event in events[:-1])
+        assert text == before["choices"][0]["message"]["content"]
+        _, complaints = server.communicate(timeout=60)
+        assert (server.returncode, complaints) == (0, "")
 
 
 def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
@@ -250,7 +285,9 @@ def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
     assert f"http://127.0.0.1:{free_port} (chat page)" in server.stdout.readline()
     url = f"http://127.0.0.1:{free_port}"
     asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=30).json()
+    assert httpx.post(f"{url}/v1/chat/completions", json=asked).status_code == 401
+    key = {"Authorization": "Bearer secret"}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=asked, headers=key, timeout=30).json()
     assert answer["usage"]["completion_tokens"] == 4
     assert "<title>nanochat</title>" in httpx.get(url).text
     second = nanochat("serve", "--port", str(free_port))

@@ -1,20 +1,21 @@
 """`nanochat chat [CHECKPOINT]`: talk to a model in the terminal."""
 
 import sys
-import threading
+from pathlib import Path
 from typing import Any
 
 import click
 
-from nanochat.cli.answer_printer import interruption, print_answer
+from nanochat.cli.chat_session import ChatSession, answer
 from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, open_engine
 from nanochat.cli.dialogue import Dialogue
+from nanochat.cli.line_reader import LineReader
 from nanochat.cli.prompt import given_prompt
 from nanochat.cli.sampling_options import sampling_options
-from nanochat.errors import NanochatError
+from nanochat.home import home
 from nanochat.inference.sampling import Sampling
 
-HELP = "/reset begins anew · /quit or Ctrl-D ends · Ctrl-C stops an answer"
+HELP = "/help lists commands · /quit or Ctrl-D ends · Ctrl-C stops an answer"
 
 
 @click.command("chat")
@@ -35,58 +36,23 @@ def command(checkpoint: str | None, prompt: str | None, system: str | None, devi
     dialogue = Dialogue(engine, settings, system)
     if interactive:
         click.secho(f"{name}, a context of {engine.context} tokens. {HELP}", dim=True)
-        converse(dialogue)
+        converse(ChatSession(dialogue), home() / "chat_history")
     else:
         answer(dialogue, question)
 
 
-def converse(dialogue: Dialogue) -> None:
+def converse(session: ChatSession, history: Path) -> None:
     """Ask for lines and answer them until /quit or the end of input."""
-    _enable_line_editing()
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            click.echo()
-            return
-        except KeyboardInterrupt:
-            click.secho(f"\n{HELP}", dim=True)
-            continue
-        match line:
-            case "":
-                continue
-            case "/quit" | "/exit":
+    reader = LineReader(history)
+    try:
+        while True:
+            try:
+                if not session.take(reader.read()):
+                    return
+            except EOFError:
+                click.echo()
                 return
-            case "/reset":
-                dialogue.reset()
-                click.secho("(a new conversation)", dim=True)
-            case _ if line.startswith("/"):
-                click.secho(HELP, dim=True)
-            case _:
-                _answer_or_explain(dialogue, line)
-
-
-def answer(dialogue: Dialogue, question: str, interrupted: threading.Event | None = None) -> None:
-    """Answer one question; say what was left out of the conversation for it. The event stops the answer."""
-    request, left_out = dialogue.ask(question)
-    if left_out:
-        note = f"(the conversation no longer fits the context: its {left_out} oldest messages were left out)"
-        click.secho(note, dim=True, err=True)
-    print_answer(dialogue.engine, request, interrupted)
-    dialogue.answered(request)
-
-
-def _answer_or_explain(dialogue: Dialogue, question: str) -> None:
-    try:
-        with interruption() as interrupted:
-            answer(dialogue, question, interrupted)
-    except NanochatError as fault:
-        click.secho(str(fault), fg="red", err=True)
-
-
-def _enable_line_editing() -> None:
-    """Arrow keys and history, where Python has them."""
-    try:
-        import readline  # noqa: F401 (importing it is what changes input())
-    except ImportError:
-        return
+            except (KeyboardInterrupt, click.Abort):
+                click.secho(f"\n{HELP}", dim=True)
+    finally:
+        reader.close()

@@ -3,15 +3,19 @@
 In: what the user says, what was answered. Out: requests to the engine. Not here: the terminal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nanochat.errors import wrong_input
 from nanochat.inference.sampling import Sampling
+from nanochat.inference.turns import Turns
 
 if TYPE_CHECKING:
     from nanochat.inference.engine import Engine
     from nanochat.inference.request import Request
 
+KEPT_ANSWERS = 256
+"""Whose exact ids are remembered, so that the next turn finds them in the cache."""
 ANSWER_SHARE = 4
 """A turn is left out where less than one part in so many of the context would be free for the answer."""
 
@@ -21,19 +25,52 @@ class Dialogue:
 
     def __init__(self, engine: "Engine", sampling: Sampling, system: str | None = None) -> None:
         self.engine, self.sampling = engine, sampling
-        self.system = [{"role": "system", "content": system}] if system else []
+        self.system: list[Mapping[str, Any]] = []
+        self.set_system(system)
         self.turns: list[Mapping[str, Any]] = []
+        self.known = Turns(KEPT_ANSWERS)
 
-    def ask(self, text: str) -> "tuple[Request, int]":
+    def set_system(self, text: str | None) -> None:
+        """What the model is told beforehand, from the next question on."""
+        self.system = [{"role": "system", "content": text}] if text else []
+
+    @property
+    def messages(self) -> list[Mapping[str, Any]]:
+        """The whole conversation, as `nanochat.text.conversation` has it."""
+        return [*self.system, *self.turns]
+
+    def take_up(self, conversation: Mapping[str, Any]) -> None:
+        """Go on with another conversation, up to its last answer. InputError E306 where it is none."""
+        from nanochat.text.conversation import check_conversation
+
+        check_conversation(conversation)
+        system, *turns = conversation["messages"]
+        if system["role"] == "system":
+            self.system = [system]
+        else:
+            turns, self.system = [system, *turns], []
+        self.turns = turns[: len(turns) // 2 * 2]
+
+    def forget_last(self) -> str:
+        """Forget the last question and its answer; the question. InputError E407 where there is none."""
+        if not self.turns:
+            raise wrong_input("E407", "nothing was asked yet")
+        question, _ = self.turns[-2:]
+        del self.turns[-2:]
+        return str(question["content"])
+
+    def ask(self, text: str, consent: Callable[[int], bool] = lambda _: True) -> "tuple[Request, int]":
         """A request for the answer to `text`, and how many messages were left out for good to make it fit.
 
-        InputError E601 where not even the question alone fits.
+        consent: asked before they are. InputError E601 where it is refused, or not even the question alone fits.
         """
         turns = [*self.turns, {"role": "user", "content": text}]
         left_out = 0
         while len(prompt := self._render(turns)) > self._longest_prompt and len(turns) > 1:
             turns = turns[2:]  # a question and its answer
             left_out += 2
+        if left_out and not consent(left_out):
+            raise wrong_input("E601", "the conversation no longer fits the context", help="/reset, or /undo a turn")
         request = self.engine.submit(prompt, self.sampling)
         self.turns = turns
         return request, left_out
@@ -41,6 +78,8 @@ class Dialogue:
     def answered(self, request: "Request") -> None:
         """Note an answer; a question to which nothing was said is forgotten."""
         if request.transcript.parts:
+            prompt = request.ids[: request.prompt_tokens]
+            self.known.note("", prompt, request.completion(), self.engine.grammar.ends)
             self.turns.append({"role": "assistant", "content": request.transcript.parts})
         else:
             self.turns.pop()
@@ -57,4 +96,5 @@ class Dialogue:
     def _render(self, turns: Sequence[Mapping[str, Any]]) -> list[int]:
         from nanochat.text.conversation import render_prompt  # loads the tokenizer's Rust, which --help does without
 
-        return render_prompt({"messages": [*self.system, *turns]}, self.engine.tokenizer)
+        conversation = {"messages": [*self.system, *turns]}
+        return render_prompt(conversation, self.engine.tokenizer, lambda *turn: self.known.recall("", *turn))

@@ -22,6 +22,11 @@ def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--top-k", type=int, default=_DEFAULT.top_k, help="Only the k likeliest tokens; 0: all."),
         click.option("--top-p", type=float, default=_DEFAULT.top_p, help="Only the likeliest that reach this share."),
+        click.option("--min-p", type=float, default=_DEFAULT.min_p, help="Only those so likely beside the likeliest."),
+        click.option(
+            "--repetition-penalty", type=float, default=_DEFAULT.repetition_penalty, help="Above 1: less of it."
+        ),
+        click.option("--stop", multiple=True, help="The answer ends before this text; several may be given."),
         click.option("--max-tokens", type=int, help="The longest answer; else as much as the context holds."),
         click.option("--seed", type=int, help="The same seed gives the same answer."),
     ]

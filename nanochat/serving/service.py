@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from nanochat.inference.request import Completion
+from nanochat.inference.turns import Turns
 from nanochat.serving.answers import ChatForm, Form, TextForm
 from nanochat.serving.conversation_request import messages_of
 from nanochat.serving.engine_thread import Answer, EngineFailed, Job
@@ -31,7 +32,6 @@ from nanochat.serving.metrics import Metrics, Pace
 from nanochat.serving.models import Models, Served
 from nanochat.serving.openapi import document
 from nanochat.serving.text_request import texts_of
-from nanochat.serving.turns import Turns
 from nanochat.text.conversation import render_prompt
 
 CLIENT_CLOSED_REQUEST = 499
@@ -246,9 +246,8 @@ class Service:
     def _note(self, asked: Asked, completions: Sequence[Completion]) -> None:
         self.metrics.count(completions)
         if asked.remember:
-            ends = asked.served.engine.grammar.ends
             for job, completion in zip(asked.jobs, completions, strict=True):
-                self.turns.note(job.salt, job.prompt, completion, ends)
+                self.turns.note(job.salt, job.prompt, completion, asked.served.engine.grammar.ends)
 
     def _too_long(self) -> RequestError:
         seconds = self.limits.answer_seconds

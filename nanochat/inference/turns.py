@@ -11,9 +11,10 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nanochat.inference.request import Completion
+if TYPE_CHECKING:
+    from nanochat.inference.request import Completion  # torch, which the command line's --help does without
 
 KEPT = 2048
 """Answers, each by its text and by its parts."""
@@ -27,11 +28,11 @@ class Turns:
         self._ids: OrderedDict[bytes, array[int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, salt: str, prompt: Sequence[int], completion: Completion, ends: frozenset[int]) -> None:
-        """Remember an answer whose ids spell what was shown of it; one cut by a stop string does not."""
-        ids = array("l", completion.ids[:-1] if completion.ids and completion.ids[-1] in ends else completion.ids)
-        if completion.finish_reason == "stop" and len(ids) == len(completion.ids):
+    def note(self, salt: str, prompt: Sequence[int], completion: "Completion", ends: frozenset[int]) -> None:
+        """Remember an answer that one of `ends` has ended: the ids of any other do not spell what was shown of it."""
+        if not completion.ids or completion.ids[-1] not in ends:
             return
+        ids = array("l", completion.ids[:-1])
         with self._lock:
             for content in (completion.text, list(completion.parts)):
                 self._ids[_key(salt, prompt, content)] = ids
