@@ -9,7 +9,9 @@ import attrs
 import click
 import psutil
 
+from nanochat.cli.bench_inference import infer, serve
 from nanochat.cli.growth_plot import print_growth
+from nanochat.cli.number_list import numbers
 from nanochat.cli.recipe_argument import recipe_file
 from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.errors import wrong_input
@@ -30,13 +32,8 @@ def command() -> None:
     """Measure what this machine does with a recipe's model."""
 
 
-def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
-    """4,8,12"""
-    try:
-        found = [int(part) for part in (value or "").split(",") if part]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 2,4,8", context, parameter) from None
-    return found
+command.add_command(infer)
+command.add_command(serve)
 
 
 @command.command("train")
@@ -44,8 +41,8 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe.")
 @click.option("--stage", metavar="NAME", help="A stage that trains; without it, the first that pretrains.")
 @click.option("--seconds", type=click.FloatRange(0.1, 3600), default=20.0, show_default=True, help="Of training.")
-@click.option("--depths", callback=_numbers, metavar="2,4,8", help="Instead: how the time grows with depth.")
-@click.option("--lengths", callback=_numbers, metavar="128,512", help="Instead: how it grows with sequence_len.")
+@click.option("--depths", callback=numbers, metavar="2,4,8", help="Instead: how the time grows with depth.")
+@click.option("--lengths", callback=numbers, metavar="128,512", help="Instead: how it grows with sequence_len.")
 @click.option("--operators", "profiled", is_flag=True, help="Also tell of each operator, against what limits it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def train(

@@ -35,7 +35,7 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
 
 
 def open_engines(
-    folder: Path, *, device: str, rows: int, engines: int = 1, deterministic: bool = False
+    folder: Path, *, device: str, rows: int, engines: int = 1, deterministic: bool = False, int8: bool = False
 ) -> "list[Engine]":
     """Several engines of one checkpoint, each on a GPU of its own where there are GPUs. Errors as `open_engine`."""
     from nanochat.runtime import is_available, local_runtime
@@ -46,16 +46,17 @@ def open_engines(
         if device != "auto":
             raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
         chosen = "cpu"  # the device is there, but this torch was built without it
-    dtype = default_dtype(chosen, machine)
+    dtype = "float32" if int8 else default_dtype(chosen, machine)
     places = [f"cuda:{number}" if chosen == "cuda" and engines > 1 else chosen for number in range(engines)]
     return [
-        _open(folder, local_runtime(device=place, dtype=dtype), rows=rows, deterministic=deterministic)
+        _open(folder, local_runtime(device=place, dtype=dtype), rows, deterministic=deterministic, int8=int8)
         for place in places
     ]
 
 
-def _open(folder: Path, runtime: "Runtime", *, rows: int, deterministic: bool) -> "Engine":
+def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, int8: bool) -> "Engine":
     from nanochat.inference.engine import CHUNK_TOKENS, Engine
+    from nanochat.inference.int8 import quantised
     from nanochat.inference.kv import slots_in_memory
     from nanochat.training.checkpoint import load_checkpoint
 
@@ -63,7 +64,7 @@ def _open(folder: Path, runtime: "Runtime", *, rows: int, deterministic: bool) -
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()
     return Engine(
-        model,
+        quantised(model) if int8 else model,
         loaded.tokenizer,
         runtime,
         tools=loaded.tools,

@@ -29,7 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("nanochat.cli.show:command", "The resolved recipe; --origin: where each value comes from."),
     "new": ("nanochat.cli.new:command", "Write a recipe: a few questions, a budget, a file."),
     "estimate": ("nanochat.cli.estimate:command", "What a run takes: parameters, memory, FLOPs, time, cost."),
-    "bench": ("nanochat.cli.bench:command", "How fast this machine trains a recipe's model, against its limit."),
+    "bench": ("nanochat.cli.bench:command", "How fast this machine trains a recipe's model, and answers by it."),
     "data": ("nanochat.cli.data:command", "The text that a recipe reads: list, get, verify, stats, tokenize, pack."),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),

@@ -224,8 +224,8 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden (…, C) → (…, V) float32: softcapped, the padding rows of the vocabulary left out."""
-        out = F.linear(hidden, self._head_weight().to(hidden.dtype))[..., : self.config.vocab_size].float()
-        return softcapped(out, self.config.logit_softcap)
+        out: Tensor = F.linear(hidden, self.wte.weight.to(hidden.dtype)) if self.config.tied else self.head(hidden)
+        return softcapped(out[..., : self.config.vocab_size].float(), self.config.logit_softcap)
 
     def _head_weight(self) -> Tensor:
         return self.wte.weight if self.config.tied else self.head.weight

@@ -1,0 +1,47 @@
+"""Linear layers in int8 on a CPU: a quarter of the bytes to read, and the processor's integer products.
+
+In: a model for inference. Out: the same model, its blocks' linears and its untied head replaced. Weights are rounded to
+8 bits by output channel; activations are float32 outside, and quantised anew in each product over the whole batch, so
+an answer then depends, within rounding, on its neighbours. So it is asked for, never the default.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from nanochat.errors import wrong_input
+from nanochat.model.gpt import GPT, Linear
+
+
+class Int8Linear(nn.Module):
+    """y = x·Wᵀ with W in int8."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127  # (out,)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch means to move quantised tensors to another package
+            zeros = torch.zeros(len(weight), dtype=torch.int64)
+            rounded = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(rounded, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (…, in) float32 → (…, out)."""
+        y: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, True)
+        return y
+
+
+@torch.no_grad()
+def quantised(model: GPT) -> GPT:
+    """The model itself, changed. InputError E407 where it is not on a CPU in float32."""
+    if model.dtype != torch.float32 or next(model.parameters()).device.type != "cpu":
+        raise wrong_input("E407", "int8 is for a CPU and float32", help="leave --int8 out")
+    for block in model.blocks:
+        for part in block.children():
+            for name in ("q", "k", "v", "out", "up", "down"):
+                if isinstance(linear := getattr(part, name, None), Linear):
+                    setattr(part, name, Int8Linear(linear.weight.detach()))
+    if not model.config.tied:
+        setattr(model, "head", Int8Linear(model.head.weight.detach()))  # noqa: B010 (of another type)
+    return model
