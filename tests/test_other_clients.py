@@ -1,0 +1,114 @@
+"""Clients that others wrote, each in an environment of its own, against a server on loopback: litellm, llm, lm-eval,
+schemathesis. They are many packages, so they are installed only for this, and skipped where they cannot be had.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from test_engine import TOKENIZER, make_model
+from test_serving import make_app, running
+
+from nanochat.inference.engine import Engine
+from nanochat.runtime import local_runtime
+from nanochat.serving.app import create_app
+
+pytestmark = pytest.mark.slow
+INSTALL_SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A server that answers "So: …" to whatever it is asked."""
+    with running(make_app(TOKENIZER.encode("The cat sat."), rows=4)) as found:
+        yield found
+
+
+def run(package: str, *command: str, folder: Path, **environment: str) -> str:
+    """What a command of a package says. Skips where the package cannot be had."""
+    uv = ["uv", "run", "--no-project", "--with", package]
+    tried = subprocess.run(
+        [*uv, "python", "-c", ""], cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS
+    )
+    if tried.returncode:
+        pytest.skip(f"{package} cannot be had: {tried.stderr[-300:]}")
+    clean = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | environment
+    done = subprocess.run([*uv, *command], cwd=folder, capture_output=True, text=True, timeout=600, env=clean)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_litellm_answers_whole_and_streamed(url: str, tmp_path: Path) -> None:
+    code = f"""
+import litellm
+ask = dict(model="openai/tiny", api_base="{url}/v1", api_key="unused", messages=[dict(role="user", content="Hi")])
+print(litellm.completion(**ask).choices[0].message.content)
+print("".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(stream=True, **ask)))
+"""
+    said = run("litellm==1.110.2", "python", "-c", code, folder=tmp_path, LITELLM_LOCAL_MODEL_COST_MAP="True")
+    assert said.split("\n")[-3:-1] == ["The cat sat.", "The cat sat."]
+
+
+def test_llm_answers_by_its_own_configuration(url: str, tmp_path: Path) -> None:
+    (tmp_path / "extra-openai-models.yaml").write_text(
+        f"- model_id: ours\n  model_name: tiny\n  api_base: {url}/v1\n  api_key_name: ours\n"
+    )
+    for extra in ((), ("--no-stream",)):
+        said = run(
+            "llm==0.36",
+            "llm",
+            "-m",
+            "ours",
+            "--key",
+            "unused",
+            *extra,
+            "Hi",
+            folder=tmp_path,
+            LLM_USER_PATH=str(tmp_path),
+        )
+        assert said.strip() == "The cat sat."
+
+
+def test_schemathesis_finds_nothing_that_the_document_does_not_say(url: str, tmp_path: Path) -> None:
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command = ["schemathesis", "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", "30"]
+    run("schemathesis==4.32.5", *command, "--request-timeout", "60", folder=tmp_path)
+
+
+LM_EVAL = """
+import json, sys
+from lm_eval.api.instance import Instance
+from lm_eval.models.openai_completions import LocalCompletionsAPI
+url, pairs = sys.argv[1], json.loads(sys.argv[2])
+class Bytes:
+    eos_token_id = eot_token_id = 0
+model = LocalCompletionsAPI(
+    base_url=url + "/v1/completions", model="tiny", tokenizer_backend=None, tokenized_requests=False, max_length=399
+)
+ids = [((a, b), c, d) for a, b, c, d in pairs]
+print(json.dumps(model._loglikelihood_tokens(ids, disable_tqdm=True)))
+"""
+
+
+def test_lm_eval_gets_the_log_likelihoods_that_the_engine_computes(tmp_path: Path) -> None:
+    model = make_model(sequence_len=400)
+    pairs = []
+    for context, continuation in (("the cat", " sat on the mat"), ("how many r", " are in strawberry")):
+        pairs.append((context, continuation, TOKENIZER.encode(context), TOKENIZER.encode(continuation)))
+    engine = Engine(model, TOKENIZER, local_runtime(), rows=4)
+    with running(create_app(engine, model="tiny")) as url:
+        said = run("lm-eval[api]==0.4.13", "python", "-c", LM_EVAL, url, json.dumps(pairs), folder=tmp_path)
+    found = json.loads(said.strip().splitlines()[-1])
+    import torch
+
+    for (_, _, context, continuation), (total, greedy) in zip(pairs, found, strict=True):
+        ids = [TOKENIZER.bos_id, *context, *continuation]
+        with torch.no_grad():
+            expected = model(torch.tensor([ids]))[0].log_softmax(-1)
+        own = [float(expected[place - 1, ids[place]]) for place in range(1 + len(context), len(ids))]
+        likeliest = [int(expected[place - 1].argmax()) == ids[place] for place in range(1 + len(context), len(ids))]
+        assert total == pytest.approx(sum(own), abs=1e-2)
+        assert greedy is all(likeliest)

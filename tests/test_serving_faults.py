@@ -1,0 +1,315 @@
+"""What a server must bear: slow and rude clients, floods, wrong keys, pages of other hosts, a model not yet there."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from starlette.testclient import TestClient
+from test_serving import ASKED, TOKENIZER, Answering, make_app, running, wait_until
+
+from nanochat.errors import InputError
+from nanochat.inference.engine import Engine
+from nanochat.runtime import local_runtime
+from nanochat.serving.app import create_server
+from nanochat.serving.keys import Buckets, Keys, read_keys
+from nanochat.serving.models import Models
+from nanochat.serving.protocol import DeadlineProtocol
+from nanochat.serving.service import Limits
+
+ENDLESS = TOKENIZER.encode("on and ")
+
+
+def make_engine(answer: list[int] = ENDLESS, **changes: Any) -> Engine:
+    model: Any = Answering(answer, **changes)
+    return Engine(model, TOKENIZER, local_runtime(), rows=4)
+
+
+@contextmanager
+def guarded(*, loaded: bool = True, **changes: Any) -> Iterator[TestClient]:
+    models = Models()
+
+    def load() -> None:
+        if loaded:
+            models.add("tiny", [make_engine(TOKENIZER.encode("hi"))])
+            models.ready = True
+
+    with TestClient(create_server(models, start=load, **changes)) as client:
+        client.app_state["models"] = models
+        yield client
+
+
+# Keys
+
+
+def test_without_a_valid_key_nothing_is_answered_but_health_and_the_page() -> None:
+    with guarded(keys=Keys(["sésame", "two"])) as client:
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic two"}, {"Authorization": "two"}):
+            for path in ("/v1/models", "/metrics", "/v1/nothing"):
+                answer = client.get(path, headers=header)
+                assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+                assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert client.get("/v1/models", headers={"Authorization": "Bearer two"}).status_code == 200
+        assert client.get("/v1/models", headers={"Authorization": "bearer sésame".encode()}).status_code in (200, 401)
+        assert client.get("/health").status_code == client.get("/").status_code == 200
+
+
+def test_two_keys_share_nothing_that_is_cached() -> None:
+    with guarded(keys=Keys(["one", "two"])) as client:
+
+        def cached(key: str) -> int:
+            body = {"messages": ASKED, "max_tokens": 1}
+            answer = client.post("/v1/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
+            return int(answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+        assert [cached(key) > 0 for key in ("one", "two", "one", "two")] == [False, False, True, True]
+
+
+def test_each_key_may_ask_so_often_a_minute_and_is_told_when_again() -> None:
+    with guarded(keys=Keys(["one", "two"], per_minute=2)) as client:
+
+        def ask(key: str) -> httpx.Response:
+            return client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+
+        assert [ask("one").status_code for _ in range(3)] == [200, 200, 429]
+        assert 1 <= int(ask("one").headers["Retry-After"]) <= 30
+        assert ask("two").status_code == 200
+
+
+def test_a_bucket_fills_steadily_and_never_over_its_size() -> None:
+    now = [0.0]
+    buckets = Buckets(60, clock=lambda: now[0])
+    assert [buckets.take("x") for _ in range(60)] == [0] * 60
+    assert buckets.take("x") == pytest.approx(1.0)
+    now[0] += 1.5
+    assert [buckets.take("x") for _ in range(2)] == [0, pytest.approx(0.5)]
+    now[0] += 10**6
+    assert sum(buckets.take("x") == 0 for _ in range(100)) == 60
+
+
+def test_keys_come_from_a_file_and_from_the_environment(tmp_path: Any) -> None:
+    path = tmp_path / "keys"
+    path.write_text("# ours\none  # anna\n\n two\n")
+    assert read_keys(path, "three, one") == ["one", "two", "three"]
+    assert read_keys(None, None) == []
+    path.write_text("# none\n")
+    with pytest.raises(InputError, match="E407"):
+        read_keys(path, None)
+
+
+# Browsers
+
+
+def test_a_page_of_another_host_cannot_ask_unless_it_is_let() -> None:
+    body = {"messages": ASKED, "max_tokens": 1}
+    with guarded(origins=("https://mine.example",)) as client:
+        for origin, status in (
+            ("http://testserver", 200), ("https://mine.example", 200), ("https://evil.example", 403), ("null", 403),
+            ("http://[", 403),
+        ):  # fmt: skip
+            answer = client.post("/v1/chat/completions", json=body, headers={"Origin": origin})
+            assert answer.status_code == status, origin
+        assert answer.headers.get("Access-Control-Allow-Origin") is None
+    with guarded() as client:
+        preflight = {"Origin": "https://mine.example", "Access-Control-Request-Method": "POST"}
+        answer = client.options("/v1/chat/completions", headers=preflight)
+        assert answer.status_code == 403 and "Access-Control-Allow-Origin" not in answer.headers
+
+
+# While it is loaded
+
+
+def test_until_a_model_is_loaded_the_server_says_so_and_is_alive() -> None:
+    with guarded(loaded=False) as client:
+        assert client.get("/health").status_code == 200
+        for answer in (client.get("/ready"), client.post("/v1/chat/completions", json={"messages": ASKED})):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+            assert answer.json()["error"]["code"] == "loading"
+        models = client.app_state["models"]
+        models.add("tiny", [make_engine(TOKENIZER.encode("hi"))])
+        models.ready = True
+        assert client.get("/ready").status_code == 200
+        assert client.post("/v1/chat/completions", json={"messages": ASKED, "max_tokens": 1}).status_code == 200
+
+
+def test_several_models_answer_by_their_names_and_the_least_loaded_engine_is_asked() -> None:
+    models = Models()
+
+    def load() -> None:
+        models.add("a", [make_engine(TOKENIZER.encode("I am a"))])
+        models.add("b", [make_engine(endless=True, seconds=0.01), make_engine(endless=True, seconds=0.01)])
+        models.ready = True
+
+    with running(create_server(models, start=load)) as url, httpx.Client(base_url=url) as client:
+        assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["a", "b"]
+        said = client.post("/v1/chat/completions", json={"messages": ASKED}).json()
+        assert (said["model"], said["choices"][0]["message"]["content"]) == ("a", "I am a")
+        asked: Any = {"method": "POST", "url": "/v1/chat/completions"}
+        asked["json"] = {"model": "b", "messages": ASKED, "stream": True}
+        with client.stream(**asked), client.stream(**asked):
+            wait_until(lambda: [thread.open for thread in models.served[1].threads] == [1, 1])
+
+
+# Slow and rude clients
+
+
+@contextmanager
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    monkeypatch.setattr(DeadlineProtocol, "head_seconds", 0.5)
+    with running(make_app(TOKENIZER.encode("hi"), limits=Limits(body_seconds=0.5))) as url:
+        host, port = url.removeprefix("http://").split(":")
+        yield host, int(port)
+
+
+def trickle(address: tuple[str, int], request: bytes, *, start: bytes = b"") -> bytes:
+    """Send a byte every tenth of a second until the server answers; what it answers."""
+    with socket.create_connection(address) as connection:
+        connection.sendall(start)
+        connection.settimeout(0.1)
+        for byte in request:
+            try:
+                connection.sendall(bytes([byte]))
+                if found := connection.recv(65536):
+                    return found
+            except TimeoutError:
+                continue
+            except OSError:
+                return b""
+    raise AssertionError("the server let it go on")
+
+
+def test_headers_and_bodies_that_trickle_in_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    with impatient(monkeypatch) as place:
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n"
+        with ThreadPoolExecutor(3) as pool:
+            answers = [
+                pool.submit(trickle, place, b"GET / HTTP/1.1\r\nX: " + b"a" * 100),
+                pool.submit(trickle, place, b" " * 100, start=head),
+                pool.submit(trickle, place, b"a" * 100, start=b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP"),
+            ]
+            slow_head, slow_body, second = [answer.result() for answer in answers]
+        assert slow_head.startswith(b"HTTP/1.1 408")
+        assert slow_body.startswith(b"HTTP/1.1 408")
+        assert b"200 OK" in second
+
+
+def test_an_answer_that_takes_longer_than_the_limit_is_ended_with_a_reason() -> None:
+    with running(make_app(ENDLESS, endless=True, seconds=0.02, limits=Limits(answer_seconds=0.3))) as url:
+        whole = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASKED})
+        assert (whole.status_code, whole.json()["error"]["code"]) == (504, "timeout")
+        streamed = httpx.post(f"{url}/v1/chat/completions", json={"messages": ASKED, "stream": True}).text
+        assert '"code": "timeout"' in streamed and streamed.endswith("data: [DONE]\n\n")
+        wait_until(lambda: httpx.get(f"{url}/health").json()["open"] == 0)
+
+
+def test_a_body_is_refused_while_it_is_still_being_sent() -> None:
+    with running(make_app()) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 300000000\r\n\r\n")
+            sent = 0
+            connection.settimeout(5)
+            try:
+                while sent < 50 * 2**20:
+                    connection.sendall(b" " * 2**20)
+                    sent += 2**20
+                    connection.setblocking(False)
+                    try:
+                        if connection.recv(100, socket.MSG_PEEK):
+                            break
+                    except BlockingIOError:
+                        pass
+                    connection.settimeout(5)
+            except OSError:
+                pass
+            assert sent < 50 * 2**20
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_a_client_that_goes_away_while_its_prompt_is_read_frees_its_slot() -> None:
+    app = make_app(TOKENIZER.encode("hi"), seconds=0.3)  # 300 ids are read by two chunks
+    with running(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        body = json.dumps({"messages": [{"role": "user", "content": "zq" * 150}], "stream": False}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head + body)
+            wait_until(lambda: httpx.get(f"{url}/health").json()["open"] == 1)
+        wait_until(lambda: httpx.get(f"{url}/health").json()["open"] == 0)
+
+
+def test_a_thousand_requests_at_once_are_answered_or_turned_away_and_memory_stays_flat() -> None:
+    body = json.dumps({"messages": ASKED, "max_tokens": 3}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+
+    async def flood(url: str, count: int) -> list[int]:
+        host, port = url.removeprefix("http://").split(":")
+
+        async def ask() -> int:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(head.encode() + body)
+            answer = await reader.read()
+            writer.close()
+            status = int(answer.split()[1])
+            assert status == 200 or b"retry-after: " in answer.lower()
+            return status
+
+        return await asyncio.gather(*(ask() for _ in range(count)))
+
+    with running(make_app(TOKENIZER.encode("hi"), rows=8, capacity=64)) as url:
+        asyncio.run(flood(url, 200))
+        before = psutil.Process().memory_info().rss
+        statuses: list[int] = []
+        flooding = threading.Thread(target=lambda: statuses.extend(asyncio.run(flood(url, 1000))))
+        flooding.start()
+        while flooding.is_alive():
+            assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+            time.sleep(0.2)
+        assert len(statuses) == 1000 and set(statuses) <= {200, 429} and statuses.count(200) >= 64
+        # The clients of this process are counted as well: each takes some 100 KB.
+        assert psutil.Process().memory_info().rss - before < 300 * 2**20
+        wait_until(lambda: httpx.get(f"{url}/health").json()["open"] == 0)
+
+
+# What is told to programs
+
+
+def test_metrics_count_requests_tokens_and_times() -> None:
+    with guarded() as client:
+        usage = client.post("/v1/chat/completions", json={"messages": ASKED}).json()["usage"]
+        client.get("/v1/no/such/path")
+        lines = client.get("/metrics").text.splitlines()
+        values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        assert values['nanochat_requests_total{path="/v1/chat/completions",status="200"}'] == "1.0"
+        assert values['nanochat_requests_total{path="other",status="404"}'] == "1.0"
+        assert float(values['nanochat_tokens_total{kind="prompt"}']) == usage["prompt_tokens"]
+        assert float(values['nanochat_tokens_total{kind="written"}']) == usage["completion_tokens"]
+        assert values["nanochat_time_to_first_token_seconds_count"] == "1.0"
+        assert float(values["nanochat_resident_memory_bytes"]) > 2**20
+
+
+def test_the_openapi_document_is_valid_and_its_limits_are_kept() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    with guarded() as client:
+        document = client.get("/openapi.json").json()
+        post = document["paths"]["/v1/chat/completions"]["post"]
+        schema = post["requestBody"]["content"]["application/json"]["schema"]
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        for body in (
+            {"messages": ASKED, "temperature": -1}, {"messages": ASKED, "top_p": 0}, {"messages": ASKED, "n": 0},
+            {"messages": ASKED, "seed": "x"}, {"messages": []}, {}, {"messages": ASKED, "min_p": 1.5},
+        ):  # fmt: skip
+            assert not validator.is_valid(body)
+            answer = client.post("/v1/chat/completions", json=body)
+            assert answer.status_code == 400
+            jsonschema.validate(answer.json(), document["components"]["schemas"]["Error"])
+        assert validator.is_valid({"messages": ASKED, "temperature": 0.5, "stop": ["x"], "max_tokens": None})
