@@ -184,7 +184,7 @@ class Terminal:
             return
         raise AssertionError(self.seen)
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> str:
+    def wait_for(self, text: str, seconds: float = 300.0) -> str:
         """What is shown up to `text`, which must come."""
         deadline = time.monotonic() + seconds
         while text not in self.seen and time.monotonic() < deadline:

@@ -97,7 +97,7 @@ def test_an_unknown_command_is_no_question_and_help_lists_all(session: ChatSessi
 def test_where_the_context_is_full_turns_are_left_out_only_if_one_wants(
     session: ChatSession, say: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say("zq" * 70, "zq" * 20)
+    say("zq" * 120, "zq" * 20)
     for wish, left in ((False, 2), (True, 2)):
         monkeypatch.setattr("click.confirm", lambda *_, wish=wish, **__: wish)
         said = say("zq" * 60)[1]

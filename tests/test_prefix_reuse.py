@@ -4,7 +4,18 @@ from typing import Any
 
 import pytest
 import torch
-from test_engine import MODEL, QUESTION, Echo, Scripted, call, make_engine, output, random_prompt, uncached_greedy
+from test_engine import (
+    MODEL,
+    QUESTION,
+    Echo,
+    Scripted,
+    call,
+    make_engine,
+    make_model,
+    output,
+    random_prompt,
+    uncached_greedy,
+)
 from torch import Tensor
 
 from nanochat.inference.engine import Engine
@@ -81,6 +92,22 @@ def test_a_few_common_words_do_not_cost_a_long_conversation_its_slot() -> None:
     samplings = Sampling(max_tokens=1)
     found = [engine.generate([prompt], samplings)[0].cached_tokens for prompt in (long, other, long)]
     assert found == [0, 20, 99]
+
+
+def test_weights_that_were_changed_make_what_is_cached_worthless() -> None:
+    model = make_model()
+    engine = make_engine(model, rows=1)
+    prompt = random_prompt(60, 1)
+    engine.generate([prompt], Sampling(max_tokens=5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.tensor([prompt])).square().mean().backward()
+    optimizer.step()
+    again = engine.generate([prompt], Sampling(max_tokens=5))[0]
+    assert again.cached_tokens == 0
+    assert again.ids == make_engine(model, rows=1).generate([prompt], Sampling(max_tokens=5))[0].ids
+    assert engine.generate([prompt], Sampling(max_tokens=5))[0].cached_tokens == 59
+    engine.forget()
+    assert engine.generate([prompt], Sampling(max_tokens=5))[0].cached_tokens == 0
 
 
 def test_a_forced_result_is_reused_with_its_turn() -> None:

@@ -3,7 +3,7 @@
 import ipaddress
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
@@ -41,19 +41,7 @@ if TYPE_CHECKING:
 @click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
 @click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
-def command(
-    checkpoints: tuple[str, ...],
-    host: str,
-    port: int,
-    api_keys: Path | None,
-    listed: str | None,
-    rate: float | None,
-    timeout: float,
-    drain: int,
-    queue: int,
-    origins: tuple[str, ...],
-    **how: object,
-) -> None:
+def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> None:
     """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and OpenAI's API under /v1.
 
     CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder. Several are
@@ -62,19 +50,21 @@ def command(
     # Threads of OpenMP that spin while they wait take the cores that the event loop needs: 190 µs became 8 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-    from nanochat.serving.app import create_server
-    from nanochat.serving.keys import Keys, read_keys
-    from nanochat.serving.models import Models
     from nanochat.serving.server import address, bind, make_server, serve
-    from nanochat.serving.service import Limits
 
-    keys = Keys(read_keys(api_keys, listed), per_minute=rate)
-    bound = bind(host, port)  # first: a port in use is known before a model is loaded
+    bound = bind(host, port)  # first: a port in use is known before a model is loaded, or torch
     with bound:
         folders = [find_checkpoint(name) for name in checkpoints or (None,)]
-        models = Models(capacity=int(str(how["rows"])) + queue)
+
+        from nanochat.serving.app import create_server
+        from nanochat.serving.keys import Keys, read_keys
+        from nanochat.serving.models import Models
+        from nanochat.serving.service import Limits
+
+        keys = Keys(read_keys(how.pop("api_keys"), how.pop("listed")), per_minute=how.pop("rate"))
+        limits, drain, origins = Limits(answer_seconds=how.pop("timeout")), how.pop("drain"), how.pop("origins")
+        models = Models(capacity=how["rows"] + how.pop("queue"))
         loading = Loading(models, folders, how)
-        limits = Limits(answer_seconds=timeout)
         app = create_server(models, start=loading.start, keys=keys, limits=limits, origins=origins)
         loading.server = make_server(app, drain_seconds=drain)
         url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
@@ -96,7 +86,7 @@ class Loading:
 
     models: "Models"
     folders: list[Path]
-    how: dict[str, object]
+    how: dict[str, Any]
     server: "uvicorn.Server | None" = None
     greeting: str = ""
     fault: BaseException | None = None
@@ -111,7 +101,7 @@ class Loading:
         assert self.server is not None
         try:
             for folder in self.folders:
-                self.models.add(model_name(folder), open_engines(folder, **self.how))  # type: ignore[arg-type]
+                self.models.add(model_name(folder), open_engines(folder, **self.how))
         except BaseException as fault:
             self.fault, self.server.should_exit = fault, True
         else:

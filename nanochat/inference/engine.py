@@ -8,10 +8,11 @@ Greedy ids are those of the plain model without a cache, in float32, whatever el
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nanochat.errors import wrong_input
 from nanochat.inference.grammar import Grammar
@@ -67,6 +68,7 @@ class Engine:
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
         self.cache = KVCache(model, slots=rows, positions=self.context, device=runtime.device)
         self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse)
+        self._weights = _versions(model)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Answer every prompt, in the order given."""
@@ -92,6 +94,9 @@ class Engine:
         if wrong := [token for token in sampling.logit_bias if not 0 <= token < self.tokenizer.vocab_size]:
             last = self.tokenizer.vocab_size - 1
             raise wrong_input("E602", f"logit_bias names the token {wrong[0]}; the vocabulary has 0 to {last}")
+        if not self.scheduler.busy and self._weights != (weights := _versions(self.model)):
+            self._weights = weights
+            self.forget()
         request = Request(
             prompt_tokens=len(prompt),
             sampling=sampling,
@@ -102,6 +107,13 @@ class Engine:
         )
         self.scheduler.add(request)
         return request
+
+    def forget(self) -> None:
+        """Nothing that is cached serves later requests: for whoever changes the weights.
+
+        Changes in place, as optimizers make them, are noticed between two rounds of requests; no others are.
+        """
+        self.scheduler.slots.forget()
 
     def cancel(self, request: Request) -> None:
         """Stop answering; the slot is free for the next step."""
@@ -183,6 +195,11 @@ class Engine:
         for request in moved:
             if request.finish_reason is not None:
                 self.scheduler.release(request)
+
+
+def _versions(model: Any) -> int:
+    """A number that grows with every change of the weights in place."""
+    return sum(parameter._version for parameter in model.parameters()) if isinstance(model, nn.Module) else 0
 
 
 def _tell(logits: Tensor, ids: Sequence[int], requests: Sequence[Request]) -> list[Told | None]:

@@ -1,8 +1,8 @@
 """Who computes next: slots for waiting requests, and the batches of one step.
 
 In: requests as they come and go. Out: for each step one batch of every row that has a single id to feed (decoding), and
-one chunk of one row that has more (a prompt, or a forced tool result), the one that has waited longest. So neither a
-long prompt holds up those who are being answered, nor they a prompt. Rows whose tool is at work are left out.
+one chunk of those that have more (a prompt, or a forced tool result), who waited longest first. So neither a long
+prompt holds up those who are being answered, nor they a prompt. Rows whose tool is at work are left out.
 """
 
 from collections import deque
@@ -15,7 +15,7 @@ from nanochat.inference.slots import Copy, Slots
 
 CHUNK_SECONDS = 0.05
 """How long the rows that are being answered may be held up by a chunk of a prompt, where chunks are timed."""
-CHUNK_LIMITS = (16, 1024)
+CHUNK_LIMITS = (64, 1024)
 
 
 @attrs.frozen(kw_only=True)
@@ -71,27 +71,33 @@ class Scheduler:
         batches = []
         if decoding := [request for request in rows if _decodes(request)]:
             batches.append(Batch(requests=decoding, count=1))
-        if filling is not None:
-            batches.append(Batch(requests=[filling], count=min(filling.pending, self.chunk)))
         needed = [copy for copy in copies if copy.length and copy.source != copy.target]
-        return Step(copies=needed, batches=batches)
+        return Step(copies=needed, batches=batches + filling)
 
-    def _to_fill(self, rows: list[Request], copies: list[Copy]) -> Request | None:
-        """The row whose turn it is to be filled. What others have computed meanwhile it copies: so of several answers
-        to one prompt the prompt is computed once.
+    def _to_fill(self, rows: list[Request], copies: list[Copy]) -> list[Batch]:
+        """A chunk's worth of ids, of the rows whose turn it is. What others have computed meanwhile a row copies: so of
+        several answers to one prompt the prompt is computed once.
         """
+        batches: list[Batch] = []
+        room = self.chunk
         for request in sorted(rows, key=lambda request: request.last_fill):
+            if not room:
+                break
+            if any(self.slots.may_adopt(request, batch.requests[0]) for batch in batches):
+                continue  # what it needs is being computed: it copies it in the next step
             request.last_fill = self._step
             if request.in_prompt and (copy := self.slots.adopt(request)) is not None:
                 copies.append(copy)
             if not _decodes(request):
-                return request
-        return None
+                batches.append(Batch(requests=[request], count=min(request.pending, room)))
+                room -= batches[-1].count
+        return batches
 
     def note_fill(self, count: int, seconds: float) -> None:
         """A chunk of so many ids took so long: the next one is sized by it, where chunks are timed."""
-        if self.timed:
-            self._seconds_per_id += 0.3 * (seconds / count - self._seconds_per_id)
+        if self.timed and count >= CHUNK_LIMITS[0] // 2:
+            # Other processes may only make it slower: it rises slowly, and falls at once.
+            self._seconds_per_id = min(seconds / count, 1.2 * self._seconds_per_id)
             low, high = CHUNK_LIMITS
             self.chunk = max(low, min(high, int(CHUNK_SECONDS / self._seconds_per_id) // low * low))
 

@@ -63,6 +63,18 @@ class Slots:
         source, length = self._best(request)
         return self._use(request, source, length) if length >= request.cached + LEAST_COPIED else None
 
+    def may_adopt(self, request: Request, filled: Request) -> bool:
+        """Whether what is being computed for one request will serve another."""
+        if not self.reuse or not request.in_prompt or request.sampling.prompt_logprobs or request.salt != filled.salt:
+            return False
+        least = request.cached + LEAST_COPIED
+        return common_prefix(request.ids, filled.ids, min(len(request.ids), len(filled.ids)) - 1) >= least
+
+    def forget(self) -> None:
+        """What slots hold that nobody owns serves nobody any more."""
+        for slot in self.slots:
+            slot.ids = ()
+
     def leave(self, request: Request) -> None:
         """Free the request's slot; what it holds stays."""
         assert request.slot is not None
