@@ -1,8 +1,9 @@
 """Who computes next: slots for waiting requests, and the batches of one step.
 
 In: requests as they come and go. Out: for each step one batch of every row that has a single id to feed (decoding), and
-one chunk of one row that has more (a prompt, or a forced tool result), the one that has waited longest. So neither a
-long prompt holds up those who are being answered, nor they a prompt.
+one chunk of a row that has more (a prompt, or a forced tool result), the one that has waited longest, with others that
+have as many, up to a chunk's ids in all. So neither a long prompt holds up those who are being answered, nor they a
+prompt.
 """
 
 import heapq
@@ -55,8 +56,13 @@ class Scheduler:
             batches.append(Batch(requests=decoding, count=1))
         if filling := [request for request in rows if request.pending > 1]:
             chosen = min(filling, key=lambda request: request.last_fill)
-            chosen.last_fill = self._step
-            batches.append(Batch(requests=[chosen], count=min(chosen.pending, self.chunk)))
+            count = min(chosen.pending, self.chunk)
+            # Those that have as much to feed go along: several answers to one prompt cost one pass, not one each.
+            alike = [chosen, *(r for r in filling if r.pending == chosen.pending and r is not chosen)]
+            together = sorted(alike[: max(1, self.chunk // count)], key=lambda request: request.slot or 0)
+            for request in together:
+                request.last_fill = self._step
+            batches.append(Batch(requests=together, count=count))
         return batches
 
     def release(self, request: Request) -> None:
