@@ -161,7 +161,8 @@ class Slow(Echo):
 
 def test_a_tool_that_takes_its_time_holds_up_nobody_else() -> None:
     tool = Slow()
-    engine = make_engine(Scripted([*QUESTION, *call("x"), *output("late"), *b"ok", END]), tools=[tool], rows=2)
+    script = Scripted([*QUESTION, *call("x"), *output("late"), *b"ok", END])
+    engine = make_engine(script, tools=[tool], rows=2, patient=False)
     waiting = engine.submit(QUESTION, Sampling())
     while waiting.call is None:
         engine.step()
@@ -173,12 +174,29 @@ def test_a_tool_that_takes_its_time_holds_up_nobody_else() -> None:
     assert waiting.completion().text == "ok"
 
 
+def test_a_patient_engine_computes_the_same_rows_together_however_slow_a_tool_is() -> None:
+    """So that a run that is resumed rounds as the undisturbed one did."""
+    seen = []
+    for seconds in (0.0, 0.05):
+        tool = Slow()
+        threading.Timer(seconds, tool.let.set).start()
+        script = Scripted([*QUESTION, *call("x"), *output("late"), *b"ok", END])
+        engine = make_engine(script, tools=[tool], rows=2)
+        requests = [engine.submit(QUESTION, Sampling()), engine.submit([65], Sampling(max_tokens=40))]
+        fed = []
+        while engine.scheduler.busy:
+            engine.step()
+            fed.append([request.cached for request in requests])
+        seen.append(fed)
+    assert seen[0] == seen[1]
+
+
 def test_a_tool_that_hangs_is_given_up_and_one_whose_request_was_cancelled_is_forgotten(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tool: Any = Slow()
     monkeypatch.setattr(tool_call.ToolCall.__init__, "__defaults__", (0.1,))
-    engine = make_engine(Scripted([*QUESTION, *call("x"), *b"on", END]), tools=[tool], rows=1)
+    engine = make_engine(Scripted([*QUESTION, *call("x"), *b"on", END]), tools=[tool], rows=1, patient=False)
     cancelled = engine.submit(QUESTION, Sampling())
     while cancelled.call is None:
         engine.step()

@@ -175,3 +175,29 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=1).status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_the_recipe_rl_goes_on_from_there_and_is_rewarded(
+    finished: subprocess.CompletedProcess[str], environment: dict[str, str]
+) -> None:
+    reduced = {key: value for key, value in REDUCED.items() if not key.startswith("stages.eval.")} | {
+        "stages.before.evals.arithmetic.max_examples": 2,
+        "stages.before.evals.arithmetic.max_tokens": 8,
+        "stages.rl.steps": 2,
+        "stages.rl.problems_per_step": 2,
+        "stages.rl.samples": 2,
+        "stages.rl.max_tokens": 8,
+        "stages.rl.held_out": 3,
+        "stages.rl.evals.held_out.every": 1,
+        "stages.rl.evals.held_out.max_tokens": 8,
+    }
+    sets = [f"--set={key}={value}" for key, value in reduced.items()]
+    ran = call([str(BIN / "nanochat-run"), str(ROOT / "recipes/rl.toml"), *sets], environment)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "rl: done" in ran.stdout
+    (folder,) = Path(environment["NANOCHAT_HOME"]).glob("store/rl-*")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "reward" in line] == [1, 2]
+    assert all(0 < line["rollout_share"] < 1 for line in lines if "reward" in line)
+    assert [line["step"] for line in lines if "held_out.pass@4" in line] == [1, 2]
+    assert len((folder / "rollouts-0.jsonl").read_text().splitlines()) == 2 * 2 * 2

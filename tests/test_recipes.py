@@ -39,7 +39,7 @@ def test_a_recipe_is_called_after_its_file_and_is_planned_anywhere(
     assert found["recipe"] == name
     stages = {stage["stage"]: stage["action"] for stage in found["stages"]}
     assert stages["tok"] == "run"
-    assert stages["base"] == ("run" if name in ("cpu", "quickstart") else "blocked")
+    assert stages["base"] == ("run" if name in ("cpu", "quickstart", "rl") else "blocked")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,7 +62,8 @@ def test_the_sizes_of_the_field_are_those_that_are_known() -> None:
     assert classic.steps * classic.total_batch_size == 20 * 560_988_160
     depths = {name: recipe(name).stages["base"].config.model.config.depth for name in NAMES}
     assert depths == {
-        "classic": 20, "cpu": 4, "gpt2": 26, "miniseries": 12, "quickstart": 4, "run1000": 32, "speedrun": 24
+        "classic": 20, "cpu": 4, "gpt2": 26, "gsm8k": 24, "miniseries": 12, "quickstart": 4, "rl": 4, "run1000": 32,
+        "speedrun": 24,
     }  # fmt: skip
     assert recipe("speedrun").stages["base"].config.steps == 5568
 

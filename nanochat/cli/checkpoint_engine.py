@@ -71,6 +71,7 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         rows=min(rows, slots_in_memory(model.config, runtime)),
         chunk=CHUNK_TOKENS if deterministic else None,
         reuse=not deterministic,
+        patient=deterministic,
     )
 
 

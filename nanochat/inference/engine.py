@@ -6,6 +6,7 @@ postprocess. One thread owns an engine; who shares it among others (the server) 
 Greedy ids are those of the plain model without a cache, in float32, whatever else is being answered.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -48,7 +49,8 @@ class Engine:
     """A model, its tokenizer and tools, and `rows` slots of `context` positions.
 
     chunk: ids of a prompt fed in one step; None: as many as take 50 ms. reuse: whether what is cached of earlier
-    requests serves later ones.
+    requests serves later ones. patient: a step waits for tools that are at work, so that which rows are computed
+    together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
     """
 
     def __init__(
@@ -62,7 +64,9 @@ class Engine:
         context: int | None = None,
         chunk: int | None = CHUNK_TOKENS,
         reuse: bool = True,
+        patient: bool = True,
     ) -> None:
+        self.patient = patient
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.context: int = context or model.config.sequence_len
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
@@ -121,6 +125,8 @@ class Engine:
 
     def step(self) -> list[Request]:
         """Compute one step. Returns the requests that have moved on; a finished one has left its slot."""
+        for call in [request.call for request in self.scheduler.live if request.call] if self.patient else []:
+            call.finished(math.inf)
         moved = [request for request in self.scheduler.live if request.take_result()]
         self._release(moved)
         step = self.scheduler.schedule()
@@ -146,7 +152,7 @@ class Engine:
         )
         hidden = self.model.hidden(torch.tensor(fed, device=self.runtime.device), view)  # (B, T, C)
         if count > 1:
-            self.scheduler.note_fill(count, time.perf_counter() - began)
+            self.scheduler.note_fill(count * len(requests), time.perf_counter() - began)
         prompt_told = self._tell_of_prompt(requests[0], hidden[0])
         if requests[0].pending > count or not requests[0].room:
             return Sampled(prompt_told=prompt_told)

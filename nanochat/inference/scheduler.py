@@ -1,8 +1,9 @@
 """Who computes next: slots for waiting requests, and the batches of one step.
 
 In: requests as they come and go. Out: for each step one batch of every row that has a single id to feed (decoding), and
-one chunk of those that have more (a prompt, or a forced tool result), who waited longest first. So neither a long
-prompt holds up those who are being answered, nor they a prompt. Rows whose tool is at work are left out.
+one chunk's worth of ids of those that have more (a prompt, or a forced tool result), who waited longest first, rows of
+one length together. So neither a long prompt holds up those who are being answered, nor they a prompt. Rows whose tool
+is at work are left out.
 """
 
 from collections import deque
@@ -78,20 +79,21 @@ class Scheduler:
         """A chunk's worth of ids, of the rows whose turn it is. What others have computed meanwhile a row copies: so of
         several answers to one prompt the prompt is computed once.
         """
-        batches: list[Batch] = []
+        groups: list[tuple[int, list[Request]]] = []
         room = self.chunk
         for request in sorted(rows, key=lambda request: request.last_fill):
             if not room:
                 break
-            if any(self.slots.may_adopt(request, batch.requests[0]) for batch in batches):
+            if any(self.slots.may_adopt(request, other) for _, group in groups for other in group):
                 continue  # what it needs is being computed: it copies it in the next step
             request.last_fill = self._step
             if request.in_prompt and (copy := self.slots.adopt(request)) is not None:
                 copies.append(copy)
             if not _decodes(request):
-                batches.append(Batch(requests=[request], count=min(request.pending, room)))
-                room -= batches[-1].count
-        return batches
+                count = min(request.pending, room)
+                _join(groups, request, count)
+                room -= count
+        return [Batch(requests=sorted(group, key=lambda one: one.slot or 0), count=count) for count, group in groups]
 
     def note_fill(self, count: int, seconds: float) -> None:
         """A chunk of so many ids took so long: the next one is sized by it, where chunks are timed."""
@@ -114,6 +116,19 @@ class Scheduler:
             self.waiting.remove(request)
         else:
             self.release(request)
+
+
+def _join(groups: list[tuple[int, list[Request]]], request: Request, count: int) -> None:
+    """Rows whose whole rest is as long go in one pass, not one each; those whose prompt is told of go alone."""
+    for other_count, group in groups:
+        if other_count == count and all(_is_plain(one) and one.pending == count for one in (request, group[0])):
+            group.append(request)
+            return
+    groups.append((count, [request]))
+
+
+def _is_plain(request: Request) -> bool:
+    return request.room > 0 and not request.sampling.prompt_logprobs
 
 
 def _decodes(request: Request) -> bool:

@@ -56,8 +56,9 @@ class PolicyObjective:
     """How far the ratio of a token's probability to what it was may gain from 1 (arXiv 1707.06347); 0: without end."""
     kl: float = 0.0
     """The weight of the divergence from the initial model."""
-    seen: Tensor = attrs.field(factory=lambda: torch.zeros(3, dtype=torch.float64))
-    """Targets, those of them whose ratio was beyond the clip, and their summed divergence from the initial model."""
+    seen: Tensor = attrs.field(factory=lambda: torch.zeros(3))
+    """Targets, those of them that the clip kept still, and their summed divergence from the initial model: on the
+    device, which nobody waits for."""
 
     def __call__(self, model: Any, batch: Batch, device: torch.device) -> Tensor:
         """The sum over the targets, in nats."""
@@ -75,13 +76,13 @@ class PolicyObjective:
             difference = moved.initial_nats - nats  # log π − log π of the initial model
             penalty, divergence = divergence_loss(difference, ratio), divergence_of(difference.detach())
             loss = loss + self.kl * penalty
-        found = [learnt, (clipped * learnt), (divergence * learnt)]
-        self.seen += torch.stack([values.detach().sum().float() for values in found]).cpu().double()
+        found = [learnt.float(), clipped * learnt, divergence * learnt]
+        self.seen = self.seen.to(device) + torch.stack([values.detach().sum() for values in found])
         return (loss * learnt).sum()
 
     def take(self) -> Tensor:
         """What was `seen` since this was called last."""
-        seen, self.seen = self.seen, torch.zeros_like(self.seen)
+        seen, self.seen = self.seen.cpu(), torch.zeros(3)
         return seen
 
 

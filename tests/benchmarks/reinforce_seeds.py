@@ -1,6 +1,6 @@
 """Does reinforcement raise the reward? The stage `rl` of recipes/rl.toml from one checkpoint, over several seeds.
 
-    uv run python tests/benchmarks/reinforce_seeds.py CHECKPOINT [--seeds 5] [--jobs 2] [--set steps=16 …]
+    uv run python tests/benchmarks/reinforce_seeds.py CHECKPOINT [--seeds 5] [--jobs 2] [--set stages.rl.steps=16 …]
 
 CHECKPOINT: a finetuned model's, such as `nanochat-run recipes/rl.toml --until sft` makes. Measured is the test split of
 the recipe's task, no pair of whose numbers is in any training example, before and after, with the same problems for all
@@ -9,7 +9,6 @@ seeds. Printed is a table in Markdown, and the mean rise with its 95% confidence
 
 import argparse
 import math
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -66,16 +65,15 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--seeds", type=int, default=5, choices=T_95)
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
-    parser.add_argument("--set", action="append", default=[], help="a key of the stage: steps=16")
+    parser.add_argument("--set", action="append", default=[], help="as of nanochat-run")
     arguments = parser.parse_args()
     machine = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=2**33, name="this machine")
-    recipe = load_recipe(RECIPE, overrides=[f"stages.rl.{one}" for one in arguments.set], machine=machine)
+    recipe = load_recipe(RECIPE, overrides=arguments.set, machine=machine)
     stages, start = recipe.stages, arguments.checkpoint
     config, measure = stages["rl"].config, stages["after"].config.evals["arithmetic"].config
     init = Artifact(reference=f"path:{start}", kind="checkpoint", path=start)
     work = partial(outcome, attrs.evolve(config, init=init, evals={}), measure)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.jobs, mp_context=spawn) as pool:
+    with ProcessPoolExecutor(arguments.jobs) as pool:
         before, *after = pool.map(work, [None, *range(1, arguments.seeds + 1)])
     print(table(before, after))
 
