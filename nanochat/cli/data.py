@@ -1,4 +1,4 @@
-"""`nanochat data`: the text that a recipe reads: `list`, `get`, `verify`, `stats`, `tokenize`, and `pack` it."""
+"""`nanochat data`: the text and conversations that a recipe reads: `list`, `get`, `verify`, `stats`, `tokenize`, …"""
 
 import json
 import sys
@@ -10,6 +10,8 @@ import attrs
 import click
 
 from nanochat.cli.data_pack import pack
+from nanochat.cli.data_show import show
+from nanochat.cli.data_synth import synth
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_table
 from nanochat.cli.status_line import StatusLine
@@ -37,7 +39,7 @@ def command() -> None:
 
 
 def _of_a_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What all but `pack` are told: a recipe, overrides, and which of its sources."""
+    """What most are told: a recipe, overrides, and which of its sources."""
     function = click.option("--source", "only", metavar="STAGE[.NAME]", help="Only this source, or those of a stage.")(
         function
     )
@@ -183,7 +185,8 @@ def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None
     click.echo(f"{tokens:,} tokens, {size(size_on_disk)} on disk")
 
 
-command.add_command(pack)
+for more in (pack, show, synth):
+    command.add_command(more)
 
 
 def _open(recipe: Path, overrides: tuple[str, ...], only: str | None) -> tuple[Recipe, list[Dataset]]:
