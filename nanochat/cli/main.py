@@ -30,7 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "new": ("nanochat.cli.new:command", "Write a recipe: a few questions, a budget, a file."),
     "estimate": ("nanochat.cli.estimate:command", "What a run takes: parameters, memory, FLOPs, time, cost."),
     "bench": ("nanochat.cli.bench:command", "How fast this machine trains a recipe's model, against its limit."),
-    "data": ("nanochat.cli.data:command", "The text that a recipe reads: list, get, verify, stats, tokenize, pack."),
+    "data": (
+        "nanochat.cli.data:command",
+        "What a recipe reads: list, get, verify, stats, tokenize, pack, show; synth.",
+    ),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),
     "explain": ("nanochat.cli.explain:command", "What an error code, a key, a component, a hook means."),
