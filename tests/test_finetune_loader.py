@@ -2,13 +2,16 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_data import SPECIALS, ByteTokenizer, Chats, chats, finetune
 
+from nanochat.data.packing import cut_length
 from nanochat.data.task_mixture import TaskShare
 from nanochat.errors import InputError
+from nanochat.text.conversation import render_conversation
 from nanochat.text.special import BOS
 
 
@@ -167,3 +170,25 @@ def test_whatever_the_conversations_every_row_has_something_to_learn_or_the_mixt
         batch = loader.next_batch()
         assert batch.inputs[:, 0].eq(ByteTokenizer.bos_id).all()
         assert batch.targets.ge(0).any(dim=1).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.text(min_size=1, max_size=12), st.text(max_size=12)), min_size=1, max_size=4),
+    st.integers(5, 60),
+)
+def test_a_conversation_that_is_too_long_ends_with_a_turn_or_fills_the_row(turns, room):
+    """At a turn wherever something is learnt before it; what is kept is what was there, and the first part of it."""
+    messages = [
+        {"role": role, "content": text}
+        for question, answer in turns
+        for role, text in (("user", question), ("assistant", answer))
+    ]
+    rendered = render_conversation({"messages": messages}, ByteTokenizer())
+    ends = [SPECIALS["<|user_end|>"], SPECIALS["<|assistant_end|>"]]
+    length = cut_length(np.array(rendered.ids), np.array(rendered.mask, bool), room, ends)
+    if len(rendered.ids) <= room:
+        assert length == len(rendered.ids)
+        return
+    whole = [n + 1 for n, i in enumerate(rendered.ids[:room]) if i in ends and any(rendered.mask[1 : n + 1])]
+    assert length == (whole[-1] if whole else room)

@@ -1,7 +1,7 @@
 """The tasks that are data sets on the hub: what becomes of a row, and how an answer to it is scored.
 
 The rows are of the real data sets' schema, and served by a hub on this machine; where the real files are here, in
-NANOCHAT_DATA_DIR, each task is tried on them too.
+NANOCHAT_HOME or NANOCHAT_DATA_DIR, each task is tried on them too.
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 from fake_hub import FakeHub, in_this_process, serving, table
 
 from nanochat.data.task import Task
-from nanochat.home import DATA_DIR
+from nanochat.home import DATA_DIR, HOME, data_dir
 from nanochat.registry import load_registry
 from nanochat.testing import check_task, tiny_tokenizer
 from nanochat.text.conversation import render_conversation
@@ -24,7 +24,8 @@ from nanochat_plugins.tasks.gsm8k import GSM8K, GSM8KConfig, final_number, parts
 from nanochat_plugins.tasks.mmlu import MMLU, MMLUConfig
 from nanochat_plugins.tasks.smoltalk import SmolTalk, SmolTalkConfig
 
-REAL = os.environ.get(DATA_DIR)
+HERE = {name: os.environ[name] for name in (HOME, DATA_DIR) if name in os.environ}
+"""Where the real files may lie, as the environment says before a test changes it."""
 SOLUTION = "A box holds 3*4=<<3*4=12>>12 eggs, and a hundred boxes <<12*100=1200>>1,200.\n#### 1,200"
 CHOICES = {"text": ["a feather", "a stone", "a leaf"], "label": ["A", "B", "C"]}
 NUMBERED = {"text": ["ice", "steam"], "label": ["1", "2"]}
@@ -185,8 +186,10 @@ def test_each_is_registered_with_its_config(name: str) -> None:
 def test_the_real_files_render_and_their_references_are_right(
     name: str, repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not REAL or known(repo, "main") is None:
-        pytest.skip(f"{repo} is not in {DATA_DIR}")
+    for variable, place in HERE.items():
+        monkeypatch.setenv(variable, place)
+    if known(repo, "main") is None:
+        pytest.skip(f"{repo} is not in {data_dir()}")
     configs = {"arc": ARCConfig, "gsm8k": GSM8KConfig, "mmlu": MMLUConfig, "smoltalk": SmolTalkConfig}
     config = configs.get(name, humaneval.HumanEvalConfig)()
     task: Task = load_registry().builder("task", name)(config)

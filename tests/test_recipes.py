@@ -89,6 +89,36 @@ def test_classic_rates_follow_the_width_and_not_the_batch() -> None:
     assert peaks == pytest.approx({"matrices": 0.02, "head": 0.004 * width, "wte": 0.2 * width})
 
 
+def test_the_classic_pair_learns_every_token_at_full_rates_then_answers_at_a_fiftieth_that_falls_from_the_start() -> (
+    None
+):
+    mid, sft = (recipe("classic").stages[name].config for name in ("mid", "sft"))
+    assert (mid.loss_on, sft.loss_on) == ("all", "assistant")
+    assert (mid.lr_factor, sft.lr_factor) == (1.0, 0.02)
+    assert (mid.init.reference, sft.init.reference) == ("stage:base", "stage:mid")
+    assert [schedule.lr_multiplier(mid.schedule, 0, f) for f in (0.0, 0.8, 0.9, 1.0)] == pytest.approx([1, 1, 0.5, 0])
+    assert [schedule.lr_multiplier(sft.schedule, 0, f) for f in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.5, 0])
+    assert [schedule.momentum(sft.schedule, step, 0.1) for step in (0, 100, 1000)] == pytest.approx([0.95] * 3)
+    groups = mid.optim
+    assert {name: group.config.lr for name, group in groups.items()} == {"matrices": 0.02, "head": 0.004, "wte": 0.2}
+
+
+def test_the_current_mixture_goes_on_from_the_pretrainings_rates_and_state_and_holds_out_what_it_is_measured_on() -> (
+    None
+):
+    sft = recipe("speedrun").stages["sft"].config
+    assert (sft.warm_start, sft.lr_factor, sft.total_batch_size, sft.steps) == (True, 0.8, 2**19, None)
+    # Rates follow the width, and the batch no longer: it is the reference's.
+    assert {g.slot.lr_factor for n, g in sft.optim.items() if n in ("matrices", "x0_lambdas")} == {1.0}
+    assert sft.optim["matrices"].config.weight_decay == 0.0
+    assert {name: share.slot.epochs for name, share in sft.data.items()} == {
+        "smoltalk": 1, "mmlu": 3, "gsm8k": 4, "identity": 2, "spelling_bee": 1, "simple_spelling": 1
+    }  # fmt: skip
+    assert sft.evals["mmlu"].config.task.config.split == "validation"
+    assert "sft" not in recipe("miniseries").stages
+    assert "smoltalk" not in recipe("cpu").stages["sft"].config.data
+
+
 def test_the_miniseries_is_turned_by_its_depth_alone() -> None:
     """At depth 12, the reference: 2^19 tokens a step, weight decay .28, rates as they are written."""
     d12, d24 = recipe("miniseries"), recipe("miniseries", "stages.base.model.depth=24")
@@ -129,7 +159,21 @@ FINETUNED = {
 }
 
 
-@pytest.mark.parametrize("name, reduced", [("cpu", SMALL | FINETUNED), ("classic", SMALL)], ids=["cpu", "classic"])
+ON_THE_HUB = {"mid": ("smoltalk", "mmlu", "gsm8k"), "sft": ("arc_easy", "arc_challenge", "gsm8k", "smoltalk")}
+PAIR = {
+    f"stages.{stage}.{key}": setting
+    for stage, names in ON_THE_HUB.items()
+    for key, setting in [
+        ("steps", 2), ("total_batch_size", 1024), ("compile", "false"),
+        *((f"data.{name}", '{use = "arithmetic", size = 50}') for name in names),
+    ]
+}  # fmt: skip
+"""The classic pair, its conversations of the hub replaced by such as are made on the spot."""
+
+
+@pytest.mark.parametrize(
+    "name, reduced", [("cpu", SMALL | FINETUNED), ("classic", SMALL | PAIR)], ids=["cpu", "classic"]
+)
 def test_a_recipe_runs_to_its_end_at_a_reduced_size_without_a_network(
     name: str, reduced: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""`nanochat data`: the text that a recipe reads: list, get, verify, stats, tokenize, overlap, and pack it."""
+"""`nanochat data`: the text and conversations that a recipe reads: `list`, `get`, `verify`, `stats`, `tokenize`, …"""
 
 import json
 import sys
@@ -11,6 +11,8 @@ import click
 
 from nanochat.cli.data_overlap import overlap
 from nanochat.cli.data_pack import pack
+from nanochat.cli.data_show import show
+from nanochat.cli.data_synth import synth
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_table
 from nanochat.cli.status_line import StatusLine
@@ -38,7 +40,7 @@ def command() -> None:
 
 
 def _of_a_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What all but `pack` are told: a recipe, overrides, and which of its sources."""
+    """What most are told: a recipe, overrides, and which of its sources."""
     function = click.option("--source", "only", metavar="STAGE[.NAME]", help="Only this source, or those of a stage.")(
         function
     )
@@ -184,8 +186,8 @@ def tokenize(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None
     click.echo(f"{tokens:,} tokens, {size(size_on_disk)} on disk")
 
 
-command.add_command(pack)
-command.add_command(overlap)
+for more in (pack, overlap, show, synth):
+    command.add_command(more)
 
 
 def _open(recipe: Path, overrides: tuple[str, ...], only: str | None) -> tuple[Recipe, list[Dataset]]:

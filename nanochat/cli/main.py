@@ -32,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("nanochat.cli.bench:command", "How fast this machine trains a recipe's model, and answers by it."),
     "data": (
         "nanochat.cli.data:command",
-        "The text that a recipe reads: list, get, verify, stats, overlap, tokenize, pack.",
+        "What a recipe reads: list, get, verify, stats, overlap, tokenize, pack, show; synth.",
     ),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),

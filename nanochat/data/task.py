@@ -11,7 +11,8 @@ from nanochat.errors import Diagnostic
 
 Conversation = Mapping[str, Any]
 """{"messages": [{"role": "user" | "assistant" | "system", "content": str | [part, …]}, …]}; a part is
-{"type": "text" | "python" | "python_output", "text": str}. A categorical one carries "letters" too."""
+{"type": "text" | "python" | "python_output", "text": str}, and "tool" in a call of a tool with specials of its own.
+A categorical one carries "letters" too."""
 
 
 class Task:

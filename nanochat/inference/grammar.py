@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import attrs
 import torch
 
+from nanochat.errors import wrong_input
 from nanochat.inference.tool import Tool
-from nanochat.text.special import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, OUTPUT_START, SPECIAL_TOKENS
+from nanochat.text.special import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, OUTPUT_START, called_by
 from nanochat.text.tokenizer import Tokenizer
 
 PLAIN, TEXT = 0, 1
@@ -22,22 +23,26 @@ class Call:
     """A pair of special tokens, and the tools that answer to it, asked in turn."""
 
     state: int
+    name: str
+    """What its tokens are called after: `python`, or the name of a tool that has tokens of its own."""
     start: int
     end: int
     tools: Sequence[Tool]
 
 
 class Grammar:
-    """The special tokens' rules, for one tokenizer and its tools."""
+    """The special tokens' rules, for one tokenizer and its tools. InputError E307 where it lacks a tool's tokens."""
 
     def __init__(self, tokenizer: Tokenizer, tools: Sequence[Tool], *, vocab_size: int, device: torch.device) -> None:
         special = tokenizer.special_id
         self.answer_start = special(ASSISTANT_START)
         self.output_start, self.output_end = special(OUTPUT_START), special(OUTPUT_END)
+        refuse_tools(tools, tokenizer)
         pairs = list(dict.fromkeys((tool.start, tool.end) for tool in tools))
         self.calls = [
             Call(
                 state=TEXT + 1 + index,
+                name=called_by(start),
                 start=special(start),
                 end=special(end),
                 tools=[tool for tool in tools if (tool.start, tool.end) == (start, end)],
@@ -48,7 +53,7 @@ class Grammar:
         self.ends = frozenset({tokenizer.bos_id, answer_end})
         allowed = [{tokenizer.bos_id}, {answer_end, *(call.start for call in self.calls)}]
         allowed += [{answer_end, call.end} for call in self.calls]
-        every = [special(token) for token in SPECIAL_TOKENS]
+        every = [special(token) for token in tokenizer.special_tokens]
         self.forbidden = torch.zeros(len(allowed), vocab_size, dtype=torch.bool)
         """(states, V): True where the state does not allow the id."""
         self.forbidden[:, every] = True
@@ -69,3 +74,15 @@ class Grammar:
     def begun_by(self, token: int) -> Call | None:
         """The call that a token begins."""
         return next((call for call in self.calls if call.start == token), None)
+
+
+def refuse_tools(tools: Sequence[Tool], tokenizer: Tokenizer) -> None:
+    """InputError E307 where a tool is called by tokens that the tokenizer does not have."""
+    for tool in tools:
+        for token in (tool.start, tool.end):
+            if token not in tokenizer.special_tokens:
+                raise wrong_input(
+                    "E307",
+                    f"the tool `{tool.name}` is called by {token}, which the tokenizer does not have",
+                    help=f'train a tokenizer with special_tokens = ["{tool.start}", "{tool.end}"]',
+                )

@@ -5,7 +5,7 @@ its expression is complete. TEXT → EXPRESSION → (the engine forces the resul
 """
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from nanochat.inference.grammar import TEXT, Call, Grammar
 from nanochat.inference.stop_text import StopText
@@ -18,6 +18,8 @@ class Part(TypedDict):
 
     type: str
     text: str
+    tool: NotRequired[str]
+    """Which tool is called, where it has special tokens of its own."""
 
 
 class Transcript:
@@ -56,7 +58,7 @@ class Transcript:
         elif self.call is None and (call := self.grammar.begun_by(token)) is not None:
             self._flush()
             self.call, self.state = call, call.state
-            self._begin("python")
+            self._begin("python", None if call.name == "python" else call.name)
         else:
             self._say(self.stream.push(token))
         return None
@@ -86,9 +88,10 @@ class Transcript:
         if self.call is None:
             self._add("text", self.stop_text.flush())
 
-    def _begin(self, kind: str) -> None:
+    def _begin(self, kind: str, tool: str | None = None) -> None:
         for parts in (self.parts, self._fresh):
-            parts.append({"type": kind, "text": ""})
+            part: Part = {"type": kind, "text": ""}
+            parts.append(part if tool is None else {**part, "tool": tool})
 
     def _add(self, kind: str, text: str) -> None:
         if not text:

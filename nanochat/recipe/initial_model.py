@@ -62,7 +62,7 @@ def _check_shapes(stage: StageDraft, init: Link, resolver: Resolver, problems: P
 
 
 def _check_tokenizer(stage: StageDraft, init: Link, registry: Registry, problems: Problems) -> None:
-    own, carried = stage.config.fields.get("tokenizer"), _tokenizer_behind(init)
+    own, carried = stage.config.fields.get("tokenizer"), tokenizer_behind(init)
     if not isinstance(own, Link) or carried is None or not _known_to_differ(own, carried, registry):
         return
     assert init.leaf is not None
@@ -75,7 +75,7 @@ def _check_tokenizer(stage: StageDraft, init: Link, registry: Registry, problems
     )
 
 
-def _tokenizer_behind(init: Link) -> Link | None:
+def tokenizer_behind(init: Link) -> Link | None:
     """The tokenizer of the checkpoint: its stage's own, or that of the checkpoint which that one began with."""
     seen: set[str] = set()
     while init.stage is not None and init.stage.name not in seen:

@@ -35,6 +35,7 @@ from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
 from nanochat.recipe.text import check_readable
+from nanochat.recipe.tool_tokens import check_tool_tokens
 from nanochat.recipe.transforms import check_transforms
 from nanochat.recipe.tree import Table, find, merge
 from nanochat.registry import Registry, load_registry, quiet
@@ -95,6 +96,7 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
     check_lanes(draft, resolver, problems)
     check_evaluations(draft, problems)
     check_splits(draft, problems)
+    check_tool_tokens(draft, registry, problems)
     prints = fingerprints(draft, problems) if locked_prints is None else locked_prints
     header = draft.header.built
     if isinstance(header, Header):

@@ -120,11 +120,16 @@ class Plan:
         """The stages that cannot run on this machine."""
         return [stage for stage in self.stages if stage.action == "blocked"]
 
-    def inputs(self, stage: Stage, store: Store) -> dict[str, Path]:
-        """Where the artifacts that a stage uses lie: reference → folder. Those of stages to do are not there yet."""
+    def inputs(self, stage: Stage, store: Store, *, only: Collection[str] | None = None) -> dict[str, Path]:
+        """Where the artifacts that a stage uses lie: reference → folder. Those of stages to do are not there yet.
+
+        only: these references alone.
+        """
         folders = {planned.name: planned.folder for planned in self.stages}
         found: dict[str, Path] = {}
         for _, artifact in artifacts(stage.config):
+            if only is not None and artifact.reference not in only:
+                continue
             kind, _, rest = artifact.reference.partition(":")
             if kind == "stage":
                 found[artifact.reference] = folders[stage.inputs[artifact.reference]].artifact

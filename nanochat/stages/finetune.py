@@ -8,6 +8,7 @@ import torch
 from nanochat.data.finetune_loader import FinetuneLoader
 from nanochat.data.prefetch import Prefetch
 from nanochat.data.task_mixture import TaskShare
+from nanochat.inference.grammar import refuse_tools
 from nanochat.runtime import Runtime
 from nanochat.stages.context import Record, StageContext
 from nanochat.stages.finetune_config import FinetuneConfig
@@ -43,13 +44,14 @@ def run(config: FinetuneConfig, context: StageContext) -> Record:
         world_size=runtime.world_size,
     )
     loader = Prefetch(made, pin_for=runtime.device if runtime.device.type == "cuda" else None)
-    steps = config.steps
+    steps, tools = config.steps, [context.build(tool) for tool in config.tools.values()]
+    refuse_tools(tools, loaded.tokenizer)
     subject = Subject(
         model=model,
         tokenizer=loaded.tokenizer,
         runtime=runtime,
         build=context.build,
-        tools=[context.build(tool) for tool in config.tools.values()],
+        tools=tools,
         note=context.reporter.note,
         should_stop=context.should_stop,
     )

@@ -83,6 +83,7 @@ class _Training:
             vocab_size=self.config.vocab_size,
             pattern=self.config.pattern,
             implementation=self.config.implementation,
+            more_specials=self.config.special_tokens,
             progress=self._on_merges,
         )
         skipped = "".join(f", {count} passed over ({reason})" for reason, count in sorted(corpus.skipped.items()))
@@ -126,7 +127,8 @@ class _Training:
 
     def _on_merges(self, made: int) -> None:
         _meet(self.context, finished=False)
-        self.context.reporter.progress(made, self.config.vocab_size - MINIMUM_VOCABULARY, {}, "merges")
+        merges = self.config.vocab_size - MINIMUM_VOCABULARY - len(self.config.special_tokens)
+        self.context.reporter.progress(made, merges, {}, "merges")
 
     def _measure(self, tokenizer: Tokenizer) -> dict[str, Figure]:
         """Bytes per token on the sources' validation splits, n in documents; nothing where they have none."""

@@ -1,10 +1,13 @@
 """Configuration of the tokenizer stage."""
 
+import re
 from typing import Any, ClassVar
 
-from nanochat.config import components, config, option
+from nanochat.config import Problem, components, config, option
 from nanochat.stages.slots import EvalSlot, SourceSlot
-from nanochat.text.special import IMPLEMENTATIONS, SPLIT_PATTERN, Implementation
+from nanochat.text.special import IMPLEMENTATIONS, SPECIAL_TOKENS, SPLIT_PATTERN, Implementation
+
+_SPECIAL = re.compile(r"<\|[a-z0-9_]+\|>\Z")
 
 
 @config
@@ -25,7 +28,23 @@ class TokenizerConfig:
         choices=IMPLEMENTATIONS,
         doc="what trains and encodes: rust (ours), huggingface (tokenizers), or tiktoken with ours to train",
     )
+    special_tokens: list[str] = option(
+        [], doc="more specials, before the 9: those that call a tool of your own, <|search_start|> and <|search_end|>"
+    )
     data: dict[str, Any] = components("source", slot=SourceSlot, doc="the text")
     evals: dict[str, Any] = components(
         "eval", slot=EvalSlot, optional=True, doc="what is measured at its end: evaluations that need no model"
     )
+
+    def problems(self) -> list[Problem]:
+        """What does not fit together."""
+        found: list[Problem] = []
+        for place, token in enumerate(self.special_tokens):
+            if not _SPECIAL.match(token):
+                found.append(("special_tokens", f"a special is written as <|name|>, in small letters, not `{token}`"))
+            elif token in SPECIAL_TOKENS or token in self.special_tokens[:place]:
+                found.append(("special_tokens", f"leave `{token}` out: the vocabulary has it already"))
+        least = 256 + len(SPECIAL_TOKENS) + len(self.special_tokens)
+        if self.vocab_size < least:
+            found.append(("vocab_size", f"vocab_size must be {least} at least, for the bytes and the specials"))
+        return found

@@ -3,11 +3,11 @@
 In: a tool, and calls with the results they must have. Out: an AssertionError that lists what it breaks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nanochat.testing.faults import Faults, short
-from nanochat.text.special import SPECIAL_TOKENS
+from nanochat.text.special import PYTHON_END, PYTHON_START, SPECIAL_TOKENS, call_tokens, called_by
 
 CALLS = ("", " ", "\n", "1+", "(" * 500, "9**9**9**9", "\N{SNOWMAN}\0\ud800", "import os", "x" * 10_000)
 """What a model may write: nothing, nonsense, and worse."""
@@ -24,9 +24,9 @@ def check_tool(tool: Any, calls: Mapping[str, str | None] | None = None) -> None
         mend='name = "calculator"',
     )
     faults.expect(
-        all(mark in SPECIAL_TOKENS for mark in marks) and marks[0] != marks[1],
+        marks == [PYTHON_START, PYTHON_END] or _own(marks),
         f"start and end are {short(marks)}",
-        contract="start and end are two special tokens of nanochat.text.special",
+        contract="start and end are <|python_start|> and <|python_end|>, or your own <|X_start|> and <|X_end|>",
         mend="start, end = PYTHON_START, PYTHON_END",
     )
     for code in (*CALLS, *(calls or {})):
@@ -47,3 +47,9 @@ def check_tool(tool: Any, calls: Mapping[str, str | None] | None = None) -> None
                 mend="mend run, or the check's `calls`",
             )
     faults.raise_any()
+
+
+def _own(marks: Sequence[Any]) -> bool:
+    """Whether these are a pair of tokens that a vocabulary may have beside the nine."""
+    named = all(isinstance(mark, str) and mark not in SPECIAL_TOKENS for mark in marks)
+    return named and tuple(marks) == call_tokens(called_by(marks[0]))

@@ -3,7 +3,8 @@
 In: {"messages": [{"role", "content"}, …]}, content a string or a list of parts {"type", "text"}. A system message may
 come first and is merged into the user message after it; then users and assistants take turns.
 Out: `<|bos|>`, and for each turn its start, its text, its end; a `python` part stands between python_start and
-python_end, a `python_output` part between output_start and output_end. Not here: cutting to a length, packing.
+python_end, a `python_output` part between output_start and output_end. A `python` part with a key "tool" calls a tool
+that has specials of its own: of "search" between search_start and search_end. Not here: cutting to a length, packing.
 """
 
 import reprlib
@@ -20,6 +21,8 @@ if TYPE_CHECKING:  # planning looks at conversations, and does without NumPy and
 
 PART_TYPES = ("text", "python", "python_output")
 Recall = Callable[[Sequence[int], Any], Sequence[int] | None]
+NO_TOOLS = ("text", "python_output", "user", "assistant", "output")
+"""Names that no tool may have: what else there is of parts, and of specials that begin something."""
 SHAPE = 'a conversation is {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}, …]}'
 
 
@@ -42,6 +45,7 @@ class _Turn:
 
     role: str
     parts: list[tuple[str, str]]
+    """Kind and text: text, python_output, or the tool that is called, `python` where none is named."""
     index: int
     content: Any = None
     """As it came."""
@@ -85,15 +89,26 @@ def _render(turns: Sequence[_Turn], tokenizer: "Tokenizer", recall: Recall = lam
         said = recall(rendered.ids, turn.content) if by_assistant else None
         if said is not None:
             rendered.add(said, 1)
-        for type_, text in turn.parts if said is None else ():
+        for kind, text in turn.parts if said is None else ():
             ids = _encode(text, tokenizer, turn.index)
-            if type_ == "python":
-                ids = [tokenizer.special_id(special.PYTHON_START), *ids, tokenizer.special_id(special.PYTHON_END)]
-            elif type_ == "python_output":
-                ids = [tokenizer.special_id(special.OUTPUT_START), *ids, tokenizer.special_id(special.OUTPUT_END)]
-            rendered.add(ids, int(by_assistant and type_ != "python_output"))
+            if kind != "text":
+                before, after = _around(kind, tokenizer, turn.index)
+                ids = [before, *ids, after]
+            rendered.add(ids, int(by_assistant and kind != "python_output"))
         rendered.add([tokenizer.special_id(end)], int(by_assistant))
     return rendered
+
+
+def _around(kind: str, tokenizer: "Tokenizer", index: int) -> tuple[int, int]:
+    """The specials around a tool's output or a call."""
+    pair = (special.OUTPUT_START, special.OUTPUT_END) if kind == "python_output" else special.call_tokens(kind)
+    try:
+        return tokenizer.special_id(pair[0]), tokenizer.special_id(pair[1])
+    except KeyError:
+        raise _bad(
+            f"messages[{index}] calls the tool {kind!r}, and the tokenizer has no {pair[0]} and {pair[1]}",
+            f'train it with them: special_tokens = ["{pair[0]}", "{pair[1]}"]',
+        ) from None
 
 
 def _encode(text: str, tokenizer: "Tokenizer", index: int) -> list[int]:
@@ -161,7 +176,13 @@ def _parts(index: int, role: str, content: Any) -> list[tuple[str, str]]:
                 f"messages[{index}].content[{number}] is no part that the role {role!r} may have: {reprlib.repr(part)}",
                 f'valid: {{"type": …, "text": "…"}} with type {" or ".join(valid)}',
             )
-        parts.append((type_, text))
+        tool = part.get("tool")
+        if tool is not None and (type_ != "python" or not isinstance(tool, str) or tool in NO_TOOLS):
+            raise _bad(
+                f"messages[{index}].content[{number}] has tool {reprlib.repr(tool)}",
+                'a part of type python may name its tool: {"type": "python", "tool": "search", "text": "…"}',
+            )
+        parts.append((type_ if tool is None else tool, text))
     return parts
 
 

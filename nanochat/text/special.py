@@ -28,6 +28,17 @@ SPECIAL_TOKENS = (
 )
 """In the order of their ids: the last nine of every vocabulary."""
 
+
+def call_tokens(tool: str) -> tuple[str, str]:
+    """The specials between which a call of a tool stands: <|search_start|> and <|search_end|> for `search`."""
+    return f"<|{tool}_start|>", f"<|{tool}_end|>"
+
+
+def called_by(start: str) -> str:
+    """The tool that a special begins a call of: what `call_tokens` was given. The token itself where it is no such."""
+    return start[2:-8] if start.startswith("<|") and start.endswith("_start|>") else start
+
+
 SPLIT_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )

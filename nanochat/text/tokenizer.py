@@ -44,31 +44,35 @@ class Tokenizer:
         vocab_size: int,
         pattern: str = SPLIT_PATTERN,
         implementation: Implementation = "rust",
+        more_specials: Sequence[str] = (),
         progress: Callable[[int], object] | None = None,
     ) -> Self:
         """Learn a vocabulary of exactly `vocab_size` ids from texts, which are read once, in batches.
 
+        `more_specials` come before the nine, whose ids are the last ones in every vocabulary.
         `progress` is called with the merges made so far; what it raises ends the training. Raises InputError: E104
         for a pattern that is none or that loses text, E305 for a size that is too small or that the texts cannot
         fill, E302 for no text, E308 where the implementation's package is not installed.
         """
-        if vocab_size < MINIMUM_VOCABULARY:
+        specials = (*more_specials, *SPECIAL_TOKENS)
+        least = BYTE_TOKENS + len(specials)
+        if vocab_size < least:
             raise wrong_input(
                 "E305",
-                f"vocab_size is {vocab_size}, and {BYTE_TOKENS} bytes and {len(SPECIAL_TOKENS)} specials are in every "
+                f"vocab_size is {vocab_size}, and {BYTE_TOKENS} bytes and {len(specials)} specials are in every "
                 f"vocabulary",
-                help=f"use at least {MINIMUM_VOCABULARY}; 2,048 to 65,536 are usual",
+                help=f"use at least {least}; 2,048 to 65,536 are usual",
             )
-        merges = vocab_size - MINIMUM_VOCABULARY
+        merges = vocab_size - least
         tokens = train_tokens(texts, merges=merges, pattern=pattern, implementation=implementation, progress=progress)
         possible = len(tokens) - BYTE_TOKENS
         if possible < merges:
             raise wrong_input(
                 "E305",
                 f"vocab_size is {vocab_size}, which takes {merges} merges, and the text allows only {possible}",
-                help=f"lower vocab_size to at most {possible + MINIMUM_VOCABULARY}, or give more text",
+                help=f"lower vocab_size to at most {possible + least}, or give more text",
             )
-        made = Vocabulary(pattern=pattern, tokens=tuple(tokens), specials=SPECIAL_TOKENS, implementation=implementation)
+        made = Vocabulary(pattern=pattern, tokens=tuple(tokens), specials=specials, implementation=implementation)
         return cls(made)
 
     @classmethod
@@ -93,6 +97,11 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of ids, specials included."""
         return len(self._bytes)
+
+    @property
+    def special_tokens(self) -> Sequence[str]:
+        """All specials, in the order of their ids."""
+        return self._vocabulary.specials
 
     @property
     def bos_id(self) -> int:

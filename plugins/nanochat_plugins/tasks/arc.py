@@ -7,7 +7,7 @@ In: allenai/ai2_arc, a row such as {"question": "Which factor …?", "choices": 
 from nanochat.config import config, option
 from nanochat.data.task import Conversation
 from nanochat_plugins.tasks.choices import Choices, choice
-from nanochat_plugins.tasks.hub_rows import HubRows, HubRowsConfig
+from nanochat_plugins.tasks.hub_rows import HubRowsConfig
 
 REPO = "allenai/ai2_arc"
 SUBSETS = {"easy": "ARC-Easy", "challenge": "ARC-Challenge"}
@@ -27,13 +27,9 @@ class ARC(Choices):
     """The questions of a subset's split."""
 
     def __init__(self, config: ARCConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
         pattern = f"{SUBSETS[config.subset]}/{config.split}-*.parquet"
-        self._rows = HubRows(REPO, config.revision, pattern, ("question", "choices", "answerKey"))
-
-    def num_examples(self) -> int:
-        return len(self._rows)
+        super().__init__(config, REPO, pattern, ("question", "choices", "answerKey"))
 
     def get_example(self, index: int) -> Conversation:
-        row = self._rows[index]
+        row = self.rows[index]
         return choice(row["question"], row["choices"]["text"], row["choices"]["label"], row["answerKey"])

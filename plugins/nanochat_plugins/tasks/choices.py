@@ -15,11 +15,12 @@ A letter comes after its choice, without a space: so it is the same token as the
 from collections.abc import Sequence
 from typing import Literal
 
-from nanochat.data.task import Conversation, Task
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.hub_rows import HubTask
 
 
-class Choices(Task):
-    """A task whose answers are letters."""
+class Choices(HubTask):
+    """A task on the hub whose answers are letters."""
 
     @property
     def eval_type(self) -> Literal["categorical"]:

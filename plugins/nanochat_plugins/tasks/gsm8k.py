@@ -11,11 +11,11 @@ does. The reward is 0 or 1.
 """
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 from nanochat.config import config, option
-from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.hub_rows import HubRows, HubRowsConfig
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.hub_rows import HubRowsConfig, HubTask
 
 REPO = "openai/gsm8k"
 _SUM = re.compile(r"<<([^<>]*)>>")
@@ -32,23 +32,14 @@ class GSM8KConfig(HubRowsConfig):
     split: str = option("train", choices=("train", "test"), doc="test is for the final evaluation alone")
 
 
-class GSM8K(Task):
+class GSM8K(HubTask):
     """The problems of a split."""
 
     def __init__(self, config: GSM8KConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
-        pattern = f"{config.subset}/{config.split}-*.parquet"
-        self._rows = HubRows(REPO, config.revision, pattern, ("question", "answer"))
-
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return len(self._rows)
+        super().__init__(config, REPO, f"{config.subset}/{config.split}-*.parquet", ("question", "answer"))
 
     def get_example(self, index: int) -> Conversation:
-        row = self._rows[index]
+        row = self.rows[index]
         answer = {"role": "assistant", "content": parts(row["answer"])}
         return {"messages": [{"role": "user", "content": row["question"]}, answer]}
 

@@ -1,6 +1,7 @@
 """The rows of a data set on the hub, for the tasks that are made of them: by number, as dictionaries.
 
-In: a repository, a revision, a pattern of its parquet files, the columns that are needed. Out: `HubRows`. The files
+In: a repository, a revision, a pattern of its parquet files, needed columns. Out: `HubRows`, and
+`HubTask`, the base of tasks that are made of them. The files
 come through the same door as those of the source `hub`: pinned by the revision's manifest, fetched on first use,
 compared with their digests. InputError E301 where the revision has no such file, E303 where a column is missing, E304
 where a file is no parquet; StageError where it cannot be had. Not here: what a row means.
@@ -9,12 +10,13 @@ where a file is no parquet; StageError where it cannot be had. Not here: what a 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nanochat.config import Problem, config, option
+from nanochat.data.task import Task
 from nanochat.errors import wrong_input
 from nanochat_plugins.sources.hub_checkout import Checkout
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest, pinned
@@ -54,6 +56,21 @@ class HubRows(Sequence[dict[str, Any]]):
         if isinstance(index, slice):
             return [self[number] for number in row]
         return self._table.slice(row, 1).to_pylist()[0]
+
+
+class HubTask(Task):
+    """A task whose examples are rows, one each; generative, unless it says otherwise."""
+
+    def __init__(self, config: HubRowsConfig, repo: str, pattern: str, columns: Sequence[str]) -> None:
+        super().__init__(config.start, config.stop, config.step)
+        self.rows = HubRows(repo, config.revision, pattern, columns)
+
+    @property
+    def eval_type(self) -> Literal["generative", "categorical"]:
+        return "generative"
+
+    def num_examples(self) -> int:
+        return len(self.rows)
 
 
 def _matching(manifest: Manifest, pattern: str) -> list[HubFile]:

@@ -15,13 +15,12 @@ run to their end: an exit is no pass. `nanochat.inference.sandbox.run` says what
 
 import re
 import textwrap
-from typing import Literal
 
 from nanochat.config import config, option
-from nanochat.data.task import Conversation, Task
+from nanochat.data.task import Conversation
 from nanochat.inference.sandbox.policy import SandboxConfig
 from nanochat.inference.sandbox.run import run
-from nanochat_plugins.tasks.hub_rows import HubRows, HubRowsConfig
+from nanochat_plugins.tasks.hub_rows import HubRowsConfig, HubTask
 
 REPO = "openai/openai_humaneval"
 FILES = "openai_humaneval/test-*.parquet"
@@ -50,26 +49,18 @@ class HumanEvalConfig(HubRowsConfig):
         return SandboxConfig(sandbox=self.sandbox, seconds=self.seconds, memory_mib=self.memory_mib)
 
 
-class HumanEval(Task):
+class HumanEval(HubTask):
     """The problems. InputError E604 where it is made and the sandbox cannot be had."""
 
     concurrent = True
 
     def __init__(self, config: HumanEvalConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
+        super().__init__(config, REPO, FILES, COLUMNS)
         self._limits = config.limits()
-        self._rows = HubRows(REPO, config.revision, FILES, COLUMNS)
         self.conditions = {"sandbox": list(run("pass", limits=self._limits).achieved)}
 
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return len(self._rows)
-
     def get_example(self, index: int) -> Conversation:
-        row = self._rows[index]
+        row = self.rows[index]
         answer = row["prompt"] + row["canonical_solution"]
         return {
             "messages": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": answer}],

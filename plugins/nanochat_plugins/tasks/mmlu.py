@@ -10,7 +10,7 @@ from typing import Any
 from nanochat.config import Problem, config, option
 from nanochat.data.task import Conversation
 from nanochat_plugins.tasks.choices import Choices, choice
-from nanochat_plugins.tasks.hub_rows import HubRows, HubRowsConfig
+from nanochat_plugins.tasks.hub_rows import HubRowsConfig
 
 REPO = "cais/mmlu"
 LETTERS = ("A", "B", "C", "D")
@@ -38,18 +38,14 @@ class MMLU(Choices):
     """The questions of a split."""
 
     def __init__(self, config: MMLUConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
         self._auxiliary = config.split == AUXILIARY
         folder, columns = (AUXILIARY, ["train"]) if self._auxiliary else (config.subject, ["question", "choices"])
         columns += [] if self._auxiliary else ["answer", "subject"]
         pattern = f"{folder}/{'train' if self._auxiliary else config.split}-*.parquet"
-        self._rows = HubRows(REPO, config.revision, pattern, columns)
-
-    def num_examples(self) -> int:
-        return len(self._rows)
+        super().__init__(config, REPO, pattern, columns)
 
     def get_example(self, index: int) -> Conversation:
-        found = self._rows[index]
+        found = self.rows[index]
         row: dict[str, Any] = found["train"] if self._auxiliary else found
         asked = choice(row["question"], row["choices"], LETTERS, LETTERS[row["answer"]])
         return {**asked, "subject": row.get("subject") or ""}

@@ -5,11 +5,9 @@ In: HuggingFaceTB/smol-smoltalk, a row such as {"messages": [{"role": "user", "c
 conversations. There is nothing to score by: an answer is right when it is the reference, word for word.
 """
 
-from typing import Literal
-
 from nanochat.config import config, option
-from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.hub_rows import HubRows, HubRowsConfig
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.hub_rows import HubRowsConfig, HubTask
 
 REPO = "HuggingFaceTB/smol-smoltalk"
 
@@ -21,22 +19,14 @@ class SmolTalkConfig(HubRowsConfig):
     split: str = option("train", choices=("train", "test"), doc="which part of the data set")
 
 
-class SmolTalk(Task):
+class SmolTalk(HubTask):
     """The conversations of a split."""
 
     def __init__(self, config: SmolTalkConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
-        self._rows = HubRows(REPO, config.revision, f"data/{config.split}-*.parquet", ("messages",))
-
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return len(self._rows)
+        super().__init__(config, REPO, f"data/{config.split}-*.parquet", ("messages",))
 
     def get_example(self, index: int) -> Conversation:
-        messages = self._rows[index]["messages"]
+        messages = self.rows[index]["messages"]
         return {"messages": [{"role": said["role"], "content": said["content"]} for said in messages]}
 
     def evaluate(self, conversation: Conversation, completion: str) -> bool:
