@@ -7,7 +7,6 @@ plain mean over tasks. A prompt longer than the context keeps its end, and is co
 is left out, named and counted.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,7 +17,7 @@ from nanochat.errors import stage_failure
 from nanochat.inference.scoring import Continuations, Score, Scorer
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
-from nanochat_plugins.evals.accuracy import accuracy
+from nanochat_plugins.evals.accuracy import accuracy, centred, mean_of
 from nanochat_plugins.evals.core_bundle import Bundle, BundleTask
 from nanochat_plugins.evals.core_config import CoreConfig
 from nanochat_plugins.evals.core_prompts import Prompts, prompts
@@ -58,7 +57,7 @@ def evaluate(config: CoreConfig, subject: Subject) -> Mapping[str, Figure]:
         figures[task.label] = accuracy(solved, count, made.digest)
         begin += count
     centered = {f"centered.{task.label}": centred(figures[task.label], task.baseline) for task, _ in made.counts}
-    figures = {"core": mean(list(centered.values()), made.digest), **figures, **centered}
+    figures = {"core": mean_of(list(centered.values()), made.digest), **figures, **centered}
     if cut := int((results >= CUT).sum()):
         figures["cut"] = Figure(value=float(cut), n=len(results), data=made.digest)
     if made.left_out:
@@ -166,16 +165,3 @@ def keep(item: Item, scores: Sequence[Score], right: bool, subject: Subject) -> 
     if found.task.type != "language_modeling":
         kept |= {"gold": found.golds[item.number], "choice": chosen(scores)}
     subject.keep_example({**kept, "nats_per_token": [score.mean for score in scores], "cut": item.cut})
-
-
-def centred(figure: Figure, baseline: float) -> Figure:
-    """An accuracy of which guessing is 0, and its error."""
-    error = None if figure.standard_error is None else figure.standard_error / (1 - baseline)
-    return attrs.evolve(figure, value=(figure.value - baseline) / (1 - baseline), standard_error=error)
-
-
-def mean(figures: Sequence[Figure], digest: str) -> Figure:
-    """The plain mean of figures that were measured on different examples."""
-    error = math.sqrt(sum((figure.standard_error or 0.0) ** 2 for figure in figures)) / len(figures)
-    total = sum(figure.value for figure in figures)
-    return Figure(value=total / len(figures), n=sum(figure.n for figure in figures), standard_error=error, data=digest)
