@@ -40,6 +40,10 @@ class Item:
     cut: bool
 
     @property
+    def branched(self) -> bool:
+        return any(part.branched for part in self.parts)
+
+    @property
     def cost(self) -> int:
         return sum(part.cost for part in self.parts)
 
@@ -120,10 +124,11 @@ def _items(found: Prompts, longest: int, faults: "Counter[str]") -> Iterator[Ite
 def measure(items: Sequence[Item], config: CoreConfig, subject: Subject) -> torch.Tensor:
     """What became of each item, (N,); the ranks share the batches by their costs."""
     costs = [item.cost for item in items]
-    share = max(1, sum(costs) // (BATCHES_A_RANK * subject.runtime.world_size))
-    tokens = min(config.tokens, share) if subject.runtime.world_size > 1 else config.tokens
-    scorer = Scorer(subject.model, subject.runtime, tokens=tokens)
-    batches = scorer.batches(costs)
+    scorer = Scorer(subject.model, subject.runtime, tokens=config.tokens)
+    if subject.runtime.world_size > 1:
+        share = sum(costs) // (BATCHES_A_RANK * subject.runtime.world_size)
+        scorer.tokens = max(1, min(scorer.tokens, share))
+    batches = scorer.batches(costs, [item.branched for item in items])
     results = torch.zeros(len(items), dtype=torch.float64)
     done = solved = 0
     for batch in subject.jobs([len(batch) * costs[batch[0]] for batch in batches]):
