@@ -23,8 +23,9 @@ from nanochat.stages.subject import Subject
 from nanochat.testing import tiny_model, tiny_subject, tiny_tokenizer
 from nanochat.testing.tiny import SENTENCES
 from nanochat.text.tokenizer import Tokenizer
-from nanochat_plugins.evals import bpb, task
+from nanochat_plugins.evals import bpb, chatcore, task
 from nanochat_plugins.evals.bpb_config import BpbConfig
+from nanochat_plugins.evals.chatcore_config import BaselineSlot, ChatCoreConfig
 from nanochat_plugins.evals.task_config import TaskConfig
 from nanochat_plugins.tools.calculator import Calculator
 
@@ -222,6 +223,28 @@ def test_answers_to_tasks_that_run_programs_are_scored_in_several_threads() -> N
     assert answered(one) == answered(several, workers=4)
     assert len(one.threads) == 1
     assert len(several.threads) > 1
+
+
+def test_chatcore_is_the_mean_of_centred_accuracies_and_its_error_that_of_independent_tasks() -> None:
+    tasks: dict[str, Task] = {"letters": Letters([f"q{n}" for n in range(9)]), "said": Lengths()}
+    components = {
+        name: Component(kind="task", name=name, use=name, revision=1, config=None, slot=slot)
+        for name, slot in (("letters", None), ("said", BaselineSlot(baseline=0.5)))
+    }
+    kept: list[Mapping[str, Any]] = []
+    given = subject(build=lambda component: tasks[component.name], keep_example=kept.append)
+    found = chatcore.evaluate(ChatCoreConfig(tasks=components, max_tokens=8), given)
+    letters, said = found["letters.accuracy"], found["said.accuracy"]
+    assert said == answered(Lengths())[0]["accuracy"]
+    centred = ((letters.value - 0.25) / 0.75, (said.value - 0.5) / 0.5)
+    errors = (letters.standard_error / 0.75, said.standard_error / 0.5)  # type: ignore[operator]
+    assert found["chatcore"].value == pytest.approx(sum(centred) / 2)
+    assert found["chatcore"].standard_error == pytest.approx(math.hypot(*errors) / 2)
+    assert found["chatcore"].n == 22
+    assert {(line["task"], line["index"]) for line in kept} == {
+        *(("letters", n) for n in range(9)),
+        *(("said", n) for n in range(13)),
+    }
 
 
 def test_pass_at_k_is_how_often_a_draw_of_k_answers_holds_a_right_one() -> None:

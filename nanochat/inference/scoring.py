@@ -19,6 +19,9 @@ from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 
 Ids = NDArray[np.integer]
+TOKENS, CPU_TOKENS = 16_384, 1024
+"""Ids fed at once. On a CPU more do not fit into its caches: a d4 takes 1.6 times as long with 16,384 as with 1,000
+(tests/benchmarks/test_core_speed.py's bundle, one thread)."""
 LOGITS_AT_ONCE = 1 << 24
 """Logits that are there at a time: 64 MiB of float32, whatever the vocabulary."""
 
@@ -69,6 +72,11 @@ class Continuations:
     def cost(self) -> int:
         """Ids that are fed at most."""
         return len(self.shared) + sum(len(ending) for ending in self.endings if len(ending) > 1)
+
+    @property
+    def branched(self) -> bool:
+        """Whether anything is fed behind what is shared."""
+        return any(len(ending) > 1 for ending in self.endings)
 
     def fits(self, longest: int) -> bool:
         """Whether no sequence has more ids."""
@@ -164,26 +172,32 @@ class _Branches:
 
 
 class Scorer:
-    """A model that scores; `tokens`: ids fed at once, padding included."""
+    """A model that scores; `tokens`: ids fed at once, padding included, by default what the device does best."""
 
-    def __init__(self, model: GPT, runtime: Runtime, *, tokens: int) -> None:
-        self.model, self.runtime, self.tokens = model, runtime, tokens
+    def __init__(self, model: GPT, runtime: Runtime, *, tokens: int | None = None) -> None:
+        self.model, self.runtime = model, runtime
+        self.tokens = tokens or (CPU_TOKENS if runtime.device.type == "cpu" else TOKENS)
 
-    def batches(self, costs: Sequence[int]) -> list[list[int]]:
-        """Numbers of examples that are scored together, by their costs: those of one length, the longest first."""
+    def batches(self, costs: Sequence[int], branched: Sequence[bool] | None = None) -> list[list[int]]:
+        """Numbers of examples that are scored together, by their costs: those of one length, the longest first.
+
+        branched: which of them branch; these are not mixed with the others, which need no mask.
+        """
+        kinds = branched or [True] * len(costs)
         found: list[list[int]] = []
-        width = 0
-        for number in sorted(range(len(costs)), key=lambda number: -costs[number]):
-            if not found or (len(found[-1]) + 1) * width > self.tokens:
+        width, kind = 0, False
+        for number in sorted(range(len(costs)), key=lambda number: (kinds[number], -costs[number])):
+            if not found or kinds[number] != kind or (len(found[-1]) + 1) * width > self.tokens:
                 found.append([])
-                width = costs[number]
+                width, kind = costs[number], kinds[number]
             found[-1].append(number)
         return found
 
     def score(self, examples: Sequence[Continuations]) -> list[list[Score]]:
         """The scores of every example's sequences, in the order given."""
         found: dict[int, list[Score]] = {}
-        for batch in self.batches([example.cost for example in examples]):
+        branched = [example.branched for example in examples]
+        for batch in self.batches([example.cost for example in examples], branched):
             scored = self.score_batch([examples[number] for number in batch])
             found |= zip(batch, scored, strict=True)
         return [found[number] for number in range(len(examples))]
@@ -195,7 +209,9 @@ class Scorer:
         width = max(len(row.ids) for row in rows)
         device = self.runtime.device
         ids = _padded([row.ids for row in rows], width, 0).to(device)
-        hidden = self.model.hidden(ids, _Branches(rows, width, device))  # (B, T, C)
+        branched = any(example.branched for example in examples)
+        # Without branches, causal attention alone keeps real ids from seeing the padding behind them.
+        hidden = self.model.hidden(ids, _Branches(rows, width, device) if branched else None)  # (B, T, C)
         line = torch.tensor([number for number, row in enumerate(rows) for _ in row.at], device=device)
         at = torch.tensor([place for row in rows for place in row.at], device=device)
         targets = torch.tensor([target for row in rows for target in row.targets], device=device)

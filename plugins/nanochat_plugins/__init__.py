@@ -86,6 +86,7 @@ def register_evals(registry: Registrar) -> None:
     package = "nanochat_plugins.evals"
     registry.add("bpb", build=f"{package}.bpb:evaluate", config=f"{package}.bpb_config:BpbConfig")
     registry.add("pass_at_k", build=f"{package}.pass_at_k:evaluate", config=f"{package}.pass_at_k_config:PassAtKConfig")
+    registry.add("chatcore", build=f"{package}.chatcore:evaluate", config=f"{package}.chatcore_config:ChatCoreConfig")
     registry.add("core", build=f"{package}.core:evaluate", config=f"{package}.core_config:CoreConfig")
     registry.add("samples", build=f"{package}.samples:evaluate", config=f"{package}.samples_config:SamplesConfig")
     registry.add("task", build=f"{package}.task:evaluate", config=f"{package}.task_config:TaskConfig")

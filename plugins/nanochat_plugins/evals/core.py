@@ -7,7 +7,6 @@ plain mean over tasks. A prompt longer than the context keeps its end, and is co
 is left out, named and counted.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -18,7 +17,7 @@ from nanochat.errors import stage_failure
 from nanochat.inference.scoring import Continuations, Score, Scorer
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
-from nanochat_plugins.evals.accuracy import accuracy
+from nanochat_plugins.evals.accuracy import accuracy, centred, mean_of
 from nanochat_plugins.evals.core_bundle import Bundle, BundleTask
 from nanochat_plugins.evals.core_config import CoreConfig
 from nanochat_plugins.evals.core_prompts import Prompts, prompts
@@ -41,6 +40,10 @@ class Item:
     cut: bool
 
     @property
+    def branched(self) -> bool:
+        return any(part.branched for part in self.parts)
+
+    @property
     def cost(self) -> int:
         return sum(part.cost for part in self.parts)
 
@@ -58,7 +61,7 @@ def evaluate(config: CoreConfig, subject: Subject) -> Mapping[str, Figure]:
         figures[task.label] = accuracy(solved, count, made.digest)
         begin += count
     centered = {f"centered.{task.label}": centred(figures[task.label], task.baseline) for task, _ in made.counts}
-    figures = {"core": mean(list(centered.values()), made.digest), **figures, **centered}
+    figures = {"core": mean_of(list(centered.values()), made.digest), **figures, **centered}
     if cut := int((results >= CUT).sum()):
         figures["cut"] = Figure(value=float(cut), n=len(results), data=made.digest)
     if made.left_out:
@@ -121,10 +124,11 @@ def _items(found: Prompts, longest: int, faults: "Counter[str]") -> Iterator[Ite
 def measure(items: Sequence[Item], config: CoreConfig, subject: Subject) -> torch.Tensor:
     """What became of each item, (N,); the ranks share the batches by their costs."""
     costs = [item.cost for item in items]
-    share = max(1, sum(costs) // (BATCHES_A_RANK * subject.runtime.world_size))
-    tokens = min(config.tokens, share) if subject.runtime.world_size > 1 else config.tokens
-    scorer = Scorer(subject.model, subject.runtime, tokens=tokens)
-    batches = scorer.batches(costs)
+    scorer = Scorer(subject.model, subject.runtime, tokens=config.tokens)
+    if subject.runtime.world_size > 1:
+        share = sum(costs) // (BATCHES_A_RANK * subject.runtime.world_size)
+        scorer.tokens = max(1, min(scorer.tokens, share))
+    batches = scorer.batches(costs, [item.branched for item in items])
     results = torch.zeros(len(items), dtype=torch.float64)
     done = solved = 0
     for batch in subject.jobs([len(batch) * costs[batch[0]] for batch in batches]):
@@ -166,16 +170,3 @@ def keep(item: Item, scores: Sequence[Score], right: bool, subject: Subject) -> 
     if found.task.type != "language_modeling":
         kept |= {"gold": found.golds[item.number], "choice": chosen(scores)}
     subject.keep_example({**kept, "nats_per_token": [score.mean for score in scores], "cut": item.cut})
-
-
-def centred(figure: Figure, baseline: float) -> Figure:
-    """An accuracy of which guessing is 0, and its error."""
-    error = None if figure.standard_error is None else figure.standard_error / (1 - baseline)
-    return attrs.evolve(figure, value=(figure.value - baseline) / (1 - baseline), standard_error=error)
-
-
-def mean(figures: Sequence[Figure], digest: str) -> Figure:
-    """The plain mean of figures that were measured on different examples."""
-    error = math.sqrt(sum((figure.standard_error or 0.0) ** 2 for figure in figures)) / len(figures)
-    total = sum(figure.value for figure in figures)
-    return Figure(value=total / len(figures), n=sum(figure.n for figure in figures), standard_error=error, data=digest)

@@ -33,7 +33,13 @@ class CoreConfig(Fingerprinted):
         maximum=10**9,
         doc="tokens of a prompt, of which a longer one keeps its end; left out: all that the model has positions for",
     )
-    tokens: int = option(16_384, minimum=1, maximum=10**9, execution=True, doc="computed at once, on each process")
+    tokens: int | None = option(
+        None,
+        minimum=1,
+        maximum=10**9,
+        execution=True,
+        doc="computed at once by a process; left out: as its device likes",
+    )
 
     def problems(self) -> list[Problem]:
         """A digest or an address that is none."""

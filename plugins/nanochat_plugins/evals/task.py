@@ -30,8 +30,6 @@ from nanochat_plugins.evals.task_config import TaskConfig
 
 TURN = 4
 """Times `rows` answers are asked for between two looks at whether to stop: slots that fall free are taken at once."""
-TOKENS = 16_384
-"""Ids of categorical prompts that are computed at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -179,7 +177,7 @@ class Categorical:
 
     def __init__(self, subject: Subject, task: Task) -> None:
         self.subject, self.task = subject, task
-        self.scorer = Scorer(subject.model, subject.runtime, tokens=TOKENS)
+        self.scorer = Scorer(subject.model, subject.runtime)
         self.longest = int(subject.model.config.sequence_len)
 
     def batches(self, prompts: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[float]]:
