@@ -27,7 +27,7 @@ size = 8000
 [stages.base]
 use = "pretrain"
 tokenizer = "stage:tok"
-steps = 100
+steps = 600
 total_batch_size = 256
 log_every = 1
 [stages.base.model]
@@ -45,7 +45,7 @@ match = "*"
 [stages.sft]
 use = "finetune"
 init = "stage:base"
-steps = 100
+steps = 600
 total_batch_size = 256
 log_every = 1
 [stages.sft.optim.all]
@@ -123,4 +123,4 @@ def test_stopped_in_every_stage_a_run_comes_to_the_result_of_an_undisturbed_one(
     calm.write(RECIPE)
     finish(calm)
     assert outcome(house) == outcome(calm)
-    assert len(outcome(calm)["sft"]) == 100
+    assert len(outcome(calm)["sft"]) == 600
