@@ -38,6 +38,15 @@ SHAPES = {
         'stages.base.transforms.again.use="activation_checkpointing"',
         "stages.base.transforms.again.every=2",
     ],
+    "d4, 8 rows of 256, gradients in factors": [
+        "stages.tok.vocab_size=4096",
+        "stages.base.total_batch_size=2048",
+        "stages.base.device_batch_size=8",
+        "stages.base.model.sequence_len=256",
+        'stages.base.transforms.low.use="molegrad"',
+        "stages.base.transforms.low.rank_k=8",
+        "stages.base.transforms.low.chunk=256",
+    ],
     "d6 with grouped heads, 2 passes of 2 rows of 512": [
         "stages.base.model.depth=6",
         "stages.base.model.dim=384",

@@ -39,7 +39,7 @@ def test_a_recipe_is_called_after_its_file_and_is_planned_anywhere(
     assert found["recipe"] == name
     stages = {stage["stage"]: stage["action"] for stage in found["stages"]}
     assert stages["tok"] == "run"
-    assert stages["base"] == ("run" if name in ("cpu", "quickstart", "rl") else "blocked")
+    assert stages["base"] == ("run" if name in ("cpu", "molegrad_cpu", "quickstart", "rl") else "blocked")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,8 +62,8 @@ def test_the_sizes_of_the_field_are_those_that_are_known() -> None:
     assert classic.steps * classic.total_batch_size == 20 * 560_988_160
     depths = {name: recipe(name).stages["base"].config.model.config.depth for name in NAMES}
     assert depths == {
-        "classic": 20, "cpu": 4, "gpt2": 26, "gsm8k": 24, "miniseries": 12, "quickstart": 4, "rl": 4, "run1000": 32,
-        "speedrun": 24,
+        "classic": 20, "cpu": 4, "gpt2": 26, "gsm8k": 24, "miniseries": 12, "molegrad": 12, "molegrad_cpu": 4,
+        "quickstart": 4, "rl": 4, "run1000": 32, "speedrun": 24,
     }  # fmt: skip
     assert recipe("speedrun").stages["base"].config.steps == 5568
 
@@ -79,6 +79,18 @@ def test_the_classic_schedule_has_no_warmup_and_falls_to_nothing_in_its_last_fif
     assert schedule.momentum(rates, step, step / 21_400) == pytest.approx(momentum)
     assert schedule.lr_multiplier(rates, 19_260, 0.9) == pytest.approx(0.5)
     assert schedule.decay_multiplier(rates, step / 21_400) == 1.0
+
+
+def test_every_value_of_the_low_rank_recipe_is_written_and_a_32_gb_card_holds_its_step() -> None:
+    found = recipe("molegrad")
+    assert [path for path, value in found.values.items() if value.origin.kind == "derived"] == []
+    base = found.stages["base"].config
+    assert (base.model.config.sequence_len, base.device_batch_size) == (8192, 1)
+    low_rank = base.transforms["low_rank"].config
+    assert (low_rank.rank_k, low_rank.power_iters, low_rank.target_layers) == (32, 1, "ffn_only")
+    shown = CliRunner().invoke(estimate, [str(RECIPES / "molegrad.toml"), "--gpu", "rtx5090", "--json"])
+    trained = [stage["training"] for stage in json.loads(shown.stdout)["stages"] if stage["training"] is not None]
+    assert [training["fitting_batch_size"] >= 1 for training in trained] == [True, True]
 
 
 def test_classic_rates_follow_the_width_and_not_the_batch() -> None:
@@ -171,9 +183,20 @@ PAIR = {
 """The classic pair, its conversations of the hub replaced by such as are made on the spot."""
 
 
+LOW_RANK = {"stages.base.model.dim": 128, "stages.base.model.n_head": 2, "stages.base.model.n_kv_head": 2}
+
+
 @pytest.mark.parametrize(
-    "name, reduced", [("cpu", SMALL | FINETUNED), ("classic", SMALL | PAIR)], ids=["cpu", "classic"]
-)
+    "name, reduced",
+    [
+        pytest.param("cpu", SMALL | FINETUNED, id="cpu"),
+        pytest.param("classic", SMALL | PAIR, id="classic"),
+        pytest.param(
+            "molegrad_cpu", SMALL | FINETUNED | LOW_RANK | {"stages.base.model.vocab_size": 512}, id="molegrad_cpu",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)  # fmt: skip
 def test_a_recipe_runs_to_its_end_at_a_reduced_size_without_a_network(
     name: str, reduced: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -27,6 +27,8 @@ from nanochat.training import checkpoint, manifest
 from nanochat.training.batch_digests import digest
 from nanochat.training.loop import TrainingRun, accumulate_gradients
 from nanochat.training.schedule_config import ScheduleConfig
+from nanochat_plugins.transforms import molegrad
+from nanochat_plugins.transforms.molegrad_config import MolegradConfig
 
 CONFIG = GPTConfig(depth=2, dim=32, head_dim=16, n_head=2, n_kv_head=2, vocab_size=300, sequence_len=16)
 REGISTRY = load_registry()
@@ -142,6 +144,40 @@ def test_a_run_that_is_stopped_and_goes_on_equals_an_undisturbed_one_bit_for_bit
     whole, cut = (weights(tmp_path / name / record.artifact) for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert "goes on from step 7" in disturbed.notes
+
+
+def test_bases_of_gradients_go_on_bit_for_bit_and_are_no_part_of_the_model(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    def low_rank(folder: str, recorder: Recorder, stops: Iterator[bool] | None = None) -> TrainingStage:
+        made = stage(tmp_path / folder, tokenizer, recorder, stops)
+        config = MolegradConfig(rank_k=4, target_layers="all", chunk=20, refresh=3, warm_start=2)
+        molegrad.build(config, made.model, made.context.runtime)
+        muon = made.config.optim["matrices"]
+        optim = made.config.optim | {
+            "matrices": attrs.evolve(muon, config=attrs.evolve(muon.config, factored_momentum=True))
+        }
+        made.config = attrs.evolve(made.config, optim=optim)
+        return made
+
+    undisturbed, disturbed = Recorder(), Recorder()
+    low_rank("whole", undisturbed).execute()
+    with pytest.raises(Stopped):
+        low_rank("cut", disturbed, iter([False] * 5 + [True])).execute()
+    record = low_rank("cut", disturbed).execute()
+    assert disturbed.losses == undisturbed.losses
+    whole, cut = (tmp_path / name / record.artifact for name in ("whole", "cut"))
+    for file in ("model", "bases"):
+        expected, found = (checkpoint.load_file(folder / f"{file}.safetensors") for folder in (whole, cut))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert (
+        checkpoint.load_checkpoint(whole, local_runtime(), REGISTRY).model.state_dict().keys() == weights(whole).keys()
+    )
+    (whole / "bases.safetensors").unlink()
+    manifest.write_manifest(whole)
+    with pytest.raises(StageError, match=r"E406.*its bases of gradients do not fit the model"):
+        low_rank("whole", Recorder()).execute()
 
 
 def test_the_rows_of_each_step_are_written_down_by_their_digest_and_are_the_same_after_a_stop(

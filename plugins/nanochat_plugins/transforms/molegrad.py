@@ -56,7 +56,8 @@ def build(config: MolegradConfig, model: Any, runtime: Runtime) -> Any:
             if type(module) is not MLP:
                 raise stage_failure("E115", f"molegrad: `{name}` is no MLP of relu² that it knows", help=DENSE)
             up, down = bases[f"{name}.up.weight"], bases[f"{name}.down.weight"]
-            module.forward = partial(_streamed, module, up, down, config, module.forward)
+            streamed: Any = module
+            streamed.forward = partial(_streamed, module, up, down, config, module.forward)
     runtime.note(f"molegrad: the gradients of {len(bases)} layers are kept in {config.rank_k} columns")
     return model
 
