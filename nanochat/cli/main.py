@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "nanochat.cli.data:command",
         "What a recipe reads: list, get, verify, stats, overlap, tokenize, pack, show; synth.",
     ),
+    "sweep": ("nanochat.cli.sweep:command", "A recipe in many variants, one after another."),
+    "sweeps": ("nanochat.cli.sweeps:command", "What came out of sweeps; pause, reorder, try again."),
     "diff": ("nanochat.cli.diff:command", "What differs between two recipes or runs."),
     "plugins": ("nanochat.cli.plugins:command", "The installed plugins and what they offer."),
     "explain": ("nanochat.cli.explain:command", "What an error code, a key, a component, a hook means."),

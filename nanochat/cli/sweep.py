@@ -1,0 +1,149 @@
+"""`nanochat sweep RECIPE --grid KEY=V1,V2`: a recipe in many variants, planned as a table, then run one by one."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from nanochat.cli.sheet import print_table
+from nanochat.errors import InputError, NanochatError, wrong_input
+from nanochat.estimating.estimate import device_here, estimate
+from nanochat.hardware import Machine, probe_machine
+from nanochat.quantity import count, duration
+from nanochat.recipe.load import load_recipe
+from nanochat.registry import load_registry
+from nanochat.running.plan import Plan, make_plan
+from nanochat.running.progress import ShieldedDisplay, make_display
+from nanochat.running.store import Store
+from nanochat.sweeping.axes import EXAMPLE, Axis, Range, grid_axes, number_of_trials, random_ranges, trials
+from nanochat.sweeping.sweep import Sweep, make_sweep
+from nanochat.sweeping.work import work
+
+MANY = 100
+"""More trials than these are not run without --yes."""
+ESTIMATED = 100
+"""More are planned, and not estimated one by one: each takes a third of a second."""
+Variant = tuple[Sequence[str], Plan]
+
+
+@click.command("sweep")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--grid", multiple=True, metavar="KEY=V1,V2,…", help="Each of these values, with each of other keys'.")
+@click.option("--random", "drawn", multiple=True, metavar="KEY=LOW..HIGH", help="A number drawn between these.")
+@click.option(
+    "--draws", type=click.IntRange(1, 1_000_000), default=8, show_default=True, help="How often --random draws."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of all variants.")
+@click.option("--until", metavar="STAGE", help="Stop each variant after this stage.")
+@click.option("--name", metavar="NAME", help="What the sweep is called; by default as the recipe.")
+@click.option("--devices", metavar="0,1", help="The CUDA devices of this worker; others may work beside it.")
+@click.option("--dry-run", is_flag=True, help="Show the table, run nothing.")
+@click.option("--yes", is_flag=True, help=f"Run more than {MANY} variants.")
+def command(
+    recipe: Path,
+    grid: tuple[str, ...],
+    drawn: tuple[str, ...],
+    draws: int,
+    overrides: tuple[str, ...],
+    until: str | None,
+    name: str | None,
+    devices: str | None,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Run RECIPE in each combination of values. Stages that variants have in common are run once.
+
+    The same command goes on where it was cut off, and in a second terminal works beside the first. `nanochat sweeps`
+    shows what came out, pauses, reorders, and has failed variants tried again.
+
+    Exit codes: 0 all done · 1 a variant failed · 2 something is wrong with the command or the recipe · 75 stopped.
+    """
+    axes, ranges = grid_axes(grid), random_ranges(drawn)
+    _check_number(axes, ranges, draws, yes=yes or dry_run)
+    machine = probe_machine()
+    variants = _plans(recipe, trials(axes, ranges, draws, seed=0), overrides, until, machine)
+    first = variants[0][1].recipe
+    _print_plan(variants, machine, until)
+    if dry_run:
+        return
+    if devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    sweep = make_sweep(name or first.name, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
+    sweep.add(variants)
+    sys.exit(run_sweep(sweep))
+
+
+def run_sweep(sweep: Sweep) -> int:
+    """Go through a sweep's trials in this process; says at the end where the results are. An exit code."""
+    display = ShieldedDisplay(make_display())
+    code = work(sweep, display)
+    done = sum(trial.state == "done" for trial in sweep.trials())
+    display.say(f"{done} of {len(sweep.trials())} done. The results: nanochat sweeps show {sweep.path.name}")
+    return code
+
+
+def _check_number(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, *, yes: bool) -> None:
+    if not (axes or ranges):
+        raise wrong_input("E407", "nothing varies: --grid or --random is wanted", help=EXAMPLE)
+    number = number_of_trials(axes, ranges, draws)
+    if number > MANY and not yes:
+        parts = " × ".join(
+            [*(f"{len(axis.values)} of {axis.key}" for axis in axes), *([f"{draws} draws"] * bool(ranges))]
+        )
+        raise wrong_input("E407", f"{number:,} variants ({parts})", help="give --yes where so many are meant")
+
+
+def _plans(
+    recipe: Path, settings: Sequence[Sequence[str]], overrides: Sequence[str], until: str | None, machine: Machine
+) -> list[Variant]:
+    """The plan of each variant. InputError with what the first one that is wrong says, and which one it is."""
+    registry, store, found = load_registry(), Store(), []
+    for its in settings:
+        try:
+            loaded = load_recipe(recipe, overrides=[*overrides, *its], registry=registry, machine=machine)
+        except InputError as fault:
+            click.echo(f"in the variant {' '.join(its)}:", err=True)
+            raise fault
+        if until is not None and until not in loaded.stages:
+            known = f"its stages are {', '.join(loaded.stages)}"
+            raise wrong_input("E407", f"--until {until}: the recipe has no stage `{until}`", help=known)
+        found.append((its, make_plan(loaded, machine, store, registry)))
+    return found
+
+
+def _print_plan(variants: Sequence[Variant], machine: Machine, until: str | None) -> None:
+    """One row a variant: values, what is left to do, parameters, time. Shared stages count where they come first."""
+    keys = [setting.partition("=")[0] for setting in variants[0][0]]
+    planned, total = set[str](), 0.0
+    here = device_here(variants[0][1].recipe, machine)
+    rows = []
+    for settings, plan in variants:
+        names = [stage.name for stage in plan.stages]
+        wanted = plan.stages[: names.index(until) + 1] if until else plan.stages
+        new = [stage for stage in wanted if stage.action != "reuse" and stage.key not in planned]
+        planned |= {stage.key for stage in wanted}
+        cells = [setting.partition("=")[2] for setting in settings]
+        cells.append(
+            ", ".join(f"{stage.name}{' (blocked)' * (stage.action == 'blocked')}" for stage in new) or "nothing"
+        )
+        if len(variants) <= ESTIMATED:
+            parameters, seconds = _estimated(plan, {stage.name for stage in new}, machine, here)
+            total += seconds
+            cells += [parameters, duration(seconds)]
+        rows.append(cells)
+    columns = [*keys, "to do"] + (["parameters", "time, about"] if len(variants) <= ESTIMATED else [])
+    print_table(columns, rows, words=len(keys) + 1, heads=len(keys))
+    click.echo(f"{len(variants)} variants" + (f", about {duration(total)} on this machine" if total else ""))
+
+
+def _estimated(plan: Plan, new: set[str], machine: Machine, here: object) -> tuple[str, float]:
+    """Parameters, and the seconds of the stages that are new; what cannot be estimated counts as nothing."""
+    try:
+        found = estimate(plan.recipe, machine, here=here)  # type: ignore[arg-type]
+    except NanochatError:
+        return "", 0.0
+    trained = [stage.parameters for stage in found.stages if stage.parameters]
+    seconds = sum(took or 0.0 for name, took in found.durations[0].stages.items() if name in new)
+    return count(max(trained)) if trained else "", seconds

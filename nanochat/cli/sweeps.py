@@ -1,0 +1,137 @@
+"""`nanochat sweeps`: what sweeps there are, how they stand, what came out; its commands change what comes next."""
+
+import json
+import sys
+
+import attrs
+import click
+
+from nanochat.cli.sheet import print_table
+from nanochat.errors import wrong_input
+from nanochat.quantity import duration
+from nanochat.running.report import table
+from nanochat.sweeping.results import Row, figure_names, over_seeds, rows, sorted_by
+from nanochat.sweeping.sweep import Sweep, find_sweep, list_sweeps
+
+
+@click.group("sweeps", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List the sweeps, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    found = list_sweeps()
+    if not found:
+        click.echo("no sweeps yet; the first: nanochat sweep recipes/quickstart.toml --grid seed=1,2,3")
+        return
+    print_table(
+        ["sweep", "recipe", "trials"], [[s.path.name, str(s.about.get("recipe", "")), _counts(s)] for s in found]
+    )
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--sort", metavar="COLUMN", help="By a figure or a key, the least first; -COLUMN: the largest first.")
+@click.option("--trials", "singly", is_flag=True, help="Each trial, not means over seeds.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
+def show(name: str, sort: str | None, singly: bool, as_json: bool, as_markdown: bool) -> None:
+    """What came out of a sweep: means and their standard errors over seeds, and the trials that are not done."""
+    sweep = find_sweep(name)
+    found = rows(sweep)
+    shown = found if singly else over_seeds(found) + [row for row in found if row.state != "done"]
+    if sort is not None:
+        known = {*figure_names(shown), *(key for row in shown for key in row.settings)}
+        if sort.removeprefix("-") not in known:
+            raise wrong_input(
+                "E407", f"--sort {sort}: there is no such column", help=f"known: {', '.join(sorted(known))}"
+            )
+        shown = sorted_by(shown, sort)
+    if as_json:
+        click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
+        return
+    columns, cells = _table(shown)
+    if as_markdown:
+        click.echo(table(columns, cells))
+    else:
+        print_table(columns, cells)
+        click.echo(_counts(sweep))
+
+
+@command.command("pause")
+@click.argument("name")
+def pause(name: str) -> None:
+    """Begin no further trial; those that run are finished."""
+    find_sweep(name).pause(paused=True)
+
+
+@command.command("go")
+@click.argument("name")
+def go(name: str) -> None:
+    """Take a pause back, and work on the sweep in this process."""
+    from nanochat.cli.sweep import run_sweep
+
+    sweep = find_sweep(name)
+    sweep.pause(paused=False)
+    sys.exit(run_sweep(sweep))
+
+
+@command.command("retry")
+@click.argument("name")
+@click.argument("numbers", nargs=-1, type=int, metavar="[TRIAL]...")
+def retry(name: str, numbers: tuple[int, ...]) -> None:
+    """Let failed trials wait again: these, or all. What their stages finished is kept."""
+    sweep = find_sweep(name)
+    chosen = [sweep.trial(number) for number in numbers] or sweep.trials()
+    failed = [trial for trial in chosen if trial.state == "failed"]
+    for trial in failed:
+        trial.retry()
+    click.echo(f"{len(failed)} of {len(chosen)} wait again; `nanochat sweeps go {name}` runs them")
+
+
+@command.command("move")
+@click.argument("name")
+@click.argument("number", type=int, metavar="TRIAL")
+@click.argument("place", type=click.IntRange(1), metavar="PLACE")
+def move(name: str, number: int, place: int) -> None:
+    """Let TRIAL come as number PLACE."""
+    find_sweep(name).move(number, place)
+
+
+@command.command("drop")
+@click.argument("name")
+@click.argument("number", type=int, metavar="TRIAL")
+def drop(name: str, number: int) -> None:
+    """Take TRIAL out of the sweep; what it made stays in the store."""
+    find_sweep(name).drop(number)
+
+
+def _counts(sweep: Sweep) -> str:
+    """3 done, 1 failed, 2 waiting"""
+    states = [trial.state for trial in sweep.trials()]
+    parts = [f"{states.count(state)} {state}" for state in ("done", "running", "failed", "waiting") if state in states]
+    return ", ".join(parts) + (" (paused)" if sweep.paused else "") if parts else "no trials"
+
+
+def _table(shown: list[Row]) -> tuple[list[str], list[list[str]]]:
+    keys = list(dict.fromkeys(key for row in shown for key in row.settings))
+    figures = figure_names(shown)
+    failed = any(row.error for row in shown)
+    cells = [
+        [
+            *(row.settings.get(key, "") for key in keys),
+            row.state,
+            *(_figure(row, name) for name in figures),
+            "" if row.seconds is None else duration(row.seconds),
+            *([row.error.partition("\n")[0]] if failed else []),
+        ]
+        for row in shown
+    ]
+    return [*keys, "state", *figures, "time", *(["error"] if failed else [])], cells
+
+
+def _figure(row: Row, name: str) -> str:
+    if name not in row.figures:
+        return ""
+    error = f" ± {row.errors[name]:.2g}" if name in row.errors else ""
+    return f"{row.figures[name]:.4g}{error}"

@@ -1,0 +1,137 @@
+"""What a sweep varies: keys of a recipe and the values they take, and the trials that come of them.
+
+In: words as typed, `KEY=V1,V2,…` or `KEY=LOW..HIGH`. Out: axes, and trials as lists of `KEY=VALUE`, in the words that
+`--set` takes. Whether a recipe has such keys is asked by whoever loads it. InputError E407 for what is no axis.
+"""
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from nanochat.errors import InputError, wrong_input
+
+SEED = "seed"
+"""The key over whose values results are averaged."""
+EXAMPLE = "for example --grid stages.base.model.depth=4,6,8"
+_RANGE = re.compile(r"(?P<low>[-+0-9.eE]+)\.\.(?P<high>[-+0-9.eE]+)\Z")
+
+
+@attrs.frozen
+class Axis:
+    """A key and the values that it takes, as typed."""
+
+    key: str
+    values: Sequence[str]
+
+    def settings(self) -> list[str]:
+        """`KEY=VALUE` for each value."""
+        return [f"{self.key}={value}" for value in self.values]
+
+
+@attrs.frozen(kw_only=True)
+class Range:
+    """A key and the numbers between which its values are drawn, evenly in their logarithm where both are above 0 and
+    far apart; whole numbers where both ends are.
+    """
+
+    key: str
+    low: float
+    high: float
+    whole: bool
+
+    def draw(self, generator: random.Random) -> str:
+        """`KEY=VALUE` for a value from [low, high]."""
+        if self.low > 0 and self.high / self.low >= _FAR:
+            drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            drawn = generator.uniform(self.low, self.high)
+        drawn = min(max(drawn, self.low), self.high)
+        return f"{self.key}={round(drawn)}" if self.whole else f"{self.key}={drawn:.6g}"
+
+
+_FAR = 10.0
+"""Ends that are so many times apart are those of a scale, such as a learning rate's."""
+
+
+def grid_axes(arguments: Iterable[str]) -> list[Axis]:
+    """The axes of `--grid` arguments. InputError with all that is wrong with them."""
+    found, faults = list[Axis](), list[InputError]()
+    for argument in arguments:
+        try:
+            found.append(_axis(argument, {axis.key for axis in found}))
+        except InputError as fault:
+            faults.append(fault)
+    _raise(faults)
+    return found
+
+
+def random_ranges(arguments: Iterable[str]) -> list[Range]:
+    """The ranges of `--random` arguments. InputError with all that is wrong with them."""
+    found, faults = list[Range](), list[InputError]()
+    for argument in arguments:
+        key, _, text = argument.partition("=")
+        match = _RANGE.match(text)
+        try:
+            low, high = (float(match["low"]), float(match["high"])) if match else (math.nan, math.nan)
+        except ValueError:
+            low = high = math.nan
+        if not (key and math.isfinite(low) and math.isfinite(high) and low < high):
+            help_text = "write KEY=LOW..HIGH, for example --random stages.base.optim.matrices.lr=0.005..0.05"
+            faults.append(wrong_input("E407", f"--random {argument} is no range of numbers", help=help_text))
+            continue
+        whole = bool(match) and not re.search("[.eE]", match["low"] + match["high"]) if match else False
+        found.append(Range(key=key, low=low, high=high, whole=whole))
+    _raise(faults)
+    return found
+
+
+def trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, seed: int) -> list[list[str]]:
+    """Each combination of the axes' values, once for each draw from the ranges; the last axis varies fastest.
+
+    The draws follow from `seed` alone, and are the same for every combination: what is compared differs in one thing.
+    """
+    generator = random.Random(seed)
+    drawn = [[one.draw(generator) for one in ranges] for _ in range(draws if ranges else 1)]
+    combinations = itertools.product(*(axis.settings() for axis in axes))
+    return [[*combination, *draw] for combination in combinations for draw in drawn]
+
+
+def number_of_trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int) -> int:
+    """How many there are, without making them."""
+    return math.prod(len(axis.values) for axis in axes) * (draws if ranges else 1)
+
+
+def _axis(argument: str, taken: set[str]) -> Axis:
+    key, equals, text = argument.partition("=")
+    values = list(dict.fromkeys(split_values(text)))
+    if not (key and equals and values) or "" in values:
+        raise wrong_input("E407", f"--grid {argument} has no values", help=f"write KEY=V1,V2: {EXAMPLE}")
+    if key in taken:
+        raise wrong_input("E407", f"--grid {argument}: `{key}` has its values already", help="give each key once")
+    return Axis(key, values)
+
+
+def split_values(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets and no quotes."""
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "\"'":
+            quote = character
+        else:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if text.strip() else []
+
+
+def _raise(faults: Sequence[InputError]) -> None:
+    if faults:
+        raise InputError([found for fault in faults for found in fault.diagnostics])

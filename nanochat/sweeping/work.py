@@ -1,0 +1,115 @@
+"""A worker: takes the next trial that waits, runs its recipe, writes down how it ended, and takes the next.
+
+In: a sweep. Out: outcomes, and an exit code. Several workers may go through one sweep, each on devices of its own; what
+trials have in common is in the store and is done once, by whoever comes to it first. A trial that fails ends alone.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from nanochat.errors import EXIT_DONE, EXIT_STAGE_FAILED, EXIT_STOPPED, InputError, NanochatError, StageError
+from nanochat.running.lease import lease
+from nanochat.running.progress import Display
+from nanochat.running.request import Request
+from nanochat.running.runner import run_recipe
+from nanochat.sweeping.sweep import Sweep, Trial
+
+TAKEN = "E402"
+"""The code of a lease that someone else holds."""
+LOOK_SECONDS = 2.0
+"""Between two looks at what others are working on."""
+
+
+@attrs.frozen
+class TrialDisplay:
+    """A display whose lines begin with the trial's name."""
+
+    inner: Display
+    label: str
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.inner.say(f"{self.label}: {text.lstrip()}")
+
+    def begin(self, stage: str) -> None:
+        """A stage starts."""
+        self.inner.begin(f"{self.label}: {stage}")
+
+    def update(self, progress: Mapping[str, Any]) -> None:
+        """How far it is."""
+        self.inner.update(progress)
+
+    def end(self) -> None:
+        """The stage has ended."""
+        self.inner.end()
+
+
+def work(sweep: Sweep, display: Display, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Go through the trials until none waits. 75 where it was stopped or is paused, 1 where a trial failed."""
+    busy = set[int]()
+    """Trials of which a stage is being run by someone else."""
+    while True:
+        if sweep.paused:
+            display.say(f"paused; `nanochat sweeps go {sweep.path.name}` lets it go on")
+            return EXIT_STOPPED
+        waiting = [trial for trial in sweep.trials() if trial.state == "waiting"]
+        if not waiting:
+            return _end(sweep)
+        free = [trial for trial in waiting if trial.number not in busy]
+        if not free:
+            busy.clear()
+            sleep(LOOK_SECONDS)
+            continue
+        state = _take(free[0], sweep, display)
+        if state == "stopped":
+            return EXIT_STOPPED
+        if state == "busy":
+            busy.add(free[0].number)
+
+
+def _take(trial: Trial, sweep: Sweep, display: Display) -> str:
+    """Run a trial that waits, unless someone else was faster: done · failed · stopped · busy."""
+    try:
+        with lease(trial.folder, what=f"trial {trial.number}"):
+            if trial.outcome:
+                return "done"
+            return _run(trial, sweep, display)
+    except InputError as fault:
+        if _is_taken(fault):
+            return "busy"
+        raise
+
+
+def _run(trial: Trial, sweep: Sweep, display: Display) -> str:
+    trials = sweep.trials()
+    place = next((i for i, other in enumerate(trials, start=1) if other.number == trial.number), trial.number)
+    shown = TrialDisplay(display, f"[{place}/{len(trials)} {trial.name}]")
+    started = time.monotonic()
+    try:
+        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown)
+    except (InputError, StageError) as fault:
+        if _is_taken(fault):
+            return "busy"
+        first = fault.diagnostics[0]
+        shown.say(f"failed: {first.message.partition(chr(10))[0]}")
+        trial.end("failed", seconds=_since(started), code=first.code, error=first.message)
+        return "failed"
+    if code == EXIT_STOPPED:
+        return "stopped"
+    trial.end("done", seconds=_since(started))
+    return "done"
+
+
+def _is_taken(fault: NanochatError) -> bool:
+    return any(found.code == TAKEN for found in fault.diagnostics)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
+def _end(sweep: Sweep) -> int:
+    return EXIT_STAGE_FAILED if any(trial.state == "failed" for trial in sweep.trials()) else EXIT_DONE
