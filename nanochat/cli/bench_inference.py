@@ -15,10 +15,10 @@ from nanochat.cli.recipe_argument import recipe_file
 from nanochat.cli.sheet import print_table
 from nanochat.errors import wrong_input
 from nanochat.estimating.estimate import pretraining_stage
-from nanochat.estimating.stage_estimate import model_of
 from nanochat.hardware import missing, probe_machine
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
+from nanochat.recipe.model_of import model_of
 from nanochat.registry import load_registry
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from nanochat.config import Artifact, Component
+from nanochat.config import Component
 from nanochat.estimating.answer import answer, size_of, whole
 from nanochat.estimating.data_need import DataNeed, available_characters, pretraining_needs
 from nanochat.estimating.footprint import (
@@ -23,7 +23,7 @@ from nanochat.estimating.footprint import (
     says_what_it_recomputes,
 )
 from nanochat.model.sizes import WEIGHT_BYTES, parameters
-from nanochat.recipe.artifacts import NotRecorded, recorded
+from nanochat.recipe.model_of import model_of
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
 from nanochat.stages.evaluate_config import EvaluateConfig
@@ -108,24 +108,6 @@ def estimate_stage(stage: Stage, recipe: Recipe, registry: Registry, memory_byte
             return StageEstimate(
                 name=stage.name, use=stage.use, estimated=False, notes=[f"the stage `{stage.use}` is not estimated"]
             )
-
-
-def model_of(stage: Stage, recipe: Recipe, registry: Registry) -> Component | None:
-    """The model that a stage trains or measures: its own, or its checkpoint's. None: unknown."""
-    own = getattr(stage.config, "model", None)
-    if isinstance(own, Component):
-        return own
-    for field in attrs.fields(type(stage.config)):
-        artifact = getattr(stage.config, field.name)
-        if isinstance(artifact, Artifact) and artifact.kind == "checkpoint":
-            if artifact.reference in stage.inputs:
-                return model_of(recipe.stages[stage.inputs[artifact.reference]], recipe, registry)
-            try:
-                config = recorded(artifact.folder(), ["model"], registry)
-            except NotRecorded:
-                return None
-            return Component(kind="model", name="model", use=type(config).__name__, revision=0, config=config)
-    return None
 
 
 def _tokenizer(stage: Stage) -> StageEstimate:

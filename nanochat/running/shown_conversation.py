@@ -14,9 +14,9 @@ from nanochat.config import Artifact, Component
 from nanochat.data.packing import cut_length
 from nanochat.data.task_mixture import TaskMixture, TaskShare
 from nanochat.errors import did_you_mean, wrong_input
-from nanochat.estimating.stage_estimate import model_of
 from nanochat.hardware import Machine
 from nanochat.recipe.load import locate
+from nanochat.recipe.model_of import model_of
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry
 from nanochat.running.plan import Plan, make_plan
