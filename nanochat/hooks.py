@@ -138,6 +138,8 @@ def register_evals(registry: Registrar) -> None:
 
     For `nanochat estimate` the config class may offer `forward_tokens()`, how many tokens one evaluation computes.
 
+    What it needs from a network its config gets in `fetch()`, where it offers one, before a training begins.
+
     For `nanochat data overlap` it may offer `texts(build)`: pairs of a name ("" where there is one set) and the list of
     texts that it measures on. `build(component)` makes a component of its config.
     """

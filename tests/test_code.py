@@ -50,7 +50,8 @@ def digests(tmp_path: Path) -> dict[str, str]:
         @staticmethod
         @hookimpl
         def register_launchers(registry: Any) -> None:
-            registry.add("torchrun", build="tiny_plugin:Sums")
+            for name in ("local", "torchrun"):
+                registry.add(name, build="tiny_plugin:Sums")
 
         @staticmethod
         @hookimpl

@@ -66,7 +66,11 @@ def test_a_derived_key_says_the_rule_and_what_it_is_given() -> None:
 
 def test_a_component_knows_every_place_where_it_may_stand() -> None:
     (section,) = [section for section in SECTIONS if section.title == "task `arithmetic`"]
-    assert section.places == ("[stages.NAME.data.NAME]", "[stages.NAME.evals.NAME.task]")
+    assert section.places == (
+        "[stages.NAME.data.NAME]",
+        "[stages.NAME.evals.NAME.tasks.NAME]",
+        "[stages.NAME.evals.NAME.task]",
+    )
 
 
 def test_each_component_of_ours_says_what_it_does_and_when_to_take_it() -> None:

@@ -137,7 +137,7 @@ def test_serve_answers_a_chat_completion_and_shows_the_page(
         port = probe.getsockname()[1]
     with subprocess.Popen([str(BIN / "nanochat"), "serve", "--port", str(port)], env=environment) as server:
         url = f"http://127.0.0.1:{port}"
-        wait_for(lambda: answers(f"{url}/health"))
+        wait_for(lambda: answers(f"{url}/ready"))
         body = {"messages": [{"role": "user", "content": "What is 2 + 3?"}], "max_tokens": 8}
         answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
         page = httpx.get(url).text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from core_bundle import tasks, write
 from tiny_plugin import CPU, EIGHT_GPUS, value
 
 from nanochat.cli.estimate import command as estimate
@@ -200,7 +201,8 @@ LOW_RANK = {"stages.base.model.dim": 128, "stages.base.model.n_head": 2, "stages
 def test_a_recipe_runs_to_its_end_at_a_reduced_size_without_a_network(
     name: str, reduced: dict[str, Any], tmp_path: Path
 ) -> None:
-    sets = [f"--set={key}={setting}" for key, setting in reduced.items()]
+    bundle = {} if name == "molegrad_cpu" else {"stages.base.evals.core.bundle": write(tmp_path / "bundle", tasks(6))}
+    sets = [f"--set={key}={setting}" for key, setting in (reduced | bundle).items()]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("NANOCHAT")}
     ran = subprocess.run(
         [Path(sys.executable).parent / "nanochat-run", RECIPES / f"{name}.toml", *sets],

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from core_bundle import tasks, write
 from fake_hub import lay_down, parquet
 from torch import nn
 
@@ -33,6 +34,7 @@ from nanochat.testing import (
     tiny_tokenizer,
 )
 from nanochat.text.conversation import render_conversation
+from nanochat_plugins.evals.chatcore_config import BaselineSlot
 from nanochat_plugins.tasks.hub_rows import HubRowsConfig
 from nanochat_plugins.tools.calculator import Calculator
 
@@ -111,11 +113,17 @@ def test_every_first_party_optimizer_passes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REGISTRY.names("eval"))
-def test_every_first_party_eval_passes(name: str) -> None:
+def test_every_first_party_eval_passes(name: str, tmp_path: Path) -> None:
     sums = Component(
         kind="task", name="sums", use="arithmetic", revision=1, config=configured("task", "arithmetic", size=5)[1]
     )
-    options = {"bpb": {"tokens": 1_000}, "task": {"task": sums, "max_tokens": 4}}
+    options = {
+        "bpb": {"tokens": 1_000},
+        "task": {"task": sums, "max_tokens": 4},
+        "pass_at_k": {"task": sums, "max_tokens": 4, "samples": 2},
+        "chatcore": {"tasks": {"sums": attrs.evolve(sums, slot=BaselineSlot())}},
+        "core": {"bundle": write(tmp_path, tasks(6))},
+    }
     check_eval(*configured("eval", name, **options.get(name, {})))
 
 

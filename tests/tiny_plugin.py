@@ -131,7 +131,8 @@ def register_evals(registry: Any) -> None:
 
 @hookimpl
 def register_launchers(registry: Any) -> None:
-    registry.add("torchrun", build="tiny_plugin:Sums")
+    for name in ("local", "torchrun"):
+        registry.add(name, build="tiny_plugin:Sums")
 
 
 @hookimpl

@@ -19,6 +19,13 @@ def due(evals: Mapping[str, Component], step: int) -> dict[str, Component]:
     return {name: e for name, e in evals.items() if e.slot.every is not None and step % e.slot.every == 0}
 
 
+def fetch(evals: Mapping[str, Component]) -> None:
+    """Let each evaluation get what it needs from a network: hours later would be late to learn that it cannot."""
+    for component in evals.values():
+        if callable(method := getattr(component.config, "fetch", None)):
+            method()
+
+
 def run_evals(
     evals: Mapping[str, Component], subject: Subject, context: StageContext, *, step: int | None = None
 ) -> dict[str, Figure]:

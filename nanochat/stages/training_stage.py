@@ -87,6 +87,7 @@ class TrainingStage:
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
         context, config = self.context, self.config
+        evaluation.fetch(config.evals)
         if config.document_mask:
             refuse_without_documents(self.model, context)
         self.copies, self.data = HostCopies(context.runtime.device), digests(self.subject.sources)

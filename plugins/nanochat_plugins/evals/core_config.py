@@ -62,6 +62,10 @@ class CoreConfig(Fingerprinted):
         for task in bundle.tasks(self.tasks):
             yield task.label, [question(example, task) for example in bundle.examples(task)]
 
+    def fetch(self) -> None:
+        """Download the bundle where it is not here."""
+        self.place()
+
     def place(self) -> Path:
         """Where the bundle lies; it is downloaded where it is not here."""
         from nanochat_plugins.sources.web_file import fetched

@@ -57,10 +57,10 @@ class MuonConfig:
 
     def _stack_bytes(self, count: int, m: int, n: int, element_bytes: int) -> int:
         numbers, gram = count * m * n, count * min(m, n) ** 2
-        held = 2 * 4 * numbers  # the stacked gradients and weights, all along
+        weights = gradients = 4 * numbers  # stacked; the gradients until what follows from them is orthogonal
         before = 4 * numbers * (self.row_equilibration + (not self.nesterov))  # what is orthogonalised, if a copy
         iteration = before + element_bytes * (2 * numbers + 2 * gram)  # X and the next X, A and bA + cA²
         cast = before + (4 + element_bytes) * numbers if element_bytes != 4 else 0
         # The update, the decayed weights, these times the rate, the sum of both.
         applied = 4 * numbers * (3 + self.cautious)
-        return held + max(iteration, cast, applied)
+        return weights + max(gradients + max(iteration, cast), applied)
