@@ -6,6 +6,7 @@ The stages come from tests/loose/counting.py; trials run by real processes.
 import itertools
 import json
 import math
+import os
 import random
 import signal
 import statistics
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_running import House, enter
+from test_running import MACHINE, House, enter
 
 from nanochat.cli.main import _finish
 from nanochat.errors import InputError
+from nanochat.hardware import Machine
 from nanochat.sweeping.axes import (
     Axis,
     grid_axes,
@@ -38,7 +40,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     return enter(tmp_path_factory.mktemp("house"), monkeypatch)
 
 
-def sweep_of(house: House) -> Sweep:
+def the_sweep() -> Sweep:
     return find_sweep("counting")
 
 
@@ -132,12 +134,25 @@ def test_a_plan_shows_what_is_shared_where_it_comes_first(house: House, capsys: 
     assert not (house.folder / "home").exists()
 
 
+def test_a_workers_devices_are_all_that_its_plan_knows_of(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    looked = []
+
+    def look() -> Machine:
+        looked.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return MACHINE
+
+    monkeypatch.setattr("nanochat.cli.sweep.probe_machine", look)
+    assert _finish(["sweep", str(house.recipe), "--grid", "seed=1,2", "--devices", "2", "--dry-run"]) == 0
+    assert looked == ["2"]
+
+
 # What is run
 
 
 def test_trials_share_stages_and_fail_alone_and_what_failed_is_tried_again(house: House) -> None:
     code, output = house.call("sweep", str(house.recipe), "--grid", 'stages.two.trouble="stage","none"')
-    sweep = sweep_of(house)
+    sweep = the_sweep()
     assert (code, states(sweep)) == (1, ["failed", "done"]), output
     assert len(list(house.store.glob("one-*"))) == 1  # the shared stage, once
     assert '[1/2 trouble="stage"]: failed: the loss is nan' in output
@@ -156,15 +171,15 @@ def test_trials_share_stages_and_fail_alone_and_what_failed_is_tried_again(house
 def test_a_killed_worker_leaves_a_trial_that_waits_and_the_same_command_goes_on(house: House) -> None:
     asked = ["sweep", str(house.recipe), "--grid", "stages.two.steps=40,41", "--set", "stages.two.pause=0.1"]
     worker = house.start(*asked)
-    until(lambda: list(house.store.glob("two-*/*")) and "running" in states(sweep_of(house)))
+    until(lambda: list(house.store.glob("two-*/*")) and "running" in states(the_sweep()))
     worker.send_signal(signal.SIGKILL)
     worker.communicate(timeout=60)
-    sweep = sweep_of(house)
+    sweep = the_sweep()
     until(lambda: states(sweep) == ["waiting", "waiting"])
     sweep.move(2, 1)
     assert [trial.number for trial in sweep.trials()] == [2, 1]
     sweep.drop(1)
-    code, output = house.call(*asked[:4], *asked[4:])  # asks for both: what was dropped comes back, at the end
+    code, output = house.call(*asked)  # asks for both: what was dropped comes back, at the end
     assert (code, states(sweep)) == (0, ["done", "done"]), output
     assert [trial.settings for trial in sweep.trials()] == [["stages.two.steps=41"], ["stages.two.steps=40"]]
 
@@ -173,7 +188,7 @@ def test_two_workers_share_a_sweep_and_a_pause_ends_both_in_order(house: House) 
     asked = ["sweep", str(house.recipe), "--grid", "stages.two.steps=31,32,33", "--set", "stages.two.pause=0.1"]
     workers = [house.start(*asked), house.start(*asked)]
     until(lambda: len(list(house.store.glob("two-*"))) == 2)  # behind the stage that they share
-    sweep = sweep_of(house)
+    sweep = the_sweep()
     sweep.pause(paused=True)
     ended = [worker.communicate(timeout=120)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [75, 75], ended
@@ -188,7 +203,7 @@ def test_ctrl_c_stops_the_sweep_with_its_trial(house: House) -> None:
     until(lambda: list(house.store.glob("two-*/*")))
     worker.send_signal(signal.SIGINT)
     output, _ = worker.communicate(timeout=60)
-    assert (worker.returncode, states(sweep_of(house))) == (75, ["waiting", "waiting"]), output
+    assert (worker.returncode, states(the_sweep())) == (75, ["waiting", "waiting"]), output
 
 
 def until(true: object, seconds: float = 90.0) -> None:

@@ -9,6 +9,7 @@ import click
 
 from nanochat.cli.sheet import print_table
 from nanochat.errors import InputError, NanochatError, wrong_input
+from nanochat.estimating.device import Device
 from nanochat.estimating.estimate import device_here, estimate
 from nanochat.hardware import Machine, probe_machine
 from nanochat.quantity import count, duration
@@ -60,6 +61,8 @@ def command(
 
     Exit codes: 0 all done · 1 a variant failed · 2 something is wrong with the command or the recipe · 75 stopped.
     """
+    if devices is not None:  # before the machine is looked at: how many processes there are follows from them
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     axes, ranges = grid_axes(grid), random_ranges(drawn)
     _check_number(axes, ranges, draws, yes=yes or dry_run)
     machine = probe_machine()
@@ -68,8 +71,6 @@ def command(
     _print_plan(variants, machine, until)
     if dry_run:
         return
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
     sweep = make_sweep(name or first.name, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
     sweep.add(variants)
     sys.exit(run_sweep(sweep))
@@ -138,10 +139,10 @@ def _print_plan(variants: Sequence[Variant], machine: Machine, until: str | None
     click.echo(f"{len(variants)} variants" + (f", about {duration(total)} on this machine" if total else ""))
 
 
-def _estimated(plan: Plan, new: set[str], machine: Machine, here: object) -> tuple[str, float]:
+def _estimated(plan: Plan, new: set[str], machine: Machine, here: Device) -> tuple[str, float]:
     """Parameters, and the seconds of the stages that are new; what cannot be estimated counts as nothing."""
     try:
-        found = estimate(plan.recipe, machine, here=here)  # type: ignore[arg-type]
+        found = estimate(plan.recipe, machine, here=here)
     except NanochatError:
         return "", 0.0
     trained = [stage.parameters for stage in found.stages if stage.parameters]

@@ -58,8 +58,16 @@ class Asked:
     form: Form
     stream: bool
     include_usage: bool
-    remember: bool = False
+    remember: bool
     """Whether what is answered is a turn of a conversation."""
+
+    @classmethod
+    def of(
+        cls, given: Mapping[str, Any], served: Served, jobs: Sequence[Job], form: Form, *, remember: bool = False
+    ) -> "Asked":
+        """With what the body says of how it is to be sent back."""
+        stream, usage = given.get("stream", False), include_usage(given)
+        return cls(served=served, jobs=jobs, form=form, stream=stream, include_usage=usage, remember=remember)
 
 
 class Service:
@@ -138,17 +146,7 @@ class Service:
         prompt = await asyncio.to_thread(self._tokens, given, served, salt)
         jobs = [Job(prompt=prompt, sampling=_choice(sampling, index), salt=salt) for index in range(n)]
         form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None)
-        return await self._answer(
-            request,
-            Asked(
-                served=served,
-                jobs=jobs,
-                form=form,
-                stream=given.get("stream", False),
-                include_usage=include_usage(given),
-                remember=True,
-            ),
-        )
+        return await self._answer(request, Asked.of(given, served, jobs, form, remember=True))
 
     async def complete(self, request: Request) -> Response:
         """Text completions, of one prompt or several."""
@@ -170,16 +168,7 @@ class Service:
         form = TextForm(
             served.name, served.engine.tokenizer, echoed, len(texts), logprobs=told is not None, added=added
         )
-        return await self._answer(
-            request,
-            Asked(
-                served=served,
-                jobs=jobs,
-                form=form,
-                stream=given.get("stream", False),
-                include_usage=include_usage(given),
-            ),
-        )
+        return await self._answer(request, Asked.of(given, served, jobs, form))
 
     async def _answer(self, request: Request, asked: Asked) -> Response:
         answer = asked.served.least_loaded().answer(asked.jobs)

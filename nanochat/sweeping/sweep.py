@@ -76,7 +76,7 @@ class Sweep:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """sweep.json: `recipe`, `axes`, `until`."""
+        """sweep.json: `recipe`, `until`, `overrides`."""
         return read_json(self.path / SWEEP) or {}
 
     @property
