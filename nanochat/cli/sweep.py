@@ -70,6 +70,10 @@ def command(
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
     typed = grid_axes(grid), random_ranges(drawn)
     table = over(read_sweep(recipe, overrides=overrides), *typed)
+    if not (table.axes or table.ranges):
+        load_recipe(recipe, overrides=overrides)  # a misspelt [sweep] says so
+        message = "nothing varies: the recipe has no [sweep], and --grid or --random is wanted"
+        raise wrong_input("E407", message, help=EXAMPLE)
     draws, until = draws or table.draws, until or table.until
     _check_number(table.axes, table.ranges, draws, yes=yes or dry_run)
     machine = probe_machine()
@@ -96,9 +100,6 @@ def run_sweep(sweep: Sweep) -> int:
 
 
 def _check_number(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, *, yes: bool) -> None:
-    if not (axes or ranges):
-        message = "nothing varies: the recipe has no [sweep], and --grid or --random is wanted"
-        raise wrong_input("E407", message, help=EXAMPLE)
     number = number_of_trials(axes, ranges, draws)
     if number > MANY and not yes:
         parts = " × ".join(
