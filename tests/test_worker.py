@@ -125,7 +125,7 @@ def test_a_stage_that_is_asked_to_stop_says_where_it_stopped_and_goes_on_from_th
     assert bench.handover.result() is None
     assert bench.diary[-1] == "finish stopped"
     assert bench.work() == 0
-    assert bench.notes == ["goes on from step 2"]
+    assert bench.notes == ["tracker `diary`: ValueError: a tracker that fails (said once)", "goes on from step 2"]
     assert [line["step"] for line in bench.metrics()] == [1, 2, 3, 4]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nanochat.running.progress import make_display
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
 
@@ -20,6 +21,8 @@ from nanochat.running.runner import run_recipe
     "--node-rank", type=click.IntRange(0), metavar="N", help="Which of several nodes this is; found out else."
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and the command lines, run nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 def command(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -29,6 +32,8 @@ def command(
     resume: str | None,
     node_rank: int | None,
     dry_run: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train what RECIPE declares: finished stages are skipped, one that was cut off goes on.
 
@@ -55,4 +60,4 @@ def command(
         dry_run=dry_run,
         node_rank=node_rank,
     )
-    sys.exit(run_recipe(request))
+    sys.exit(run_recipe(request, make_display(quiet=quiet, as_json=as_json)))

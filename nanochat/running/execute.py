@@ -18,10 +18,11 @@ from nanochat.recipe.load import load_recipe, locate
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.running.handover import Handover
+from nanochat.running.json_file import read_json
 from nanochat.running.reporter import FileReporter, NotedWarnings, SilentReporter
 from nanochat.running.run_folder import EVENTS, LOCK
 from nanochat.running.stop import StopRequests
-from nanochat.running.store import checkpoint_steps, folder_at
+from nanochat.running.store import CONFIG, checkpoint_steps, folder_at
 from nanochat.running.tracker import Audience
 from nanochat.runtime import Runtime, distributed_runtime
 from nanochat.stages.context import Record, StageContext
@@ -54,18 +55,18 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
         reporter = FileReporter(name, folder, run / EVENTS, audience)
         if not checkpoint_steps(folder):
             reporter.truncate_metrics(-1)
-        audience.start(_description(run, recipe, stage, folder))
-        try:
-            with NotedWarnings(reporter):
+        with NotedWarnings(reporter):
+            audience.start(_description(run, recipe, stage, folder))
+            try:
                 record = _run(stage, config, folder, runtime, registry, reporter, requests)
-        except BaseException as ending:
-            audience.finish({"state": "stopped" if isinstance(ending, Stopped) else "failed"})
-            if isinstance(ending, Stopped):
-                Handover(folder).write_stopped(reporter.done, reporter.total, reporter.unit)
-            raise
-        result = _result(record, runtime)
-        audience.finish({"state": "done", "figures": result["figures"]})
-        Handover(folder).write_result(result)
+            except BaseException as ending:
+                if isinstance(ending, Stopped):
+                    Handover(folder).write_stopped(reporter.done, reporter.total, reporter.unit)
+                audience.finish({"state": "stopped" if isinstance(ending, Stopped) else "failed"})
+                raise
+            result = _result(record, runtime)
+            Handover(folder).write_result(result)  # before trackers are waited for
+            audience.finish({"state": "done", "figures": result["figures"]})
 
 
 def _run(
@@ -129,7 +130,15 @@ def _lower(stage: str, name: str, value: int | str) -> str:
 
 
 def _description(run: Path, recipe: Recipe, stage: Stage, folder: Path) -> dict[str, Any]:
-    return {"run": run.name, "recipe": recipe.name, "stage": stage.name, "use": stage.use, "folder": str(folder)}
+    return {
+        "run": run.name,
+        "recipe": recipe.name,
+        "stage": stage.name,
+        "use": stage.use,
+        "folder": str(folder),
+        "step": max(checkpoint_steps(folder), default=0),
+        "settings": (read_json(folder / CONFIG) or {}).get("values", {}),
+    }
 
 
 def _result(record: Record, runtime: Runtime) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from nanochat.running.handover import Handover
 from nanochat.running.json_file import append_line, read_lines, write_text
 from nanochat.running.provenance import now
 from nanochat.running.store import METRICS
-from nanochat.running.tracker import Audience
+from nanochat.running.tracker import LOGGER, Audience
 
 _PROGRESS_SECONDS = 0.2
 
@@ -58,12 +58,14 @@ class FileReporter:
 
 
 class NotedWarnings(logging.Handler):
-    """Shows what plugins log as a warning (a source that waits for its data, say): they have no reporter."""
+    """Shows what plugins log as a warning (a source that waits for its data, say), or what is wrong with trackers: they
+    have no reporter.
+    """
 
     def __init__(self, reporter: FileReporter) -> None:
         super().__init__(logging.WARNING)
         self._reporter = reporter
-        self.addFilter(lambda record: record.name.startswith("nanochat_"))
+        self.addFilter(lambda record: record.name.startswith(("nanochat_", LOGGER)))
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):  # a full disk ends the stage in a place that says so

@@ -19,6 +19,7 @@ from nanochat.running.home import disk_failure, is_disk_fault
 from nanochat.running.pulse import beating
 from nanochat.running.restarts import LOST
 from nanochat.running.stop import StopRequests, die_with_parent
+from nanochat.running.tracker_thread import any_left
 
 
 def main() -> None:
@@ -35,6 +36,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     with beating(Handover(arguments.folder).folder, rank=_rank()):
         code = run_stage(arguments.run_folder, arguments.stage, arguments.folder, requests)
+    if any_left():  # the exit functions of a tracker's library may wait for it
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
     sys.exit(code)
 
 

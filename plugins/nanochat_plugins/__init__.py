@@ -101,3 +101,13 @@ def register_tools(registry: Registrar) -> None:
     package = "nanochat_plugins.tools"
     registry.add("calculator", build=f"{package}.calculator:Calculator")
     registry.add("python", build=f"{package}.python:Python", config=f"{package}.python:PythonConfig")
+
+
+@hookimpl
+def register_trackers(registry: Registrar) -> None:
+    """Who is told a run's figures; each needs a package of its name, an extra of this distribution."""
+    package = "nanochat_plugins.trackers"
+    name = "tensorboard"
+    registry.add(name, build=f"{package}.{name}:TensorBoard", config=f"{package}.{name}_config:TensorBoardConfig")
+    registry.add("trackio", build=f"{package}.trackio:Trackio", config=f"{package}.trackio_config:TrackioConfig")
+    registry.add("wandb", build=f"{package}.wandb:Wandb", config=f"{package}.wandb_config:WandbConfig")
