@@ -61,6 +61,8 @@ class Plot:
     y_label: str
     x_scale: Scale = "linear"
     y_scale: Scale = "linear"
+    y_from_zero: bool = False
+    """A rate that varies by a hundredth is then a level line."""
     marks: Sequence[tuple[float, str]] = ()
     """Upright lines: where on x, and what they say."""
     width: float = WIDTH
@@ -95,6 +97,8 @@ def draw(plot: Plot) -> str:
             va="top",
             color=TEXT,
         )
+    if plot.y_from_zero:
+        axes.set_ylim(bottom=0)
     axes.set_xlabel(_plain(plot.x_label))
     axes.set_ylabel(_plain(plot.y_label))
     _label_ticks(axes, plot)
@@ -104,7 +108,7 @@ def draw(plot: Plot) -> str:
 
 def draw_intervals(title: str, rows: Sequence[Interval], x_label: str, *, zero: bool = False) -> str:
     """A row for each: its value as a point, its interval as a line. zero: with a line at 0, to read differences."""
-    figure, axes = _canvas(WIDTH, 0.75 + 0.3 * max(2, len(rows)))
+    figure, axes = _canvas(WIDTH, 0.9 + 0.34 * max(2, len(rows)))
     if zero:
         axes.axvline(0, color=TEXT, linewidth=0.9, linestyle=DASHES[1])
     for place, row in enumerate(rows):
