@@ -353,6 +353,21 @@ def test_tool_calls_are_shown_in_brackets_with_their_results(capsys: pytest.Capt
     assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "so [1+1 = 2] is [no][3]\n"
 
 
+def test_a_call_of_a_tool_with_tokens_of_its_own_is_shown_by_the_tools_name(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = AnswerPrinter()
+    printer.add({"type": "python", "text": "", "tool": "search"})
+    for kind, text in (
+        ("python", "x"),
+        ("python_output", ""),
+        ("python_output", "42"),
+        ("python", ""),
+        ("python", "1"),
+    ):
+        printer.add({"type": kind, "text": text})
+    printer.end()
+    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "[search: x = 42][1]\n"
+
+
 def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:
     assert printable("a\x1b[31mb\tc\nd\x07é") == "a\ufffd[31mb\tc\nd\ufffdé"
 
