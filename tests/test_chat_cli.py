@@ -290,6 +290,7 @@ def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
     answer = httpx.post(f"{url}/v1/chat/completions", json=asked, headers=key, timeout=30).json()
     assert answer["usage"]["completion_tokens"] == 4
     assert "<title>nanochat</title>" in httpx.get(url).text
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
     second = nanochat("serve", "--port", str(free_port))
     assert second.code == 2
     assert second.err.startswith(f"error[E603]: cannot listen on 127.0.0.1:{free_port}")
