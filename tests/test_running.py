@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import psutil
 import pytest
+from patience import PATIENCE
 
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
@@ -90,7 +91,7 @@ class House:
     def call(self, *arguments: str, home: str | None = None) -> tuple[int, str]:
         """Exit code and output of a nanochat command."""
         process = self.start(*arguments, home=home)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, output
 
     def run(self, *options: str) -> tuple[int, str]:
@@ -142,7 +143,7 @@ def finished(finished_folder: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return enter(finished_folder, monkeypatch)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"
@@ -415,7 +416,7 @@ def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_c
     wait_for(lambda: any(house.store.glob("one-*/checkpoints/step_*")) or process.poll() is not None)
     (saved,) = house.stage("one").glob("checkpoints/step_*")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "of 200; the same command goes on" in output
     reached = int(output.split("at step ")[1].split()[0])
@@ -442,7 +443,7 @@ def test_torchrun_stops_two_ranks_in_order_and_a_second_runner_is_told_who_runs_
     assert f"error[E402]: stage `one` is being run by process {process.pid} on " in output
 
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "stopped one at step" in output
     assert "Traceback" not in output
@@ -457,7 +458,7 @@ def test_kill_9_of_the_runner_takes_all_ranks_down_and_frees_the_lease(house: Ho
     assert len(family) >= 3, family
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert alive == []
     assert not is_held(house.stage("one"))
     assert not is_held(find_run("counting").path)
@@ -471,7 +472,7 @@ def test_a_second_signal_stops_a_stage_at_once(house: House) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "stopped one at once" in output
 
