@@ -10,6 +10,7 @@ import click
 
 from nanochat.cli.checkpoint_engine import device_option, model_name, open_engines
 from nanochat.running.find import find_checkpoint
+from nanochat.running.live import LiveRuns
 
 if TYPE_CHECKING:
     import uvicorn
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> None:
     """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and OpenAI's API under /v1.
 
+    At /runs it shows the runs of this machine, and the curves of one while it goes on.
+
     CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder. Several are
     served by their names.
     """
@@ -74,7 +77,9 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
         limits, drain, origins = Limits(answer_seconds=how.pop("timeout")), how.pop("drain"), how.pop("origins")
         models = Models(capacity=how["rows"] + how.pop("queue"))
         loading = Loading(models, folders, how)
-        app = create_server(models, start=loading.start, keys=keys, limits=limits, origins=origins, hosts=hosts)
+        app = create_server(
+            models, start=loading.start, keys=keys, limits=limits, origins=origins, hosts=hosts, runs=LiveRuns()
+        )
         loading.server = make_server(app, drain_seconds=drain)
         url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
         loading.greeting = f"{names} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it."

@@ -26,6 +26,8 @@ from nanochat.running.summary import summary
 
 POINTS = 500
 """Of a curve at most: more than a screen has columns for."""
+_KEPT = 8
+"""Runs whose metrics are kept in memory between two looks."""
 _GROUPS = {"lr.": "rates", "data.": "data"}
 """Beginning of a figure's name → the table that it is told in."""
 
@@ -133,6 +135,35 @@ class LiveRun:
                 told = {"code": first.code, "message": first.message, "help": first.help, "log": log}
                 return {"stage": stage.name, **told}
         return None
+
+
+_SHOWN = ("recipe", "state", "started", "done", "planned", "seconds")
+
+
+@attrs.define
+class LiveRuns:
+    """All runs of this home, for `nanochat.serving`."""
+
+    _looked_at: dict[str, LiveRun] = attrs.field(factory=dict)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Each in a few words, the newest first."""
+        return [self._in_short(summary(run)) for run in list_runs()]
+
+    def run(self, name: str) -> dict[str, Any] | None:
+        """One as it is now; None where none has this very name."""
+        found = next((run for run in list_runs() if run.path.name == name), None)
+        if found is None:
+            return None
+        live = self._looked_at.pop(name, None) or LiveRun(found)
+        self._looked_at[name] = live  # the last
+        while len(self._looked_at) > _KEPT:
+            del self._looked_at[next(iter(self._looked_at))]
+        return {"id": name, **live.look()}
+
+    def _in_short(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        figures = {name: figure["value"] for name, figure in told["figures"].items() if figure.get("n")}
+        return {"id": told["run"], **{name: told[name] for name in _SHOWN}, "figures": figures}
 
 
 def run_to_watch() -> RunFolder:

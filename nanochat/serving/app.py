@@ -1,11 +1,11 @@
-"""The server's application: OpenAI's endpoints for one model or several, and the chat page.
+"""The server's application: OpenAI's endpoints for one model or several, the chat page, the page of runs.
 
 In: an engine and its name, or models that are loaded meanwhile. Out: a Starlette application that owns the engines'
 threads while it runs. Every error has OpenAI's shape. Not here: sockets and signals (`nanochat.serving.server`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from nanochat.serving.guard import Guard
 from nanochat.serving.keys import Keys
 from nanochat.serving.metrics import Metrics
 from nanochat.serving.models import CAPACITY, Models
+from nanochat.serving.runs import NoRuns, Runs, RunService
 from nanochat.serving.service import Limits, Service
 
 STATIC = Path(__file__).parent / "static"
@@ -52,10 +53,11 @@ def create_server(
     limits: Limits | None = None,
     origins: Sequence[str] = (),
     hosts: Sequence[str] | None = None,
+    runs: Runs | None = None,
 ) -> Starlette:
     """The application for models that `start` begins to load. origins: of pages elsewhere that may ask.
 
-    hosts: the names, in small letters, that it may be asked by beside loopback's; None: any.
+    hosts: the names, in small letters, that it may be asked by beside loopback's; None: any. runs: shown.
     """
     metrics = Metrics(models)
     service = Service(models, metrics, limits or Limits())
@@ -70,24 +72,32 @@ def create_server(
     if origins:
         cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
-    return Starlette(routes=_routes(service), exception_handlers=HANDLERS, lifespan=lifespan, middleware=middleware)
+    routes = _routes(service, RunService(runs or NoRuns()))
+    return Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=middleware)
 
 
-def _routes(service: Service) -> list[Route | Mount]:
+def _routes(service: Service, runs: RunService) -> list[Route | Mount]:
     return [
         Route("/v1/chat/completions", service.chat, methods=["POST"]),
         Route("/v1/completions", service.complete, methods=["POST"]),
         Route("/v1/tokenize", service.tokenize, methods=["POST"]),
         Route("/v1/models", service.list_models),
+        Route("/v1/runs", runs.list_runs),
+        Route("/v1/runs/{name}", runs.run),
         Route("/health", service.health),
         Route("/ready", service.ready),
         Route("/metrics", service.metrics_text),
         Route("/openapi.json", service.openapi),
-        Route("/", page),
+        Route("/", page("index.html")),
+        Route("/runs", page("runs.html")),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
 
 
-async def page(_: Request) -> Response:
-    """The chat page."""
-    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of one of our pages."""
+
+    async def send(_: Request) -> Response:
+        return FileResponse(STATIC / name, headers=PAGE_HEADERS)
+
+    return send

@@ -20,11 +20,13 @@ COUNTED = (
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/models",
+    "/v1/runs",
     "/v1/tokenize",
     "/health",
     "/ready",
     "/metrics",
     "/",
+    "/runs",
 )
 """Paths that are counted by name; all others as one, so that nobody can fill the memory with names."""
 
