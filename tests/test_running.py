@@ -19,6 +19,7 @@ import pytest
 
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
+from nanochat.markdown import table
 from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
@@ -26,7 +27,6 @@ from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.lease import is_held
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import Pace
-from nanochat.running.report import table
 from nanochat.running.store import Store
 
 LOOSE = Path(__file__).parent / "loose"
@@ -282,7 +282,7 @@ def test_an_observer_that_fails_is_named_and_changes_nothing(finished: House) ->
 def test_a_run_folder_tells_where_a_result_came_from(finished: House) -> None:
     run = find_run("counting")
     names = {path.name for path in run.path.iterdir()}
-    assert {"sources", "recipe.lock.toml", "plan.json", "env.json", "events.jsonl", "report.md"} <= names
+    assert {"sources", "recipe.lock.toml", "plan.json", "env.json", "events.jsonl", "report.md", "report.html"} <= names
     assert (run.path / "sources" / "counting.toml").read_text() == RECIPE
     assert {"source_trees", "packages", "python", "machine", "argv", "user", "host", "time"} <= set(run.environment)
     assert "torch" in run.environment["packages"]
@@ -317,7 +317,7 @@ def test_the_runs_are_listed_and_the_report_is_written_again(finished: House) ->
     wanted = report.read_text()
     report.write_text("")
     code, output = finished.call("report", "counting")
-    assert (code, output) == (0, wanted)
+    assert (code, output) == (0, f"{wanted}\nwith plots: {find_run('counting').page}\n")
     assert report.read_text() == wanted
     assert "1.000 → 0.250" in wanted
 
@@ -402,7 +402,9 @@ def test_a_failing_stage_shows_its_diagnostic_and_leaves_no_record(
     assert "Traceback" not in output.partition("\n  | ")[0]
     assert not (house.stage("one") / "record.json").exists()
     assert not any(house.store.glob("two-*"))
-    assert not find_run("counting").report.exists()
+    report = find_run("counting").report.read_text()
+    assert "Stage one (count) failed" in report and f"- the log: {house.stage('one') / 'logs' / 'worker.log'}" in report
+    assert said.split("]: ")[-1].partition("\n")[0] in report
 
 
 def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_command_goes_on(house: House) -> None:

@@ -6,6 +6,7 @@ of the best size, numpy.polyfit and scipy.
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -16,12 +17,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanochat.cli.sweeps_laws import budget_table, sentences
 from nanochat.errors import InputError
+from nanochat.reporting.document import Pictures, Table, Text
+from nanochat.reporting.laws_report import laws_blocks
 from nanochat.sweeping.isoflop import Point, budgets
 from nanochat.sweeping.laws import laws
+from nanochat.sweeping.laws_text import budget_table, sentences
 from nanochat.sweeping.parametric import DELTA, Parametric, parametric
 from nanochat.sweeping.power_law import Estimate, power_law, saturating
+from nanochat.sweeping.sweep import Sweep
 
 COMPUTE = (1e18, 3e18, 1e19, 3e19, 1e20)
 
@@ -232,3 +236,14 @@ def test_what_cannot_be_fitted_is_named(points: Sequence[Point], said: Sequence[
 def test_no_finite_loss_at_all_is_an_error() -> None:
     with pytest.raises(InputError, match="no run has a finite"):
         laws([attrs.evolve(point, loss=math.nan) for point in Truth().points()])
+
+
+def test_the_report_of_a_sweep_draws_the_laws_and_says_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    points = Truth().points(noise=0.002)
+    monkeypatch.setattr("nanochat.reporting.laws_report.points_of", lambda *_: points)
+    table, pictures, *said = laws_blocks(Sweep(tmp_path))
+    assert isinstance(table, Table) and len(table.rows) == len(COMPUTE)
+    assert isinstance(pictures, Pictures) and all("<svg" in picture.svg for picture in pictures.pictures)
+    assert [block.text for block in said if isinstance(block, Text)] == sentences(laws(points))
+    points = [point for point in points if point.parameters == points[0].parameters]
+    assert laws_blocks(Sweep(tmp_path)) == []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nanochat.reporting.files import FileReports
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
 
@@ -55,4 +56,4 @@ def command(
         dry_run=dry_run,
         node_rank=node_rank,
     )
-    sys.exit(run_recipe(request))
+    sys.exit(run_recipe(request, reports=FileReports()))

@@ -8,9 +8,10 @@ from nanochat.cli.runs_remove import gc, rm
 from nanochat.cli.runs_show import show
 from nanochat.cli.runs_verify import verify
 from nanochat.cli.sheet import print_table
+from nanochat.markdown import table
 from nanochat.quantity import duration
+from nanochat.running.figures import headline
 from nanochat.running.find import list_runs
-from nanochat.running.report import headline, table
 from nanochat.running.summary import STATES, summary
 
 

@@ -16,6 +16,7 @@ from nanochat.quantity import count, duration
 from nanochat.recipe.axis import Axis, Change, Range
 from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.registry import load_registry
+from nanochat.reporting.files import FileReports
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import ShieldedDisplay, make_display
 from nanochat.running.store import Store
@@ -93,7 +94,7 @@ def command(
 def run_sweep(sweep: Sweep) -> int:
     """Go through a sweep's trials in this process; says at the end where the results are. An exit code."""
     display = ShieldedDisplay(make_display())
-    code = work(sweep, display)
+    code = work(sweep, display, FileReports())
     done = sum(trial.state == "done" for trial in sweep.trials())
     display.say(f"{done} of {len(sweep.trials())} done. The results: nanochat sweeps show {sweep.path.name}")
     return code

@@ -9,8 +9,8 @@ import click
 from nanochat.cli.sheet import print_table
 from nanochat.cli.sweeps_laws import command as laws
 from nanochat.errors import wrong_input
+from nanochat.markdown import table
 from nanochat.quantity import duration
-from nanochat.running.report import table
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
 from nanochat.sweeping.sweep import Sweep, find_sweep, list_sweeps
 

@@ -26,11 +26,11 @@ from nanochat.hardware import probe_machine
 from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import Registry, load_registry
-from nanochat.running import report
 from nanochat.running.attempt import Attempt, Ending
 from nanochat.running.changes import description_of
 from nanochat.running.code import code_digests
 from nanochat.running.dry_run import dry_run_lines
+from nanochat.running.figures import accuracy_table, finished_stages, headline, stage_seconds
 from nanochat.running.follower import Follower
 from nanochat.running.handover import Handover
 from nanochat.running.home import check_home, disk_failure, is_disk_fault
@@ -41,16 +41,17 @@ from nanochat.running.nodes import Calls, calling, node_rank
 from nanochat.running.plan import CODE, Plan, PlannedStage, make_plan
 from nanochat.running.progress import Display, ShieldedDisplay, make_display
 from nanochat.running.provenance import now
+from nanochat.running.reports import NoReports, Reports, RunReport
 from nanochat.running.request import Request
 from nanochat.running.restarts import Restarts
-from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder
+from nanochat.running.run_folder import EVENTS, PAGE, SET_ASIDE, RunFolder
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import CONFIG, LOG, Store
 
 _LOOK_SECONDS = 0.1
 
 
-def run_recipe(request: Request, display: Display | None = None) -> int:
+def run_recipe(request: Request, display: Display | None = None, reports: Reports | None = None) -> int:
     """Do what is left to do. Returns an exit code; NanochatError for what is wrong or fails."""
     display = ShieldedDisplay(display or make_display())
     machine, store, registry = probe_machine(), Store(), load_registry()
@@ -72,15 +73,16 @@ def run_recipe(request: Request, display: Display | None = None) -> int:
         return _follow(plan, stages, rank, display)
     _rename(stages, display)
     run = RunFolder(plan.run_folder)
-    if not any(stage.to_do for stage in stages) and run.report.exists():
-        report.write_report(run)  # another run may have finished what this one's lacks
+    report = RunReport(run=run, reports=reports or NoReports(), display=display)
+    if not any(stage.to_do for stage in stages) and run.plan:
+        report.write()  # another run may have finished what this one's lacks
         display.say(f"nothing to do: every stage asked for is finished. Report: {run.report}")
         return EXIT_DONE
     check_home()
     try:
         with lease(run.path, what=f"the run {run.path.name}"), calling(run.path, stages) as calls:
             run.open(plan, machine, registry)
-            walk = Walk(plan=plan, run=run, store=store, registry=registry, calls=calls, display=display)
+            walk = Walk(plan=plan, report=report, store=store, registry=registry, calls=calls, display=display)
             calls.exit_code = walk.go([stage for stage in stages if stage.to_do], request)
             return calls.exit_code
     except OSError as fault:
@@ -94,7 +96,7 @@ class Walk:
     """A run under way."""
 
     plan: Plan
-    run: RunFolder
+    report: RunReport
     store: Store
     registry: Registry
     calls: Calls
@@ -102,13 +104,15 @@ class Walk:
     requests: StopRequests = attrs.field(factory=StopRequests)
 
     def go(self, stages: Sequence[PlannedStage], request: Request) -> int:
-        """Run the stages one after the other, then report."""
+        """Run the stages one after the other, and report however they end."""
         started = time.monotonic()
         self.requests.listen()
         try:
             self._set_aside()
             for planned in stages:
                 ending = self._run_stage(planned)
+                if ending.state != "done":
+                    self.report.write()
                 if ending.state == "stopped":
                     return self._stopped(planned, ending, request)
                 if ending.state == "failed":
@@ -150,7 +154,8 @@ class Walk:
             started, clock = now(), time.monotonic()
             ending = self._attempts(planned, held)
             seconds = round(time.monotonic() - clock, 1)
-            self.run.event(f"stage_{ending.state}", stage=planned.name, key=planned.key, seconds=seconds)
+            ended = {"key": planned.key, "seconds": seconds, **ending.why}
+            self.run.event(f"stage_{ending.state}", stage=planned.name, **ended)
             if ending.state == "done":
                 self._record(planned, ending, started)
         return ending
@@ -215,14 +220,14 @@ class Walk:
             environment=launcher.environment(),
             lease=held,
             events=self.run.path / EVENTS,
-            display=self.display,
+            display=self.report,
             requests=self.requests,
             patience=_patience(planned),
         ).run()
 
     def _record(self, planned: PlannedStage, ending: Ending, started: str) -> None:
         """Declare the stage done: the last thing that is written of it."""
-        seconds = report.stage_seconds(planned.name, planned.key, read_lines(self.run.path / EVENTS))
+        seconds = stage_seconds(planned.name, planned.key, read_lines(self.run.path / EVENTS))
         tag = getattr(planned.stage.config, "tag", None)
         record = {
             "stage": planned.name,
@@ -238,7 +243,8 @@ class Walk:
         planned.folder.write_record(record)
         self.store.drop_set_aside(planned.folder)
         self._observe("after_stage", stage=planned.name, record=record)
-        self.display.say(f"{planned.name}: done in {duration(seconds)}{_headline(record)}")
+        shown = headline(record.get("figures", {}))
+        self.display.say(f"{planned.name}: done in {duration(seconds)}{'; ' if shown else ''}{shown}")
 
     def _observe(self, hook: str, **arguments: Any) -> None:
         for plugin, outcome in self.registry.observe(hook, **arguments):
@@ -263,14 +269,21 @@ class Walk:
         return kind([first, *rest])
 
     def _say_end(self, started: float) -> None:
-        report.write_report(self.run)
-        finished = report.finished_stages(self.run)
-        accuracy = report.accuracy_section(finished)
+        self.report.write()
+        finished = finished_stages(self.run)
+        accuracy = accuracy_table(finished)
         if accuracy:
             self.display.say(f"\n{accuracy}")
-        self.display.say(f"\ndone in {duration(time.monotonic() - started)}. Report: {self.run.report}")
+        self.display.say(
+            f"\ndone in {duration(time.monotonic() - started)}. Report: {self.run.report}, with plots: {PAGE}"
+        )
         if any(stage.record["produces"] == "checkpoint" for stage in finished):
             self.display.say('talk to it: nanochat chat -p "…"')
+
+    @property
+    def run(self) -> RunFolder:
+        """Its folder."""
+        return self.report.run
 
     @property
     def _keys(self) -> dict[str, str]:
@@ -337,8 +350,3 @@ def _rename(stages: Sequence[PlannedStage], display: Display) -> None:
                 continue  # replaced, or removed, meanwhile
             planned.folder.write_record({**record, "tag": tag})
         display.say(f"{planned.name}: its tag is `{tag}` now" + (f", was `{record['tag']}`" if "tag" in record else ""))
-
-
-def _headline(record: Mapping[str, Any]) -> str:
-    shown = report.headline(record.get("figures", {}))
-    return f"; {shown}" if shown else ""
