@@ -73,6 +73,11 @@ class FileReports:
     _started: float = attrs.field(factory=time.monotonic)
     _pause: float = REFRESH_SECONDS
 
+    @property
+    def idle(self) -> bool:
+        """Whether no process of it is writing."""
+        return self._child is None
+
     def write(self, run: RunFolder) -> None:
         """Now, here."""
         self._end()
