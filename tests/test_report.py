@@ -154,8 +154,8 @@ def test_a_run_is_reported_from_loss_to_provenance_in_both_forms_and_the_page_ne
         assert part in text
     page = Page(run.page)
     for axis in ("tokens", "time", "FLOPs"):
-        assert f"Loss against {axis}" in page.text and f"Bits per byte against {axis}" in page.text
-    assert "Learning rates of the parameter groups against tokens" in page.text and "Throughput" in page.text
+        assert f"base: loss against {axis}" in page.text and f"base: bits per byte against {axis}" in page.text
+    assert "sft: learning rates against tokens" in page.text and "sft: throughput against tokens" in page.text
     assert all(address.startswith("#") for address in page.addresses)
     assert not {"script", "link", "iframe", "img"} & set(page.tags)
 
@@ -296,7 +296,7 @@ def test_a_run_whose_recipe_no_longer_loads_is_reported_without_what_needs_it(ho
     assert (
         "cannot be read now, so FLOPs and data are not told: unknown" in text or "FLOPs and data are not told" in text
     )
-    assert "## Accuracy" in text and "## Data" not in text and "Loss against FLOPs" not in text
+    assert "## Accuracy" in text and "## Data" not in text and "loss against FLOPs" not in text
 
 
 # Stages
@@ -308,7 +308,7 @@ def test_a_stage_is_reported_by_run_and_name_or_by_folder_also_when_its_run_is_g
     result = home.report("quickstart/base")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"# base: pretrain\n\nStage {folder.name}, finished in the run {run.path.name}.")
-    assert "Loss against FLOPs" in result.stdout and "sft" not in result.stdout
+    assert "base: loss against FLOPs" in result.stdout and "sft" not in result.stdout
     assert (folder / "report.html").exists()
     shutil.rmtree(run.path)
     for name in (str(folder), folder.name):
@@ -348,12 +348,12 @@ def test_a_sweep_is_compared_over_seeds_and_seed_by_seed_and_its_failures_are_to
     text = result.stdout
     # The qualities 1.1, 1.2, 1.3 times 1.25 have the mean 1.5, and 0.125 / √3 for its error.
     assert re.search(r"\| 2048 +\| 3 seeds +\| 1.5 ± 0.072", text)
-    # Paired: 1.25 × (−0.11, −0.096, −0.156) has the mean −0.1508 and s = 0.03894; t for two degrees is 4.303.
-    assert re.search(r"\| total_batch_size=4096 +\| -0.1508 +\| -0.2476 … -0.05411 +\| lower", text)
+    # Paired: 1.25 × (−0.11, −0.096, −0.156) has the mean −0.1508 and s = 0.03924; t for two degrees is 4.303.
+    assert re.search(r"\| total_batch_size=4096 +\| -0.1508 +\| -0.2483 … -0.05335 +\| lower", text)
     assert "The trial total_batch_size=8192 seed=1 failed\n\n    out of <memory>" in text
     assert "7 trials: 6 done, 1 failed." in text
     page = Page(sweep.path / "report.html")
-    assert "Base: smoothed loss against FLOPs" in page.text and "memory" not in page.tags
+    assert "base: smoothed loss against FLOPs" in page.text and "memory" not in page.tags
 
 
 def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curve_is_gone(
