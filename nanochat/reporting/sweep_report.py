@@ -209,7 +209,7 @@ def _curves(done: Sequence[Row], subjects: Mapping[str, Subject]) -> list[Block]
         drawn = [_overlaid(done, subjects, stage, axis) for axis in ("tokens", "time", "FLOPs")]
         found = [picture for picture in drawn if picture is not None]
         if found:
-            blocks += [Text(text=f"Stage {stage}, one line a trial."), Pictures(pictures=found)]
+            blocks += [Text(text=f"Stage {stage}: one line a trial, one colour a variant."), Pictures(pictures=found)]
     gone = [row.runs[0] for row in done[:_MOST_CURVES] if row.runs[0] not in subjects]
     if gone:
         blocks.append(Text(text=f"No curves of runs that were removed: {', '.join(gone)}."))
@@ -247,7 +247,7 @@ def _overlaid(done: Sequence[Row], subjects: Mapping[str, Subject], name: str, a
         series = [attrs.evolve(one, x=[scale * x for x in one.x]) for one in series]
     title = f"{name}: smoothed loss against {against}"
     plot = Plot(title=title, series=series, x_label=label, y_label="loss (nats a token)")
-    return Picture(svg=draw(plot), caption=title[0].upper() + title[1:])
+    return Picture(svg=draw(plot), caption=title)
 
 
 def _trials(found: Sequence[Row], names: Sequence[str]) -> list[Block]:
