@@ -12,7 +12,7 @@ from typing import Any
 
 import core_bundle
 import pytest
-from test_engine import TOKENIZER, make_model
+from test_engine import TOKENIZER
 from test_scoring import CLASSIC
 from test_serving import make_app, running
 
@@ -86,42 +86,6 @@ def test_schemathesis_finds_nothing_that_the_document_does_not_say(url: str, tmp
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     command = ["schemathesis", "run", f"{url}/openapi.json", "--checks", checks, "--max-examples", "30"]
     run("schemathesis==4.32.5", *command, "--request-timeout", "60", folder=tmp_path)
-
-
-LM_EVAL = """
-import json, sys
-from lm_eval.api.instance import Instance
-from lm_eval.models.openai_completions import LocalCompletionsAPI
-url, pairs = sys.argv[1], json.loads(sys.argv[2])
-class Bytes:
-    eos_token_id = eot_token_id = 0
-model = LocalCompletionsAPI(
-    base_url=url + "/v1/completions", model="tiny", tokenizer_backend=None, tokenized_requests=False, max_length=399
-)
-ids = [((a, b), c, d) for a, b, c, d in pairs]
-print(json.dumps(model._loglikelihood_tokens(ids, disable_tqdm=True)))
-"""
-
-
-def test_lm_eval_gets_the_log_likelihoods_that_the_engine_computes(tmp_path: Path) -> None:
-    model = make_model(sequence_len=400)
-    pairs = []
-    for context, continuation in (("the cat", " sat on the mat"), ("how many r", " are in strawberry")):
-        pairs.append((context, continuation, TOKENIZER.encode(context), TOKENIZER.encode(continuation)))
-    engine = Engine(model, TOKENIZER, local_runtime(), rows=4)
-    with running(create_app(engine, model="tiny")) as url:
-        said = run("lm-eval[api]==0.4.13", "python", "-c", LM_EVAL, url, json.dumps(pairs), folder=tmp_path)
-    found = json.loads(said.strip().splitlines()[-1])
-    import torch
-
-    for (_, _, context, continuation), (total, greedy) in zip(pairs, found, strict=True):
-        ids = [TOKENIZER.bos_id, *context, *continuation]
-        with torch.no_grad():
-            expected = model(torch.tensor([ids]))[0].log_softmax(-1)
-        own = [float(expected[place - 1, ids[place]]) for place in range(1 + len(context), len(ids))]
-        likeliest = [int(expected[place - 1].argmax()) == ids[place] for place in range(1 + len(context), len(ids))]
-        assert total == pytest.approx(sum(own), abs=1e-2)
-        assert greedy is all(likeliest)
 
 
 EQUAL = ["bird", "birds", "flew", "when", "it", "on"]
