@@ -154,8 +154,7 @@ class Walk:
             started, clock = now(), time.monotonic()
             ending = self._attempts(planned, held)
             seconds = round(time.monotonic() - clock, 1)
-            ended = {"key": planned.key, "seconds": seconds, **ending.why}
-            self.run.event(f"stage_{ending.state}", stage=planned.name, **ended)
+            self.run.event(f"stage_{ending.state}", stage=planned.name, key=planned.key, seconds=seconds, **ending.why)
             if ending.state == "done":
                 self._record(planned, ending, started)
         return ending
@@ -282,7 +281,6 @@ class Walk:
 
     @property
     def run(self) -> RunFolder:
-        """Its folder."""
         return self.report.run
 
     @property
