@@ -353,7 +353,7 @@ def test_a_sweep_is_compared_over_seeds_and_seed_by_seed_and_its_failures_are_to
     assert "The trial total_batch_size=8192 seed=1 failed\n\n    out of <memory>" in text
     assert "7 trials: 6 done, 1 failed." in text
     page = Page(sweep.path / "report.html")
-    assert "base: smoothed loss against FLOPs" in page.text and "memory" not in page.tags
+    assert "base: losses of the trials against FLOPs" in page.text and "memory" not in page.tags
 
 
 def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curve_is_gone(

@@ -17,6 +17,9 @@ from nanochat.reporting.plot import Plot, Series, draw
 MOST_POINTS = 1200
 """Of a curve: more are not seen, and make the page large."""
 _FAR_APART = 5
+"""Peaks of learning rates, of which the larger would hide the smaller."""
+_LONG = 60
+"""Lines."""
 Against = Literal["tokens", "time", "FLOPs"]
 
 
@@ -42,6 +45,16 @@ class Curve:
     def values(self, name: str) -> list[float]:
         """A figure of each line; nan where it has none."""
         return [number(line.get(name)) for line in self.lines]
+
+    @property
+    def long(self) -> bool:
+        """Whether single lines are noise: the smoothed loss of a short curve is still that of its beginning."""
+        return len(self.lines) >= _LONG and _any(self.values("smoothed_loss"))
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each line, smoothed where the curve is long."""
+        return self.values("smoothed_loss" if self.long else "loss")
 
     def place(self, step: float, places: Sequence[float]) -> float:
         """Where a step lies on an axis: between the lines around it."""
@@ -91,15 +104,14 @@ def pictures(found: Curve, stage: str) -> list[Picture]:
 
 
 def _loss_against(found: Curve, against: Against) -> Plot | None:
-    """The loss, each line's and smoothed."""
+    """The loss; of a long curve each line's, and smoothed as training smooths it."""
     axis, losses = found.along(against), found.values("loss")
     if axis is None or not axis[0] or not _any(losses):
         return None
     places, label = axis
-    smoothed = found.values("smoothed_loss")
-    series = [Series(x=places, y=losses, label="loss", faint=_any(smoothed), colour=0)]
-    if _any(smoothed):
-        series.append(Series(x=places, y=smoothed, label="smoothed", colour=0))
+    series = [Series(x=places, y=losses, label="loss" if found.long else "", faint=found.long, colour=0)]
+    if found.long:
+        series.append(Series(x=places, y=found.losses, label="smoothed", colour=0))
     return _plot(f"loss against {against}", series, label, "loss (nats a token)")
 
 

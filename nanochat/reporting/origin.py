@@ -69,7 +69,7 @@ def parent_blocks(subject: Subject) -> list[Block]:
         return [Text(text=f"Nothing differs from the run before, {parent.path.name}.")]
     more = len(found) - _SHOWN_DIFFERENCES
     blocks: list[Block] = [Text(text=f"Compared with {parent.path.name}, the run of this recipe before it.")]
-    titles = ("what", "key", "before", "now", "")
+    titles = ("what", "key", "before", "now", "apart")
     blocks.append(Table(titles=titles, rows=[_row(one) for one in found[:_SHOWN_DIFFERENCES]], words=5))
     if more > 0:
         blocks.append(Text(text=f"And {more} more: nanochat diff {parent.path.name} {subject.run.path.name}"))

@@ -15,7 +15,7 @@ from nanochat.errors import NanochatError
 from nanochat.home import runs_dir
 from nanochat.quantity import duration
 from nanochat.registry import load_registry
-from nanochat.reporting.curves import Against, curve, in_time, number
+from nanochat.reporting.curves import Against, curve, in_time
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
 from nanochat.reporting.laws_report import laws_blocks
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
@@ -169,7 +169,7 @@ def _comparison(variants: Sequence[Variant], figure: str) -> list[Block]:
             Picture(svg=draw_intervals(title, differences, f"difference of {figure}", zero=True), caption=title)
         )
         rows_ = [[d.label, f"{d.value:+.4g}", f"{d.low:+.4g} … {d.high:+.4g}", _says(d)] for d in differences]
-        titles = ("variant", f"difference of {figure}", "95 % interval", "")
+        titles = ("variant", f"difference of {figure}", "95 % interval", "it is")
         blocks.append(Table(titles=titles, rows=rows_))
     if not means and variants:
         blocks.append(Text(text="An interval needs two seeds at least: --grid seed=1,2,3"))
@@ -233,11 +233,7 @@ def _overlaid(done: Sequence[Row], subjects: Mapping[str, Subject], name: str, a
         shown = "" if variant in colours else variant
         colour = colours.setdefault(variant, len(colours))
         label = axis[1]
-        smoothed = made.values("smoothed_loss")
-        losses = [
-            s if math.isfinite(s) else number(line.get("loss")) for s, line in zip(smoothed, made.lines, strict=True)
-        ]
-        series.append(Series(x=places, y=losses, label=shown, colour=colour))
+        series.append(Series(x=places, y=made.losses, label=shown, colour=colour))
     if not series:
         return None
     if against == "time":  # all of them in one unit
@@ -245,7 +241,7 @@ def _overlaid(done: Sequence[Row], subjects: Mapping[str, Subject], name: str, a
         shown_in, label = in_time(longest.x)
         scale = shown_in[-1] / longest.x[-1]
         series = [attrs.evolve(one, x=[scale * x for x in one.x]) for one in series]
-    title = f"{name}: smoothed loss against {against}"
+    title = f"{name}: losses of the trials against {against}"
     plot = Plot(title=title, series=series, x_label=label, y_label="loss (nats a token)")
     return Picture(svg=draw(plot), caption=title)
 
