@@ -1,7 +1,8 @@
-"""Files that must be whole and on the disk: their digests, and the sync that puts them there."""
+"""Files that must be whole and on the disk: their digests, the sync that puts them there, and folders that leave."""
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,3 +57,11 @@ def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, 
             raise OSError(fault.errno, fault.strerror, str(path)) from fault
         raise
     return n_bytes, digest.hexdigest()
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder, if there is one, and all in it. Of a link to one the link alone: the rest is its maker's."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)

@@ -200,6 +200,13 @@ def _lowest_capability(root: Path) -> float | None:
     return min((known for model in models if (known := capability_of(model)) is not None), default=None)
 
 
+def processors(root: Path = Path("/")) -> list[str]:
+    """What the machine's processor and NVIDIA's GPUs call themselves, each model once; what is not told is left out."""
+    places = [root / "proc/cpuinfo", *sorted(root.glob("proc/driver/nvidia/gpus/*/information"))]
+    found = (re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _text(path), re.MULTILINE) for path in places)
+    return list(dict.fromkeys(match.group(1).strip() for match in found if match))
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # before torch is imported: threads that wait for each other's cores stand still
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+):  # a shell's job in the background, and all that it starts, have it so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

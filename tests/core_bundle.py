@@ -80,6 +80,19 @@ def tasks(n: int = 12) -> dict[str, Task]:
     }
 
 
+def half_solved(model: GPT, tokenizer: Tokenizer) -> Task:
+    """Some contexts of many: behind them the likeliest id is a text that is tokenised as this very id."""
+    rng, found = random.Random(4), list[dict[str, str]]()
+    while len(found) < 10:
+        context = phrase(rng, 8)
+        ids = tokenizer.encode(context)
+        likely = int(model(torch.tensor([[tokenizer.bos_id, *ids]]))[0, -1].argmax())
+        text = tokenizer.decode([likely])
+        if likely < tokenizer.bos_id and tokenizer.encode(context + text) == [*ids, likely]:
+            found.append({"context": f" {context}\n", "continuation": text if len(found) % 2 else "zz"})
+    return Task(type="language_modeling", shots=0, examples=found, delimiter="", baseline=0.0)
+
+
 def write(folder: Path, described: Mapping[str, Task]) -> Path:
     """The bundle as a folder."""
     (folder / "eval_data" / "some").mkdir(parents=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nanochat.benchmarking.catalogue import benchmarks
 from nanochat.benchmarking.operators import operators
 from nanochat.benchmarking.stopwatch import PARTS, Stopwatch, TimedLoader, TimedModel, TimedOptimizer
 from nanochat.cli.growth_plot import WIDTH, axis
@@ -120,6 +121,8 @@ def test_operators_are_told_where_they_are_asked_for(capsys: pytest.CaptureFixtu
     # Attention's products are more than the formula's: a band's keys are all multiplied, masked or not.
     assert sum(row["flops"] for row in products) > 0.9 * 1024 * found["flops_per_token"]
     assert found["operators"][-1]["name"] == "between operators" and found["bandwidth"] > 0
+    (page, *_) = benchmarks(RECIPE, (), None, cpu=True)
+    assert {"train: of the matmul peak", "train: a step's backward"} <= {each.name for each in page.quantities(found)}
     said = bench(capsys, "--operators")
     assert " FLOP/s " in said and " memory " in said and "if every operator reached its limit" in said
 

@@ -290,6 +290,7 @@ def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
     answer = httpx.post(f"{url}/v1/chat/completions", json=asked, headers=key, timeout=30).json()
     assert answer["usage"]["completion_tokens"] == 4
     assert "<title>nanochat</title>" in httpx.get(url).text
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
     second = nanochat("serve", "--port", str(free_port))
     assert second.code == 2
     assert second.err.startswith(f"error[E603]: cannot listen on 127.0.0.1:{free_port}")
@@ -351,6 +352,21 @@ def test_tool_calls_are_shown_in_brackets_with_their_results(capsys: pytest.Capt
         printer.add({"type": kind, "text": text})
     printer.end()
     assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "so [1+1 = 2] is [no][3]\n"
+
+
+def test_a_call_of_a_tool_with_tokens_of_its_own_is_shown_by_the_tools_name(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = AnswerPrinter()
+    printer.add({"type": "python", "text": "", "tool": "search"})
+    for kind, text in (
+        ("python", "x"),
+        ("python_output", ""),
+        ("python_output", "42"),
+        ("python", ""),
+        ("python", "1"),
+    ):
+        printer.add({"type": kind, "text": text})
+    printer.end()
+    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "[search: x = 42][1]\n"
 
 
 def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from crash_replay import CALLS, Disk
+from patience import PATIENCE
 from saving_process import saved_step
 
 from nanochat.errors import StageError
@@ -26,7 +27,7 @@ def test_killed_at_any_moment_of_its_saves_a_process_leaves_the_last_checkpoint_
 ) -> None:
     """Each is killed by SIGKILL 0 to 0.2 seconds after it began to save, and the next goes on in the same folder."""
     command = [sys.executable, str(PROCESS), "kill", str(tmp_path / "checkpoints"), "1", str(kills)]
-    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
     results = json.loads(ran.stdout)
     assert len(results) == kills
@@ -45,7 +46,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     log = folder.with_name("log")
     tracing = [strace, "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-e", "status=successful", "-o", str(log)]
     command = [*tracing, sys.executable, str(PROCESS), "record", str(folder)]
-    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)
     if "PTRACE" in ran.stderr or "ptrace" in ran.stderr:
         pytest.skip(f"processes cannot be traced here: {ran.stderr.splitlines()[0]}")
     assert ran.stdout == "saved 1\nsaved 2\n", ran.stderr

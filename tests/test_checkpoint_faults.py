@@ -72,6 +72,34 @@ def test_whichever_file_is_damaged_it_is_named_and_the_checkpoint_before_it_is_c
     assert (folder / "broken_step_000012").is_dir()
 
 
+def test_a_checkpoint_of_a_later_version_is_refused_and_left_as_it_is(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(undisturbed.folder / "checkpoints", folder)
+    manifest = folder / "step_000012/MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(StageError, match=r"E406.*step_000012 has format 2, and this nanochat reads 1"):
+        newest_valid(folder, local_runtime(), print)
+    assert [path.name for path in checkpoints(folder)] == ["step_000006", "step_000012"]
+
+
+def test_what_is_linked_from_another_disk_is_read_and_of_what_leaves_the_link_alone(
+    tokenizer: Tokenizer, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    """A checkpoint, a file of it, what a killed process left, and a checkpoint whose disk is gone."""
+    folder, other, recorder = tmp_path / "run/checkpoints", tmp_path / "other", Recorder()
+    shutil.copytree(undisturbed.folder / "checkpoints/step_000006", other / "old")
+    folder.mkdir(parents=True)
+    (folder / "step_000006").symlink_to(other / "old")
+    model = (other / "old/model.safetensors").rename(other / "model")
+    (other / "old/model.safetensors").symlink_to(model)
+    (folder / ".writing_000015").symlink_to(other)
+    (folder / "step_000099").symlink_to(tmp_path / "nowhere")
+    stage(tmp_path / "run", tokenizer, recorder, checkpoint_every=3).execute()
+    assert "goes on from step 6" in recorder.notes
+    assert {path.name for path in folder.iterdir()} == {"broken_step_000099", "step_000009", "step_000012"}
+    assert len(list((other / "old").iterdir())) == len(FILES) and model.exists()
+
+
 # Full disks
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_bundle import Result, Task, choices, in_float64, phrase, reference, tasks, write, zipped
+from core_bundle import Result, Task, choices, half_solved, in_float64, reference, tasks, write, zipped
 
 from nanochat.runtime import Runtime
 from nanochat.stages.context import Figure
@@ -30,21 +30,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def described() -> dict[str, Task]:
     """The tasks, and one of language modeling of which the model solves half."""
-    return {**tasks(), "greedy": half_solved()}
-
-
-def half_solved() -> Task:
-    """Some contexts of many: behind them the likeliest id is a text that is tokenised as this very id."""
-    model, tokenizer, rng = tiny_model().eval(), tiny_tokenizer(), random.Random(4)
-    found: list[dict[str, str]] = []
-    while len(found) < 10:
-        context = phrase(rng, 8)
-        ids = tokenizer.encode(context)
-        likely = int(model(torch.tensor([[tokenizer.bos_id, *ids]]))[0, -1].argmax())
-        text = tokenizer.decode([likely])
-        if likely < tokenizer.bos_id and tokenizer.encode(context + text) == [*ids, likely]:
-            found.append({"context": f" {context}\n", "continuation": text if len(found) % 2 else "zz"})
-    return Task(type="language_modeling", shots=0, examples=found, delimiter="", baseline=0.0)
+    return {**tasks(), "greedy": half_solved(tiny_model().eval(), tiny_tokenizer())}
 
 
 @pytest.fixture(scope="module")

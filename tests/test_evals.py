@@ -95,6 +95,26 @@ def test_bpb_is_the_sum_of_nats_over_the_sum_of_bytes_counted_one_token_at_a_tim
     assert found["unigram_bpb"].value < found["bpb"].value
 
 
+def test_rows_are_kept_with_their_own_bits_and_the_digest_is_of_what_was_measured(tokenizer: Tokenizer) -> None:
+    kept: list[dict[str, Any]] = []
+    given = subject(sources={"all": Texts(SENTENCES)}, keep_example=lambda line: kept.append(dict(line)))
+    found = bpb.evaluate(BpbConfig(tokens=320, rows=3), given)
+    ids = [i for text in SENTENCES for i in [tokenizer.bos_id, *tokenizer.encode(text)]]
+    sizes = []
+    for number, line in enumerate(kept):
+        targets = ids[number * 32 + 1 : number * 32 + 33]
+        sizes.append(sum(len(tokenizer.decode_bytes([target])) for target in targets if target != tokenizer.bos_id))
+        assert tokenizer.decode(ids[number * 32 : number * 32 + 33]).startswith(line["question"])
+    assert [line["index"] for line in kept] == list(range(10))
+    bits = sum(line["score"] * size for line, size in zip(kept, sizes, strict=True))
+    assert found["bpb"].value == pytest.approx(bits / sum(sizes))
+    others = {
+        tokens: bpb.evaluate(BpbConfig(tokens=tokens, rows=5), subject(sources={"b": Texts(SENTENCES)}))["bpb"].data
+        for tokens in (320, 288)
+    }
+    assert others[320] == found["bpb"].data == found["unigram_bpb"].data != others[288]
+
+
 def test_the_unigram_bound_is_the_entropy_of_the_tokens() -> None:
     targets = torch.tensor([0, 0, 1, 1, 2])  # 2 is a special: no bytes
     assert bpb.unigram_bpb(targets, torch.tensor([1, 3, 0])) == pytest.approx(4 * 1.0 / 8)
@@ -301,7 +321,7 @@ def test_jobs_are_shared_by_cost_in_equally_many_rounds_and_each_is_done_once() 
 def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    ran = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     alone = measured(local_runtime())
     for rank in range(2):

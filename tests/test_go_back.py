@@ -98,9 +98,11 @@ def test_killed_while_it_sets_aside_it_leaves_a_stage_that_was_stopped(made: Hou
 @pytest.mark.parametrize(
     "options, code, said",
     [
-        ("--resume two", "E407", "--resume two is no STAGE@STEP\n  = help: for example --resume two@400"),
+        ("--resume two", "E407", "no STAGE@STEP\n  = help: its steps are 1, 2, 3, 4, 5: for example --resume two@5"),
+        ("--resume tow", "E407", "did you mean `two`?"),
+        ("--resume grade", "E407", "`grade` has no checkpoint to go back to"),
         (f"--resume two@{'9' * 5000}", "E407", "is no STAGE@STEP"),
-        ("--resume two@last", "E407", "for example --resume two@400"),
+        ("--resume two@last", "E407", "for example --resume two@5"),
         ("--resume three@1", "E407", "its stages are one, two, grade"),
         ("--resume two@7", "E405", "steps in checkpoints/: two-"),
         ("--resume grade@1", "E405", "steps in checkpoints/: none"),

@@ -91,7 +91,7 @@ def test_the_state_of_optimizers_is_what_they_hold_after_a_step() -> None:
         optimizer.step()
         state = optimizer.state_dict()["state"].values()
         held += sum(t.numel() * t.element_size() for slots in state for t in slots.values())
-    assert state_bytes(optim, model) == held
+    assert state_bytes(optim, model) == held and state_bytes(optim, model, updating=4) == -(-held // 4)
 
 
 def test_on_a_cpu_it_is_4096_tokens_and_the_losses_are_those_of_any_other_number(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 RECIPE = Path(__file__).parents[1] / "recipes/quickstart.toml"
 ADDRESS_SPACE = 4 * 2**30
@@ -50,12 +51,12 @@ def test_out_of_memory_names_the_setting_and_keeps_the_checkpoint_from_which_a_s
         while not steps_saved(tmp_path) and running.poll() is None:
             time.sleep(0.2)
         running.send_signal(signal.SIGINT)
-        said, _ = running.communicate(timeout=120)
+        said, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 75, said
     before = steps_saved(tmp_path)
 
     with start(tmp_path, rows=1024, limit=ADDRESS_SPACE) as running:
-        said, _ = running.communicate(timeout=300)
+        said, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1, said
     assert "error[E502]: stage `base` ran out of memory" in said
     assert "you tried to allocate" in said
@@ -64,7 +65,7 @@ def test_out_of_memory_names_the_setting_and_keeps_the_checkpoint_from_which_a_s
     assert steps_saved(tmp_path) == before
 
     with start(tmp_path, rows=16) as running:
-        said, _ = running.communicate(timeout=300)
+        said, _ = running.communicate(timeout=PATIENCE)
     assert running.returncode == 0, said
     assert f"goes on from step {int(before[-1].removeprefix('step_'))}" in said
     (metrics,) = tmp_path.glob("store/base-*/metrics.jsonl")

@@ -230,6 +230,25 @@ def test_while_an_answer_grows_its_finished_blocks_stay_the_same_elements(page: 
     assert kept == [True, False, 3]
 
 
+def test_a_call_of_a_tool_with_tokens_of_its_own_is_shown_by_the_tools_name(page: Any, url: str) -> None:
+    page.goto(url)
+    shown = page.evaluate(
+        """async () => {
+          const { join, plainText, showParts } = await import("/static/parts.js");
+          const parts = [];
+          join(parts, { type: "python", text: "", tool: "search" });
+          join(parts, { type: "python", text: "<b>x" });
+          join(parts, { type: "python_output", text: "" });
+          join(parts, { type: "python_output", text: "42" });
+          join(parts, { type: "python", text: "1+1" });
+          const element = document.createElement("div");
+          showParts(element, parts);
+          return [[...element.children].map((child) => child.textContent), plainText(parts)];
+        }"""
+    )
+    assert shown == [["search: <b>x = 42", "1+1"], "[search: <b>x][1+1]"]
+
+
 # Conversations
 
 

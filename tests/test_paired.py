@@ -86,6 +86,14 @@ def test_scores_in_between_are_compared_by_a_bootstrap(tmp_path: Path) -> None:
     assert found.p < 0.001
 
 
+def test_where_less_is_better_a_lower_score_is_a_gain(tmp_path: Path) -> None:
+    less = {"lower_is_better": True}
+    a = lay_down(tmp_path / "a", "bpb", [line(i, 2.0) | less for i in range(12)])
+    b = lay_down(tmp_path / "b", "bpb", [line(i, 1.5 if i else 2.5) | less for i in range(12)])
+    (found,) = compare(a, b)
+    assert (found.gained, found.lost) == (11, 1)
+
+
 def test_lines_without_a_number_or_a_score_are_left_out(tmp_path: Path) -> None:
     for side in ("a", "b"):
         lay_down(tmp_path / side, "samples", [{"prompt": "x", "completion": "y"}])

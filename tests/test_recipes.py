@@ -15,8 +15,10 @@ from tiny_plugin import CPU, EIGHT_GPUS, value
 from nanochat.cli.estimate import command as estimate
 from nanochat.cli.plan import command as plan
 from nanochat.model.sizes import parameters
-from nanochat.recipe.load import load_recipe
+from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.recipe.resolved import Recipe
+from nanochat.registry import load_registry
+from nanochat.sweeping.axes import trials
 from nanochat.training import schedule
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -54,6 +56,16 @@ def test_a_recipe_fits_what_it_is_made_for_and_has_the_text_that_it_reads(name: 
             for source in training["data"]:
                 if source["shards"] is not None:
                     assert source["shards_needed"] <= 1.02 * source["shards"], source
+
+
+def test_each_ablation_is_a_recipe_of_its_own_that_shares_the_tokenizer() -> None:
+    path, registry = RECIPES / "small" / "ablations.toml", load_registry()
+    table = read_sweep(path)
+    made = [found for found in trials(table.axes, table.ranges, table.draws, seed=0) if found[-1].text == "seed=1"]
+    recipes = [load_recipe(path, changes=changes, machine=CPU, registry=registry) for changes in made]
+    for name, different in (("tok", 1), ("base", len(made))):
+        assert len({json.dumps(found.stages[name].identity(seed=1), sort_keys=True) for found in recipes}) == different
+    assert made[0][0].text == "variant=current"
 
 
 def test_the_sizes_of_the_field_are_those_that_are_known() -> None:

@@ -337,8 +337,11 @@ def test_processes_that_cannot_share_the_problems_are_refused(tmp_path: Path, st
         ("clip=0.2", "clip has no effect on the first update of a set of answers"),
         ('determinism="elastic"', "answers depend on what is sampled beside them"),
         ("document_mask=true", "a row holds one conversation"),
-        ('data.arithmetic.split="test"', "data.arithmetic is the test split, which no decision of a training may see"),
-        ('evals.final={use="task",task={use="arithmetic",split="test"}}', "the task of evals.final is the test split"),
+        ('data.arithmetic.split="test"', "the stage `rl` trains, and `stages.rl.data.arithmetic` is the test split"),
+        (
+            'evals.final={use="task",task={use="arithmetic",split="test"}}',
+            "`stages.rl.evals.final.task` is the test split",
+        ),
         ("samples=0", "it is at least 1"),
         ("temperature=0", "it is at least 0.05"),
         ("evals.held_out.temperature=0", "at temperature 0 all answers to a problem are one"),

@@ -16,9 +16,11 @@ from typing import Any
 import attrs
 import psutil
 import pytest
+from patience import PATIENCE
 
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
+from nanochat.markdown import table
 from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
@@ -26,7 +28,6 @@ from nanochat.running.find import find_checkpoint, find_run
 from nanochat.running.lease import is_held
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import Pace
-from nanochat.running.report import table
 from nanochat.running.store import Store
 
 LOOSE = Path(__file__).parent / "loose"
@@ -90,7 +91,7 @@ class House:
     def call(self, *arguments: str, home: str | None = None) -> tuple[int, str]:
         """Exit code and output of a nanochat command."""
         process = self.start(*arguments, home=home)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=PATIENCE)
         return process.returncode, output
 
     def run(self, *options: str) -> tuple[int, str]:
@@ -142,7 +143,7 @@ def finished(finished_folder: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return enter(finished_folder, monkeypatch)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not happen"
@@ -282,7 +283,7 @@ def test_an_observer_that_fails_is_named_and_changes_nothing(finished: House) ->
 def test_a_run_folder_tells_where_a_result_came_from(finished: House) -> None:
     run = find_run("counting")
     names = {path.name for path in run.path.iterdir()}
-    assert {"sources", "recipe.lock.toml", "plan.json", "env.json", "events.jsonl", "report.md"} <= names
+    assert {"sources", "recipe.lock.toml", "plan.json", "env.json", "events.jsonl", "report.md", "report.html"} <= names
     assert (run.path / "sources" / "counting.toml").read_text() == RECIPE
     assert {"source_trees", "packages", "python", "machine", "argv", "user", "host", "time"} <= set(run.environment)
     assert "torch" in run.environment["packages"]
@@ -317,7 +318,7 @@ def test_the_runs_are_listed_and_the_report_is_written_again(finished: House) ->
     wanted = report.read_text()
     report.write_text("")
     code, output = finished.call("report", "counting")
-    assert (code, output) == (0, wanted)
+    assert (code, output) == (0, f"{wanted}\nwith plots: {find_run('counting').page}\n")
     assert report.read_text() == wanted
     assert "1.000 → 0.250" in wanted
 
@@ -402,7 +403,9 @@ def test_a_failing_stage_shows_its_diagnostic_and_leaves_no_record(
     assert "Traceback" not in output.partition("\n  | ")[0]
     assert not (house.stage("one") / "record.json").exists()
     assert not any(house.store.glob("two-*"))
-    assert not find_run("counting").report.exists()
+    report = find_run("counting").report.read_text()
+    assert "Stage one (count) failed" in report and f"- the log: {house.stage('one') / 'logs' / 'worker.log'}" in report
+    assert said.split("]: ")[-1].partition("\n")[0] in report
 
 
 def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_command_goes_on(house: House) -> None:
@@ -413,7 +416,7 @@ def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_c
     wait_for(lambda: any(house.store.glob("one-*/checkpoints/step_*")) or process.poll() is not None)
     (saved,) = house.stage("one").glob("checkpoints/step_*")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "of 200; the same command goes on" in output
     reached = int(output.split("at step ")[1].split()[0])
@@ -440,7 +443,7 @@ def test_torchrun_stops_two_ranks_in_order_and_a_second_runner_is_told_who_runs_
     assert f"error[E402]: stage `one` is being run by process {process.pid} on " in output
 
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "stopped one at step" in output
     assert "Traceback" not in output
@@ -455,7 +458,7 @@ def test_kill_9_of_the_runner_takes_all_ranks_down_and_frees_the_lease(house: Ho
     assert len(family) >= 3, family
     process.kill()
     process.communicate()
-    _, alive = psutil.wait_procs(family, timeout=10)
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
     assert alive == []
     assert not is_held(house.stage("one"))
     assert not is_held(find_run("counting").path)
@@ -469,7 +472,7 @@ def test_a_second_signal_stops_a_stage_at_once(house: House) -> None:
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "stopped one at once" in output
 

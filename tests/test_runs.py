@@ -14,8 +14,8 @@ import pytest
 from test_running import RECIPE, House, enter, wait_for_step
 
 from nanochat.cli.sheet import print_pairs, print_table
+from nanochat.running.figures import finished_stages
 from nanochat.running.find import find_checkpoint, find_run
-from nanochat.running.report import finished_stages
 
 # Listing and showing
 

@@ -83,6 +83,7 @@ def test_a_file_that_is_damaged_is_named_with_what_is_wrong(damage: str, file: s
         (b"[]", "MANIFEST.json cannot be read: it is damaged"),
         (b'{"files": {"meta.json": {"bytes": 3}}}', "MANIFEST.json does not say sha256"),
         (b'{"files": 3}', "MANIFEST.json cannot be read: it is damaged"),
+        (b'{"format": 2, "files": {}}', "MANIFEST.json has format 2: a newer nanochat wrote it, this one reads 1"),
     ],
 )
 def test_a_manifest_that_says_nothing_is_a_fault_and_no_traceback(

@@ -99,7 +99,7 @@ def test_no_prompts_are_refused_when_the_recipe_is_read(tmp_path: Path) -> None:
 
 
 def test_samples_of_every_interval_are_kept_and_the_last_ones_are_in_the_report(tmp_path: Path) -> None:
-    from nanochat.running.report import samples_of
+    from nanochat.reporting.evaluations import samples_of
 
     tokenizer = Tokenizer.train(["to be or not to be, that is the question " * 20], vocab_size=270)
     recorder = Recorder()

@@ -124,6 +124,23 @@ def test_a_page_of_another_host_cannot_ask_unless_it_is_let() -> None:
         assert answer.status_code == 403 and "Access-Control-Allow-Origin" not in answer.headers
 
 
+def test_bound_to_loopback_it_is_asked_by_no_other_name_unless_it_is_let() -> None:
+    with guarded(hosts=["chat.mine"]) as client:
+        for host, status in (
+            ("127.0.0.1:8000", 200), ("localhost", 200), ("LOCALHOST:1", 200), ("[::1]:8000", 200), ("127.0.0.9", 200),
+            ("chat.mine:8000", 200), ("evil.example:8000", 403), ("localhost.evil.example", 403), ("10.0.0.1", 403),
+            ("127.0.0.1.evil.example", 403), ("evil@127.0.0.1x", 403), ("[", 403), ("testserver", 403),
+        ):  # fmt: skip
+            # A page whose name was made to mean this machine asks its own origin, as far as a browser can see.
+            headers = {"Host": host, "Origin": f"http://{host}"}
+            for path in ("/health", "/v1/models", "/"):
+                answer = client.get(path, headers=headers)
+                assert answer.status_code == status, host
+            assert status == 200 or answer.json()["error"]["code"] == "host"
+    with guarded() as client:
+        assert client.get("/health", headers={"Host": "any.example"}).status_code == 200
+
+
 # While it is loaded
 
 

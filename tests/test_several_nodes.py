@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from two_hosts import COMMAND, TwoHosts, two_hosts
 
 RECIPE = """
@@ -57,7 +58,7 @@ size = 200
 use = "adamw"
 match = "*"
 """
-ONE_HOST = ("--set", "hardware.nodes=1", "--set", "hardware.nproc_per_node=2")
+ONE_HOST = ("--set=hardware.nodes=1", "--set=hardware.nproc_per_node=2", "--set=hardware.timeout_seconds=600")
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_ranks_on_two_machines_meet_where_the_first_one_is(hosts: TwoHosts, tmp_
     (tmp_path / "sum.py").write_text(SUM)
     worker = [sys.executable, "-P", str(tmp_path / "sum.py")]
     agents = [hosts.spawn(host, [sys.executable, "-c", STARTED, backend, str(tmp_path), *worker]) for host in (1, 0)]
-    outputs = [agent.communicate(timeout=200)[0] for agent in agents]
+    outputs = [agent.communicate(timeout=PATIENCE)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], "\n".join(outputs)
     for output in outputs:
         address, total = output.split()[-2:]
@@ -154,7 +155,7 @@ def test_two_machines_that_get_the_same_command_train_as_one_machine_with_two_pr
     here(alone, recipe, "--until", "tok")
     shutil.copytree(alone, together)
     runners = [hosts.start(host, together, recipe) for host in (1, 0)]
-    outputs = [runner.communicate(timeout=300)[0] for runner in runners]
+    outputs = [runner.communicate(timeout=PATIENCE)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], "\n".join(outputs)
     assert "base: joined" in outputs[0] and "base: done in" in outputs[1]
     here(alone, recipe, *ONE_HOST)
@@ -172,13 +173,13 @@ def test_a_cut_network_ends_both_with_a_clear_error_and_the_same_command_goes_on
     runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
     wait_for_step(home, 60)
     hosts.wire("down")
-    outputs = [runner.communicate(timeout=200)[0] for runner in runners]
+    outputs = [runner.communicate(timeout=PATIENCE)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [1, 1], "\n".join(outputs)
     assert "stage `base`" in outputs[0] and "Timed out waiting 10000ms" in outputs[0]
     assert "the run has failed" in outputs[1]
     hosts.wire("up")
     runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
-    outputs = [runner.communicate(timeout=600)[0] for runner in runners]
+    outputs = [runner.communicate(timeout=PATIENCE)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [0, 0], "\n".join(outputs)
     assert "base: resume" in outputs[0]
     here(tmp_path / "undisturbed", recipe, *longer, *ONE_HOST)
@@ -191,7 +192,7 @@ def test_a_stop_on_the_second_machine_stops_both_in_order(hosts: TwoHosts, recip
     runners = [hosts.start(host, home, recipe, *longer) for host in (0, 1)]
     wait_for_step(home, 10)
     runners[1].send_signal(signal.SIGTERM)
-    outputs = [runner.communicate(timeout=200)[0] for runner in runners]
+    outputs = [runner.communicate(timeout=PATIENCE)[0] for runner in runners]
     assert [runner.returncode for runner in runners] == [75, 75], "\n".join(outputs)
     assert "stopped base at step" in outputs[0]
     assert "stopping base after this step" in outputs[1] and "the same command on every node goes on" in outputs[1]
@@ -199,7 +200,7 @@ def test_a_stop_on_the_second_machine_stops_both_in_order(hosts: TwoHosts, recip
 
 
 def wait_for_step(home: Path, step: int) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         found = list((home / "store").glob("base-*/metrics.jsonl"))
         if found and f'"step":{step}' in found[0].read_text().replace(" ", ""):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fake_slurm import install
+from patience import PATIENCE
 from test_several_nodes import ONE_HOST, RECIPE, here, losses, wait_for_step
 from two_hosts import COMMAND
 
@@ -55,7 +56,7 @@ def waiter(cluster: Path, script: str) -> subprocess.Popen[str]:
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -171,7 +172,7 @@ def test_a_refusal_of_sbatch_is_told(cluster: Path) -> None:
     refusing = cluster / "slurm" / "bin" / "sbatch"
     refusing.write_text("#!/bin/bash\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
     process = waiter(cluster, "#!/bin/bash\n")
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "sbatch refused" in said and "invalid partition" in said
 
@@ -241,11 +242,11 @@ def test_a_training_on_two_nodes_is_preempted_and_stopped_and_its_losses_are_tho
     (before,) = [max(losses(home))]
     wait_until(lambda: max(losses(home)) > before + 20)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
     assert "stopped base at step" in output and state(cluster) == "FAILED"
     process = start(home, recipe, *longer)
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     assert "base: resume" in output and "job 101 is submitted" in output
     here(tmp_path / "alone", recipe, *longer, *ONE_HOST, "--set", "hardware.launcher=torchrun")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from test_running import House, enter, record_of, wait_for
 
 from nanochat.running.json_file import read_json
@@ -93,7 +94,7 @@ def outcome(house: House) -> dict[str, Any]:
 def finish(house: House) -> None:
     process = house.start("run", str(house.recipe))
     try:
-        output, _ = process.communicate(timeout=900)
+        output, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     assert process.returncode == 0, output
@@ -110,9 +111,9 @@ def test_stopped_in_every_stage_a_run_comes_to_the_result_of_an_undisturbed_one(
     for number, stage in enumerate(STAGES):
         process: subprocess.Popen[str] = house.start("run", str(house.recipe))
         try:
-            wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None, 900)
+            wait_for(lambda at=stage, its=process: at_work(house, at) or its.poll() is not None)
             process.send_signal((signal.SIGTERM, signal.SIGINT)[number % 2])
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
         assert process.returncode == 75, output

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from patience import PATIENCE
 from test_running import RECIPE, House, enter, record_of, wait_for, workers
 
 from nanochat.errors import stage_failure
@@ -63,7 +64,7 @@ def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_l
         assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], blow
         beyond = newest(house)
         gone.append((blow, struck.pid))
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, output
     told = [event["error"] for event in events(house, "attempt_lost")]
     assert "its rank 1 was killed by SIGKILL" in told[0]

@@ -21,8 +21,8 @@ from test_running import MACHINE, House, enter
 from nanochat.cli.main import _finish
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
+from nanochat.recipe.axis import Change
 from nanochat.sweeping.axes import (
-    Axis,
     grid_axes,
     number_of_trials,
     random_ranges,
@@ -38,6 +38,10 @@ words = st.text("abc123._", min_size=1, max_size=4)
 @pytest.fixture
 def house(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> House:
     return enter(tmp_path_factory.mktemp("house"), monkeypatch)
+
+
+def texts(trial: Sequence[Change]) -> list[str]:
+    return [change.text for change in trial]
 
 
 def the_sweep() -> Sweep:
@@ -59,7 +63,7 @@ def test_a_grid_is_the_product_of_its_values_the_last_varying_fastest(axes: dict
         [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
         for values in itertools.product(*axes.values())
     ]
-    assert made == expected
+    assert [texts(trial) for trial in made] == expected
     assert len(made) == number_of_trials(found, [], 8)
 
 
@@ -69,10 +73,10 @@ def test_commas_within_brackets_and_quotes_part_no_values(values: list[str]) -> 
 
 
 def test_draws_are_within_their_range_the_same_again_and_the_same_for_each_combination() -> None:
-    (rate, whole) = random_ranges(["lr=0.001..0.1", "dim=10..20"])
-    made = trials([Axis("depth", ["2", "4"])], [rate, whole], 500, seed=3)
-    assert made == trials([Axis("depth", ["2", "4"])], [rate, whole], 500, seed=3)
-    assert len(made) == number_of_trials([Axis("depth", ["2", "4"])], [rate, whole], 500) == 1000
+    (rate, whole), depths = random_ranges(["lr=0.001..0.1", "dim=10..20"]), grid_axes(["depth=2,4"])
+    made = [texts(trial) for trial in trials(depths, [rate, whole], 500, seed=3)]
+    assert made == [texts(trial) for trial in trials(depths, [rate, whole], 500, seed=3)]
+    assert len(made) == number_of_trials(depths, [rate, whole], 500) == 1000
     assert [trial[1:] for trial in made[:500]] == [trial[1:] for trial in made[500:]]
     rates = [float(trial[1].removeprefix("lr=")) for trial in made[:500]]
     assert 0.001 <= min(rates) < 0.0012 and 0.08 < max(rates) <= 0.1

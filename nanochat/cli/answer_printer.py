@@ -1,4 +1,4 @@
-"""An answer on the terminal while it is written: text as it comes, tool calls dim, `[2+2 = 4]`.
+"""An answer on the terminal while it is written: text as it comes, tool calls dim, `[2+2 = 4]`, `[search: x = 42]`.
 
 In: an engine and a request of it. Out: what is printed. Control characters, which a terminal would obey, are replaced.
 """
@@ -49,7 +49,7 @@ class AnswerPrinter:
             if kind == "python":
                 self._close()
             self.in_call = True
-            click.secho("[" if kind == "python" else " = ", dim=True, nl=False)
+            click.secho(f"[{called(increment)}" if kind == "python" else " = ", dim=True, nl=False)
         else:
             click.secho(text, dim=True, nl=False)
 
@@ -62,6 +62,11 @@ class AnswerPrinter:
         if self.in_call:
             click.secho("]", dim=True, nl=False)
             self.in_call = False
+
+
+def called(part: "Part") -> str:
+    """What stands before a call's expression: the name of a tool that has special tokens of its own."""
+    return f"{printable(part['tool'])}: " if "tool" in part else ""
 
 
 def printable(text: str) -> str:

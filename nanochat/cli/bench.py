@@ -9,7 +9,7 @@ import attrs
 import click
 import psutil
 
-from nanochat.cli import bench_resume
+from nanochat.cli import bench_all, bench_resume
 from nanochat.cli.bench_inference import infer, serve
 from nanochat.cli.growth_plot import print_growth
 from nanochat.cli.number_list import numbers
@@ -34,7 +34,7 @@ def command() -> None:
     """Measure what this machine does with a recipe's model; show that nothing is lost when it is killed."""
 
 
-for measured in (bench_resume.command, infer, serve):
+for measured in (bench_resume.command, infer, serve, bench_all.command, bench_all.diff):
     command.add_command(measured)
 
 

@@ -2,8 +2,7 @@
 
 import json
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,14 @@ import click
 from nanochat.cli.paired_text import print_pairs_of_examples
 from nanochat.cli.recipe_argument import named_run
 from nanochat.cli.sheet import print_pairs, print_table, print_text
+from nanochat.markdown import table
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
 from nanochat.recipe.notation import shown, value_text
+from nanochat.running.figures import finished_stages
 from nanochat.running.paired import Paired, compare
-from nanochat.running.report import finished_stages, table
-from nanochat.running.run_folder import LOCK, RunFolder
+from nanochat.running.side import lock_table, run_side
 
 DIGITS = 6
 """Of a float, as long as the sides then still differ; --json has all of it."""
@@ -67,20 +67,9 @@ def _side(argument: str) -> Side:
     run = named_run(argument)
     if run is None:
         recipe = load_recipe(argument)
-        derived = frozenset(_lock(Path(argument)).get("derived", {}))
+        derived = frozenset(lock_table(Path(argument)).get("derived", {}))
         return Side(label=argument, recipe=recipe, derived=derived, versions=distribution_versions(recipe))
-    recipe = load_recipe(run.path / LOCK, record=True)
-    lock = _lock(run.path / LOCK)
-    figures = dict(_figures(run))
-    errors = {name: figure["standard_error"] for name, figure in figures.items() if figure.get("standard_error")}
-    return Side(
-        label=run.path.name,
-        recipe=recipe,
-        derived=frozenset(lock.get("derived", {})),
-        versions=lock.get("plugins", {}),
-        figures={name: figure["value"] for name, figure in figures.items()},
-        errors=errors,
-    )
+    return run_side(run)
 
 
 def _pairs(sides: Sequence[str]) -> list[Paired]:
@@ -95,19 +84,6 @@ def _pairs(sides: Sequence[str]) -> list[Paired]:
         if name in second and second[name] != folder
         for pair in compare(folder, second[name])
     ]
-
-
-def _lock(recipe: Path) -> dict[str, Any]:
-    """The [lock] table of a file that loads; empty where it has none."""
-    found: dict[str, Any] = tomllib.loads(recipe.read_text(encoding="utf-8-sig")).get("lock", {})
-    return found
-
-
-def _figures(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """What a run's finished stages measured."""
-    for stage in finished_stages(run):
-        for name, figure in stage.figures.items():
-            yield f"{stage.name}.{name}", figure
 
 
 def _described(difference: Difference) -> dict[str, Any]:

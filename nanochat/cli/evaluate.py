@@ -21,11 +21,12 @@ from nanochat.hardware import probe_machine
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.notation import LONGEST_NAME, value_text
 from nanochat.registry import load_registry
+from nanochat.reporting.files import FileReports
+from nanochat.running.figures import FinishedStage, figure_rows, finished_stages
 from nanochat.running.find import find_checkpoint
 from nanochat.running.json_file import read_json
 from nanochat.running.plan import make_plan
 from nanochat.running.progress import make_display
-from nanochat.running.report import FinishedStage, figure_rows, finished_stages
 from nanochat.running.request import Request
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.runner import run_recipe
@@ -69,7 +70,7 @@ def command(
         recipe = Path(place) / f"{name}.toml"
         recipe.write_text(_recipe(name, folder), encoding="utf-8")
         request = Request(recipe=recipe, overrides=overrides, fresh=[STAGE] if fresh else [])
-        code = run_recipe(request, make_display(sys.stderr if as_json else None))
+        code = run_recipe(request, make_display(sys.stderr if as_json else None), FileReports())
         run = _run_of(request)
     if code == 0:
         (stage,) = finished_stages(run)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import click
 
 from nanochat.cli.sheet import print_table, print_text
+from nanochat.markdown import table
 from nanochat.running.paired import Flip, Paired
-from nanochat.running.report import table
 
 QUESTION_CHARACTERS = 100
 _TITLES = ("evaluation", "examples", "first", "second", "difference", "gained", "lost", "p")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from nanochat.reporting.files import FileReports
 from nanochat.running.progress import make_display
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
@@ -60,4 +61,4 @@ def command(
         dry_run=dry_run,
         node_rank=node_rank,
     )
-    sys.exit(run_recipe(request, make_display(quiet=quiet, as_json=as_json)))
+    sys.exit(run_recipe(request, make_display(quiet=quiet, as_json=as_json), reports=FileReports()))

@@ -10,8 +10,8 @@ import click
 from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.quantity import duration, size
 from nanochat.recipe.artifacts import KEY_CHARACTERS
+from nanochat.running.figures import headline
 from nanochat.running.find import find_run
-from nanochat.running.report import headline
 from nanochat.running.source_tree import described
 from nanochat.running.summary import details
 

@@ -39,6 +39,13 @@ if TYPE_CHECKING:
     "--drain", type=click.IntRange(0), default=30, show_default=True, help="Seconds to finish answers at the end."
 )
 @click.option("--cors", "origins", multiple=True, metavar="ORIGIN", help="A page elsewhere that may ask.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that this server may be asked by, beside loopback's; bound to loopback, it takes no other.",
+)
 @click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
 @click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
@@ -65,14 +72,17 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
         from nanochat.serving.service import Limits
 
         keys = Keys(read_keys(how.pop("api_keys"), how.pop("listed")), per_minute=how.pop("rate"))
+        local, named = ipaddress.ip_address(bound.getsockname()[0]).is_loopback, how.pop("hosts")
+        hosts = [name.lower() for name in (host, *named)] if local or named else None
         limits, drain, origins = Limits(answer_seconds=how.pop("timeout")), how.pop("drain"), how.pop("origins")
         models = Models(capacity=how["rows"] + how.pop("queue"))
         loading = Loading(models, folders, how)
-        app = create_server(models, start=loading.start, keys=keys, limits=limits, origins=origins, runs=LiveRuns())
+        asked = {"keys": keys, "origins": origins, "hosts": hosts}
+        app = create_server(models, start=loading.start, limits=limits, runs=LiveRuns(), **asked)
         loading.server = make_server(app, drain_seconds=drain)
         url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
         loading.greeting = f"{names} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it."
-        if not ipaddress.ip_address(bound.getsockname()[0]).is_loopback and not keys.some:
+        if not local and not keys.some:
             said = "Whoever reaches this address can use the model: give keys with --api-keys to prevent it."
             click.secho(said, fg="yellow", err=True)
         try:

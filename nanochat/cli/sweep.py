@@ -13,12 +13,14 @@ from nanochat.estimating.device import Device
 from nanochat.estimating.estimate import device_here, estimate
 from nanochat.hardware import Machine, probe_machine
 from nanochat.quantity import count, duration
-from nanochat.recipe.load import load_recipe
+from nanochat.recipe.axis import Axis, Change, Range
+from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.registry import load_registry
+from nanochat.reporting.files import FileReports
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import ShieldedDisplay, make_display
 from nanochat.running.store import Store
-from nanochat.sweeping.axes import EXAMPLE, Axis, Range, grid_axes, number_of_trials, random_ranges, trials
+from nanochat.sweeping.axes import EXAMPLE, grid_axes, number_of_trials, over, random_ranges, trials
 from nanochat.sweeping.sweep import Sweep, make_sweep
 from nanochat.sweeping.work import work
 
@@ -27,6 +29,7 @@ MANY = 100
 ESTIMATED = 100
 """More are planned, and not estimated one by one: each takes a third of a second."""
 Variant = tuple[Sequence[str], Plan]
+"""Its `KEY=VALUE`s, and its plan."""
 
 
 @click.command("sweep")
@@ -34,10 +37,10 @@ Variant = tuple[Sequence[str], Plan]
 @click.option("--grid", multiple=True, metavar="KEY=V1,V2,…", help="Each of these values, with each of other keys'.")
 @click.option("--random", "drawn", multiple=True, metavar="KEY=LOW..HIGH", help="A number drawn between these.")
 @click.option(
-    "--draws", type=click.IntRange(1, 1_000_000), default=8, show_default=True, help="How often --random draws."
+    "--draws", type=click.IntRange(1, 1_000_000), help="How often --random draws; by default as the recipe, or 8."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of all variants.")
-@click.option("--until", metavar="STAGE", help="Stop each variant after this stage.")
+@click.option("--until", metavar="STAGE", help="Stop each variant after this stage; by default as the recipe.")
 @click.option("--name", metavar="NAME", help="What the sweep is called; by default as the recipe.")
 @click.option("--devices", metavar="0,1", help="The CUDA devices of this worker; others may work beside it.")
 @click.option("--dry-run", is_flag=True, help="Show the table, run nothing.")
@@ -46,7 +49,7 @@ def command(
     recipe: Path,
     grid: tuple[str, ...],
     drawn: tuple[str, ...],
-    draws: int,
+    draws: int | None,
     overrides: tuple[str, ...],
     until: str | None,
     name: str | None,
@@ -56,6 +59,9 @@ def command(
 ) -> None:
     """Run RECIPE in each combination of values. Stages that variants have in common are run once.
 
+    What is varied stands in the recipe's [sweep]; --grid and --random give other values for the same key, or add a key.
+    --grid variant=A,B chooses among its variants.
+
     The same command goes on where it was cut off, and in a second terminal works beside the first. `nanochat sweeps`
     shows what came out, pauses, reorders, and has failed variants tried again.
 
@@ -63,54 +69,62 @@ def command(
     """
     if devices is not None:  # before the machine is looked at: how many processes there are follows from them
         os.environ["CUDA_VISIBLE_DEVICES"] = devices
-    axes, ranges = grid_axes(grid), random_ranges(drawn)
-    _check_number(axes, ranges, draws, yes=yes or dry_run)
+    typed = grid_axes(grid), random_ranges(drawn)
+    table = over(read_sweep(recipe, overrides=overrides), *typed)
+    if not (table.axes or table.ranges):
+        load_recipe(recipe, overrides=overrides)  # a misspelt [sweep] says so
+        message = "nothing varies: the recipe has no [sweep], and --grid or --random is wanted"
+        raise wrong_input("E407", message, help=EXAMPLE)
+    draws, until = draws or table.draws, until or table.until
+    _check_number(table.axes, table.ranges, draws, yes=yes or dry_run)
     machine = probe_machine()
-    variants = _plans(recipe, trials(axes, ranges, draws, seed=0), overrides, until, machine)
+    variants = _plans(recipe, trials(table.axes, table.ranges, draws, seed=0), overrides, until, machine)
     first = variants[0][1].recipe
     _print_plan(variants, machine, until)
     if dry_run:
         return
     sweep = make_sweep(name or first.name, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
     sweep.add(variants)
+    for trial in sweep.outdated(variants):
+        there = f"trial {trial.number} is there as the recipe was"
+        click.echo(f"{there}: nanochat sweeps drop {sweep.path.name} {trial.number}", err=True)
     sys.exit(run_sweep(sweep))
 
 
 def run_sweep(sweep: Sweep) -> int:
     """Go through a sweep's trials in this process; says at the end where the results are. An exit code."""
     display = ShieldedDisplay(make_display())
-    code = work(sweep, display)
+    code = work(sweep, display, FileReports())
     done = sum(trial.state == "done" for trial in sweep.trials())
     display.say(f"{done} of {len(sweep.trials())} done. The results: nanochat sweeps show {sweep.path.name}")
     return code
 
 
 def _check_number(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, *, yes: bool) -> None:
-    if not (axes or ranges):
-        raise wrong_input("E407", "nothing varies: --grid or --random is wanted", help=EXAMPLE)
     number = number_of_trials(axes, ranges, draws)
     if number > MANY and not yes:
         parts = " × ".join(
-            [*(f"{len(axis.values)} of {axis.key}" for axis in axes), *([f"{draws} draws"] * bool(ranges))]
+            [*(f"{len(axis.changes)} of {axis.key}" for axis in axes), *([f"{draws} draws"] * bool(ranges))]
         )
         raise wrong_input("E407", f"{number:,} variants ({parts})", help="give --yes where so many are meant")
 
 
 def _plans(
-    recipe: Path, settings: Sequence[Sequence[str]], overrides: Sequence[str], until: str | None, machine: Machine
+    recipe: Path, changes: Sequence[Sequence[Change]], overrides: Sequence[str], until: str | None, machine: Machine
 ) -> list[Variant]:
     """The plan of each variant. InputError with what the first one that is wrong says, and which one it is."""
-    registry, store, found = load_registry(), Store(), []
-    for its in settings:
+    registry, store, found = load_registry(), Store(), list[Variant]()
+    for its in changes:
+        settings = [change.text for change in its]
         try:
-            loaded = load_recipe(recipe, overrides=[*overrides, *its], registry=registry, machine=machine)
+            loaded = load_recipe(recipe, overrides=overrides, changes=its, registry=registry, machine=machine)
         except InputError as fault:
-            click.echo(f"in the variant {' '.join(its)}:", err=True)
+            click.echo(f"in the variant {' '.join(settings)}:", err=True)
             raise fault
         if until is not None and until not in loaded.stages:
             known = f"its stages are {', '.join(loaded.stages)}"
             raise wrong_input("E407", f"--until {until}: the recipe has no stage `{until}`", help=known)
-        found.append((its, make_plan(loaded, machine, store, registry)))
+        found.append((settings, make_plan(loaded, machine, store, registry)))
     return found
 
 

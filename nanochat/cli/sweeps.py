@@ -8,9 +8,9 @@ import click
 
 from nanochat.cli.sheet import print_table
 from nanochat.errors import wrong_input
+from nanochat.markdown import table
 from nanochat.quantity import duration
-from nanochat.running.report import table
-from nanochat.sweeping.results import Row, figure_names, over_seeds, rows, sorted_by
+from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
 from nanochat.sweeping.sweep import Sweep, find_sweep, list_sweeps
 
 
@@ -32,14 +32,22 @@ def command(context: click.Context) -> None:
 @command.command("show")
 @click.argument("name")
 @click.option("--sort", metavar="COLUMN", help="By a figure or a key, the least first; -COLUMN: the largest first.")
+@click.option("--against", metavar="VALUE", help="Differences from the trials with this value, seed by seed.")
 @click.option("--trials", "singly", is_flag=True, help="Each trial, not means over seeds.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
-def show(name: str, sort: str | None, singly: bool, as_json: bool, as_markdown: bool) -> None:
-    """What came out of a sweep: means and their standard errors over seeds, and the trials that are not done."""
+def show(name: str, sort: str | None, against: str | None, singly: bool, as_json: bool, as_markdown: bool) -> None:
+    """What came out of a sweep: means and their standard errors over seeds, and the trials that are not done.
+
+    --against current, or --against KEY=VALUE: the mean difference of each figure from the trials that have this value
+    and are else alike, paired by seed, with a 95 % interval of Student's t.
+    """
     sweep = find_sweep(name)
     found = rows(sweep)
-    shown = found if singly else over_seeds(found) + [row for row in found if row.state != "done"]
+    if singly and against is not None:
+        raise wrong_input("E407", "--against compares means over seeds", help="leave out --trials")
+    means = over_seeds(found) if against is None else compared(found, find_reference(found, against))
+    shown = found if singly else means + [row for row in found if row.state != "done"]
     if sort is not None:
         known = {*figure_names(shown), *(key for row in shown for key in row.settings)}
         if sort.removeprefix("-") not in known:
@@ -50,7 +58,7 @@ def show(name: str, sort: str | None, singly: bool, as_json: bool, as_markdown: 
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
         return
-    columns, cells = _table(shown)
+    columns, cells = _table(shown, against)
     if as_markdown:
         click.echo(table(columns, cells))
     else:
@@ -113,25 +121,28 @@ def _counts(sweep: Sweep) -> str:
     return ", ".join(parts) + (" (paused)" if sweep.paused else "") if parts else "no trials"
 
 
-def _table(shown: list[Row]) -> tuple[list[str], list[list[str]]]:
+def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[str]]]:
     keys = list(dict.fromkeys(key for row in shown for key in row.settings))
     figures = figure_names(shown)
+    compared_figures = figures if against is not None else []
     failed = any(row.error for row in shown)
     cells = [
         [
             *(row.settings.get(key, "") for key in keys),
             row.state,
-            *(_figure(row, name) for name in figures),
+            *(row.text(name) for name in figures),
+            *(_difference(row, name) for name in compared_figures),
             "" if row.seconds is None else duration(row.seconds),
             *([row.error.partition("\n")[0]] if failed else []),
         ]
         for row in shown
     ]
-    return [*keys, "state", *figures, "time", *(["error"] if failed else [])], cells
+    differences = [f"{name} against {against}" for name in compared_figures]
+    return [*keys, "state", *figures, *differences, "time", *(["error"] if failed else [])], cells
 
 
-def _figure(row: Row, name: str) -> str:
-    if name not in row.figures:
+def _difference(row: Row, name: str) -> str:
+    found = row.differences.get(name)
+    if found is None:
         return ""
-    error = f" ± {row.errors[name]:.2g}" if name in row.errors else ""
-    return f"{row.figures[name]:.4g}{error}"
+    return f"{found.mean:+.2g}" if found.half is None else f"{found.mean:+.2g} ± {found.half:.2g}"

@@ -176,7 +176,10 @@ def _assumed(stage: Stage, model: Component, training: Training) -> list[str]:
     if training.memory is None:
         notes.append(f"the model `{model.use}` does not say what it holds in memory")
     if training.tokens is None:
-        notes.append("it is one pass over its data, whose length is not known before it is read: no time")
+        notes.append(
+            "it is one pass over its data, whose length is known once it is read: no time. To have one, say its steps, "
+            f"about the data's tokens over {training.batch_tokens:,}: --set stages.{stage.name}.steps=N"
+        )
     return notes
 
 

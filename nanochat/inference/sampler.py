@@ -27,8 +27,8 @@ def sample(
     """
     # Finite first: what is forbidden stays below the least of the rest, and no number of a broken model's is none.
     lowest = torch.finfo(logits.dtype).min
-    logits = logits.nan_to_num(nan=lowest, neginf=lowest).masked_fill(forbidden, -torch.inf)
-    chosen = logits.argmax(dim=-1)
+    logits = logits.nan_to_num(nan=lowest, neginf=lowest).masked_fill_(forbidden, -torch.inf)
+    chosen = likeliest(logits)
     rows = [row for row, sampling in enumerate(samplings) if sampling.temperature >= GREEDY_BELOW]
     if rows:
         weights = probabilities(logits[rows], [samplings[row] for row in rows])
@@ -37,6 +37,13 @@ def sample(
         refused = forbidden[rows].gather(-1, drawn[:, None]).squeeze(-1)
         chosen[rows] = torch.where(refused, chosen[rows], drawn)
     return chosen
+
+
+def likeliest(logits: Tensor) -> Tensor:
+    """logits (B, V), no NaN among them → the ids (B,) of the largest."""
+    if logits.device.type == "cpu":
+        return torch.from_numpy(logits.numpy().argmax(axis=-1))  # NumPy's takes a sixth of torch's time
+    return logits.argmax(dim=-1)
 
 
 def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:

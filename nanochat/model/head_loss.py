@@ -17,8 +17,12 @@ from nanochat.model.sizes import CACHED_LOGITS
 
 
 def softcapped(logits: Tensor, cap: float) -> Tensor:
-    """cap·tanh(logits/cap); the logits themselves where cap is 0."""
-    return cap * torch.tanh(logits / cap) if cap else logits
+    """cap·tanh(logits/cap); the logits themselves where cap is 0. Without gradients it overwrites them."""
+    if not cap:
+        return logits
+    if torch.is_grad_enabled():
+        return cap * torch.tanh(logits / cap)
+    return logits.div_(cap).tanh_().mul_(cap)  # a fourth of the time: no memory is taken anew, page by page
 
 
 class Head(NamedTuple):

@@ -16,6 +16,7 @@ from nanochat.config import Artifact
 from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.hardware import Machine, probe_machine
 from nanochat.recipe.assemble import fingerprints, resolved_recipe
+from nanochat.recipe.axis import Change, changed
 from nanochat.recipe.batches import check_batches
 from nanochat.recipe.certain import check_certain
 from nanochat.recipe.derive import Resolver
@@ -34,10 +35,11 @@ from nanochat.recipe.requirements import blocked_names, check_blocked, check_loo
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.recipe.schema import Schema
 from nanochat.recipe.source import FORMAT, Source, read_source
+from nanochat.recipe.sweep_table import SweepTable, sweep_table
 from nanochat.recipe.text import check_readable
 from nanochat.recipe.tool_tokens import check_tool_tokens
 from nanochat.recipe.transforms import check_transforms
-from nanochat.recipe.tree import Table, find, merge
+from nanochat.recipe.tree import Table, find
 from nanochat.registry import Registry, load_registry, quiet
 
 
@@ -45,12 +47,14 @@ def load_recipe(
     path: Path | str,
     *,
     overrides: Sequence[str] = (),
+    changes: Sequence[Change] = (),
     registry: Registry | None = None,
     machine: Machine | None = None,
     record: bool = False,
 ) -> Recipe:
     """Read, check and fill in a recipe. InputError with every diagnostic, in file order.
 
+    changes: what a trial of a sweep changes; it comes over the overrides.
     registry: what `use` names are looked up in (what the recipe blocks is blocked in it); without it, all that is
     installed.
     machine: what "auto" hardware is derived from; without it, this machine.
@@ -59,16 +63,41 @@ def load_recipe(
     """
     try:
         with quiet():
-            return _load(Path(path), overrides, registry, machine or probe_machine(), record=record)
+            asked = Asked(path=Path(path), overrides=overrides, changes=changes)
+            return _load(asked, registry, machine or probe_machine(), record=record)
     except RecursionError:
         raise wrong_input("E106", f"{path} is nested too deep") from None
 
 
-def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machine: Machine, *, record: bool) -> Recipe:
-    base = _current_folder() if overrides or not path.is_absolute() else path.parent
+def read_sweep(path: Path | str, *, overrides: Sequence[str] = ()) -> SweepTable:
+    """What a recipe's [sweep] says; empty where it has none. InputError where it cannot be read."""
     problems = Problems()
-    source = read_source(path, problems)
-    tree = merge(source.tree, parse_overrides(overrides, problems, base=base))
+    tree, _ = _tree(Asked(path=Path(path), overrides=overrides), problems)
+    found = sweep_table(tree, problems)
+    problems.raise_any()
+    return found
+
+
+@attrs.frozen(kw_only=True)
+class Asked:
+    """A recipe's file and what comes over it."""
+
+    path: Path
+    overrides: Sequence[str] = ()
+    changes: Sequence[Change] = ()
+
+
+def _tree(asked: Asked, problems: Problems) -> tuple[Table, Source]:
+    """The recipe as written, with what comes over it; and the files."""
+    typed = [*asked.overrides, *(change.text for change in asked.changes if change.values is None)]
+    base = _current_folder() if typed or not asked.path.is_absolute() else asked.path.parent
+    source = read_source(asked.path, problems)
+    return changed(source.tree, asked.changes, parse_overrides(typed, problems, base=base), problems), source
+
+
+def _load(asked: Asked, registry: Registry | None, machine: Machine, *, record: bool) -> Recipe:
+    path, problems = asked.path, Problems()
+    tree, source = _tree(asked, problems)
     block = find(tree, ("plugins", "block"))
     if registry is None:
         registry = load_registry(block=blocked_names(block))
@@ -80,11 +109,12 @@ def _load(path: Path, overrides: Sequence[str], registry: Registry | None, machi
         check_certain(tree, registry, problems)
         problems.raise_any()
     _check_format(tree, source, problems)
+    sweep_table(tree, problems)
     tree = follow_references(tree, problems)
     draft = Schema(registry, problems).recipe(tree, name=_file_name(path), start=_start(source))
     lock = tree.items.get("lock")
     if not isinstance(lock, Table):
-        lock = Table(items={}, location=None, base=base)
+        lock = Table(items={}, location=None, base=path.parent)
     connect(draft, problems, record=record)
     locked_prints = restore(lock, draft) if record else None
     resolver = Resolver(draft, registry, machine, problems)

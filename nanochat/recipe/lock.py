@@ -46,7 +46,8 @@ def lock_text(recipe: Recipe) -> str:
     for stage in recipe.stages.values():
         revisions["stages", stage.name] = stage.revision
         revisions |= {path: revision for path, (_, _, revision, _) in stage.components.items()}
-    document = {"format": FORMAT, **nested(recipe.values)}
+    # What a run was is one trial: in which others the recipe would be run is not part of it.
+    document = {"format": FORMAT, **nested({path: leaf for path, leaf in recipe.values.items() if path[0] != "sweep"})}
     document["lock"] = {
         "plugins": distribution_versions(recipe),
         "revisions": {key_text(path): revision for path, revision in revisions.items()},

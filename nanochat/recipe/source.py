@@ -12,7 +12,7 @@ import attrs
 from nanochat.errors import InputError, Location
 from nanochat.recipe.integers import check_integers
 from nanochat.recipe.locator import locate
-from nanochat.recipe.notation import described, is_bare, shown
+from nanochat.recipe.notation import described, is_bare, key_text, shown
 from nanochat.recipe.problems import Problems
 from nanochat.recipe.text import Text, display, read_text
 from nanochat.recipe.tree import Later, Leaf, Table, build_tree, find, merge, without
@@ -20,6 +20,7 @@ from nanochat.recipe.tree import Later, Leaf, Table, build_tree, find, merge, wi
 FORMAT = 1
 MOST_PARENTS = 16
 """A longer chain of `extends` is refused."""
+EXTENDED = "nothing that this recipe extends sets"
 
 
 @attrs.frozen(kw_only=True)
@@ -166,15 +167,23 @@ class _Reader:
         if path is None:
             self._problems.add("E108", f"{shown(key)} is no key", at=place)
             return tree
-        for depth in range(1, len(path) + 1):
-            if find(tree, path[:depth]) is None:
+        # A file that is missing may set it.
+        return take_away(tree, path, place, self._problems if not self.losses else None)
+
+
+def take_away(
+    tree: Table, path: tuple[str, ...], place: Location, problems: Problems | None, *, said: str = EXTENDED
+) -> Table:
+    """The tree less what is at a path; where nothing is, E108 at `place`, which begins as `said`; None: in silence."""
+    for depth in range(1, len(path) + 1):
+        if find(tree, path[:depth]) is None:
+            if problems is not None:
                 above = find(tree, path[: depth - 1])
                 names = above.items if isinstance(above, Table) else {}
-                label = self._problems.suggestion(path[depth - 1], [n for n in names if is_bare(n)])
-                if not self.losses:  # else a file that is missing may set it
-                    self._problems.add("E108", f"nothing that this recipe extends sets {key}", at=place, label=label)
-                return tree
-        return without(tree, path)
+                label = problems.suggestion(path[depth - 1], [name for name in names if is_bare(name)])
+                problems.add("E108", f"{said} {key_text(path)}", at=place, label=label)
+            return tree
+    return without(tree, path)
 
 
 def _incomplete(fault: InputError, parent: Path) -> InputError:

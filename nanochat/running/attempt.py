@@ -51,6 +51,12 @@ class Ending:
     """stopped: where."""
     error: NanochatError | None = None
 
+    @property
+    def why(self) -> dict[str, Any]:
+        """failed: what the event says of it, which a report tells when the next attempt has cleared all else."""
+        found = self.error.diagnostics if self.error is not None else ()
+        return {"errors": [{"code": d.code, "message": d.message, "help": d.help} for d in found]} if found else {}
+
 
 @attrs.define(kw_only=True)
 class Attempt:

@@ -91,6 +91,24 @@ def the_run(argument: str) -> RunFolder:
     return RunFolder(find_run(argument).path.resolve())
 
 
+def find_stage(argument: str) -> tuple[RunFolder | None, StageFolder]:
+    """A stage's result by RUN/STAGE, folder, folder's name or key, and the run that made it, where it is still there.
+
+    InputError E405 where there is none.
+    """
+    run_name, slash, name = argument.rpartition("/")
+    runs = _runs_called(run_name, list_runs()) if slash else []
+    if runs:
+        stages = {stage.name: stage.folder for stage in runs[0].stages}
+        if name not in stages:
+            known = did_you_mean(name, stages) or f"its stages are {', '.join(stages)}"
+            raise wrong_input("E405", f"run `{runs[0].path.name}` has no stage `{name}`", help=known)
+        return runs[0], stages[name]
+    folder = folder_at(expanded(argument).absolute()) or folder_at(Store().root / argument) or Store().by_key(argument)
+    made = RunFolder(folder.path.parent.with_name("runs") / str((folder.record or {}).get("run", "")))
+    return (made if made.plan else None), folder
+
+
 def list_runs(folder: Path | None = None) -> list[RunFolder]:
     """Every run in a folder, by default that of this home, newest first."""
     return [RunFolder(plan.parent) for plan in newest_first((folder or runs_dir()).glob(f"*/{PLAN}"))]

@@ -3,7 +3,7 @@
 In: the folders of two stages' results, with their examples (examples/EVAL-RANK.jsonl). Out: for each
 evaluation, and each task of it, what became better, what worse, and how likely chance alone would do as much: McNemar's
 exact test where an example is right or wrong, else a paired bootstrap. An evaluation whose lines say no `index` and
-`score` is left out. Not here: how they are printed.
+`score` is left out; one of which less is better says `lower_is_better`. Not here: how they are printed.
 """
 
 import math
@@ -47,7 +47,7 @@ class Paired:
     standard_error: float
     """Of the difference of the means, from the differences of the pairs."""
     gained: int
-    """Examples whose score is higher in the second."""
+    """Examples whose score is better in the second."""
     lost: int
     test: str
     p: float
@@ -104,6 +104,8 @@ def _compared(
     n = len(pairs)
     means = (sum(x for x, _ in pairs) / n, sum(y for _, y in pairs) / n)
     gained, lost = sum(y > x for x, y in pairs), sum(y < x for x, y in pairs)
+    if all(a[key].get("lower_is_better") for key in keys):
+        gained, lost = lost, gained
     differences = [y - x for x, y in pairs]
     mean = means[1] - means[0]
     binary = all(score in (0.0, 1.0) for pair in pairs for score in pair)

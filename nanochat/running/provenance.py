@@ -4,10 +4,12 @@ In: the surroundings, looked at once when a run starts work. Out: plain data. No
 be found out is left out. Environment variables are not recorded: they hold secrets.
 """
 
+import contextlib
 import getpass
 import importlib.metadata
 import json
 import platform
+import re
 import socket
 import sys
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ import attrs
 import nanochat
 from nanochat.hardware import Machine
 from nanochat.registry import Registry
+from nanochat.running.code_size import code_size
 from nanochat.running.source_tree import source_trees
 
 PATCHES = {"nanochat": "dirty.patch", "recipe": "recipe.patch"}
@@ -46,6 +49,8 @@ def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[di
         "nanochat": nanochat.__version__,
         "source_trees": [tree.facts() | {"patch": PATCHES[tree.holds[0]] if tree.patch else None} for tree in trees],
         "machine": attrs.asdict(machine),
+        "gpus": gpus(),
+        "code": code_size(entry.build for plugin in registry.plugins for entry in plugin.components),
         "packages": packages(),
         "plugins": registry.describe(registry.plugins),
         "observed": observed,
@@ -66,6 +71,16 @@ def packages() -> dict[str, str]:
     """Every installed distribution and its version."""
     found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
     return {name: found[name] for name in sorted(found, key=lambda n: str(n).lower()) if name}
+
+
+def gpus(root: Path = Path("/")) -> list[str]:
+    """The names of NVIDIA's GPUs, as the driver's files have them; empty where there is none."""
+    found = []
+    for path in sorted(root.glob("proc/driver/nvidia/gpus/*/information")):
+        with contextlib.suppress(OSError):
+            named = re.search(r"^Model:\s*(.+?)\s*$", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            found += [named[1]] if named else []
+    return found
 
 
 def _user() -> str:

@@ -4,13 +4,13 @@ In: the runs to remove, or a store to clear up. Out: first what would go, what s
 agreed, its removal. What is worked on is never touched, and no moment of a removal looks like a finished result.
 """
 
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import attrs
 
+from nanochat.durable import delete
 from nanochat.errors import wrong_input
 from nanochat.home import runs_dir
 from nanochat.running.find import list_runs
@@ -156,5 +156,5 @@ def _broken_runs(held: Collection[Path]) -> Iterator[Garbage]:
 
 def _delete(path: Path) -> int:
     freed = bytes_in(path)
-    shutil.rmtree(path)
+    delete(path)
     return freed

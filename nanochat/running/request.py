@@ -35,22 +35,25 @@ class Request:
     """Which of several nodes this machine is; None: to be found out."""
 
     def back(self, recipe: Recipe) -> Return | None:
-        """Where --resume goes back to. The names of all stages are checked before."""
-        stage, at, step = (self.resume or "").rpartition("@")
-        step = step.removeprefix("step_")  # as its folder is called: step_000400
-        if self.resume is not None and not (at and is_step(step)):
-            known = [name for name in (stage, self.resume) if name in recipe.stages]
-            example = f"for example --resume {known[0] if known else list(recipe.stages)[-1]}@400"
-            raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help=example)
+        """Where --resume goes back to; None where it says no step. The names of all stages are checked before."""
+        stage, step = self._resumed
         asked: list[tuple[str, str | None]] = [("--fresh", name) for name in self.fresh]
-        asked += [("--until", self.until), ("--from", self.start), ("--resume", stage or None)]
+        asked += [("--until", self.until), ("--from", self.start), ("--resume", stage)]
         wrong = [(option, name) for option, name in asked if name is not None and name not in recipe.stages]
         if wrong:
             raise InputError([_no_stage(option, str(name), recipe) for option, name in wrong])
-        return Return(stage=stage, step=int(step)) if self.resume is not None else None
+        return Return(stage=stage, step=step) if stage is not None and step is not None else None
+
+    @property
+    def _resumed(self) -> tuple[str | None, int | None]:
+        """The stage and the step that --resume names, as far as it does."""
+        stage, at, step = (self.resume or "").rpartition("@")
+        step = step.removeprefix("step_")  # as its folder is called: step_000400
+        return (stage if at else self.resume), (int(step) if at and is_step(step) else None)
 
     def selected(self, plan: Plan) -> list[PlannedStage]:
         """The stages between --from and --until, in the plan's order."""
+        self._require_step(plan)
         names = [stage.name for stage in plan.stages]
         first = names.index(self.start) if self.start else 0
         last = names.index(self.until) if self.until else len(names) - 1
@@ -72,6 +75,17 @@ class Request:
             )
         self._check_return(plan)
         return list(plan.stages[first : last + 1])
+
+    def _require_step(self, plan: Plan) -> None:
+        """--resume without a step: the error lists those there are."""
+        if self.resume is None or plan.back is not None:
+            return
+        planned = next(stage for stage in plan.stages if stage.name == self._resumed[0])
+        steps = checkpoint_steps(planned.folder.path)
+        there = f"`{planned.name}` has no checkpoint to go back to"
+        if steps:
+            there = f"its steps are {', '.join(map(str, steps))}: for example --resume {planned.name}@{steps[-1]}"
+        raise wrong_input("E407", f"--resume {self.resume} is no STAGE@STEP", help=there)
 
     def _check_return(self, plan: Plan) -> None:
         """A stage that is made from its beginning has nothing to go back to, nor has one without that checkpoint."""

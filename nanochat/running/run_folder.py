@@ -1,7 +1,7 @@
 """The folder of one run: what was asked for, what was planned, where it came from, and what happened.
 
     runs/NAME-ID/   sources/ · recipe.lock.toml · plan.json · env.json · dirty.patch and
-                    recipe.patch (uncommitted changes) · events.jsonl · report.md
+                    recipe.patch (uncommitted changes) · events.jsonl · report.md · report.html
 
 In: a plan. Out: files. One recipe with one set of stage keys has one run folder, so that a second invocation goes on
 in it. The results themselves are in the store.
@@ -25,7 +25,7 @@ LOCK = "recipe.lock.toml"
 PLAN = "plan.json"
 ENVIRONMENT = "env.json"
 EVENTS = "events.jsonl"
-REPORT = "report.md"
+REPORT, PAGE = "report.md", "report.html"
 SOURCES = "sources"
 SET_ASIDE = "stage_set_aside"
 """The event of a result that was moved out of the way of a fresh one."""
@@ -100,8 +100,13 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """Where the report is, or will be."""
+        """Where the report is, or will be, as text."""
         return self.path / REPORT
+
+    @property
+    def page(self) -> Path:
+        """The same with plots, for a browser."""
+        return self.path / PAGE
 
     def _write_sources(self, plan: Plan) -> None:
         folder = self.path / SOURCES

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import attrs
 
-from nanochat.durable import sync
+from nanochat.durable import delete, sync
 from nanochat.errors import wrong_input
 from nanochat.home import store_dir
 from nanochat.recipe.artifacts import KEY_CHARACTERS
@@ -157,7 +157,8 @@ class Store:
     def drop_set_aside(self, folder: StageFolder) -> None:
         """Delete what was set aside for this folder."""
         for path in (self.root / OLD).glob(f"{folder.path.name}.*"):
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                delete(path)
 
 
 def is_result(path: Path) -> bool:
@@ -185,7 +186,7 @@ def discard(folder: Path, marker: str) -> int:
     (folder.parent / OLD).mkdir(exist_ok=True)
     gone = folder.rename(folder.parent / OLD / f"{folder.name}.{time.time_ns()}")
     sync(folder.parent)
-    shutil.rmtree(gone)
+    delete(gone)
     return freed
 
 

@@ -7,12 +7,12 @@ nobody: a run that is going on is looked at too.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nanochat.running.figures import FinishedStage, attempts_at, finished_stages, headline
 from nanochat.running.find import tag_of
 from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_lines
 from nanochat.running.lease import is_held
 from nanochat.running.progress import amount
-from nanochat.running.report import FinishedStage, attempts_at, finished_stages, headline
 from nanochat.running.run_folder import EVENTS, RunFolder, RunStage
 from nanochat.running.store import bytes_in
 

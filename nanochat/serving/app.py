@@ -52,9 +52,13 @@ def create_server(
     keys: Keys | None = None,
     limits: Limits | None = None,
     origins: Sequence[str] = (),
+    hosts: Sequence[str] | None = None,
     runs: Runs | None = None,
 ) -> Starlette:
-    """The application for models that `start` begins to load. origins: of pages elsewhere that may ask. runs: shown."""
+    """The application for models that `start` begins to load. origins: of pages elsewhere that may ask.
+
+    hosts: the names, in small letters, that it may be asked by beside loopback's; None: any. runs: what /runs shows.
+    """
     metrics = Metrics(models)
     service = Service(models, metrics, limits or Limits())
 
@@ -64,7 +68,7 @@ def create_server(
         yield
         await asyncio.to_thread(models.stop)
 
-    middleware = [Middleware(Guard, keys=keys or Keys(), metrics=metrics, origins=origins)]
+    middleware = [Middleware(Guard, keys=keys or Keys(), metrics=metrics, origins=origins, hosts=hosts)]
     if origins:
         cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)

@@ -1,9 +1,11 @@
 """Who gets in: a pure ASGI middleware in front of the endpoints.
 
 In: requests. Out: those that may pass, with the salt of their key in `scope["state"]`; errors for the others. Counts
-every answer by its status. A page of another host cannot ask: its Origin is not this server's.
+every answer by its status. A page of another host cannot ask: its Origin is not this server's. Nor can one whose name
+was made to mean this machine (DNS rebinding): where `hosts` are given, a request has to name one of them, or loopback.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -30,10 +32,18 @@ COUNTED = (
 
 
 class Guard:
-    """Keys for /v1 and /metrics, and the origin of what a browser sends."""
+    """Keys for /v1 and /metrics, and the host and the origin of what a browser sends. hosts: None, whatever it is."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, metrics: Metrics, origins: Sequence[str] = ()) -> None:
-        self.app, self.keys, self.metrics, self.origins = app, keys, metrics, origins
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        metrics: Metrics,
+        origins: Sequence[str] = (),
+        hosts: Sequence[str] | None = None,
+    ) -> None:
+        self.app, self.keys, self.metrics, self.origins, self.hosts = app, keys, metrics, origins, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,13 +66,35 @@ class Guard:
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self.hosts is not None and host and not is_loopback(host) and host_name(host) not in self.hosts:
+            raise RequestError(
+                403, f"this server is not asked by the name {host_name(host)!r}; --allow-host lets one", code="host"
+            )
         origin = headers.get("origin")
-        if origin and origin not in self.origins and urlsplit_host(origin) != headers.get("host", ""):
+        if origin and origin not in self.origins and urlsplit_host(origin) != host:
             raise RequestError(403, "pages of other hosts may not ask this server; --cors lets one", code="origin")
         salt = ""
         if scope["path"].startswith("/v1/") or scope["path"] == "/metrics":
             salt = self.keys.admit(headers.get("authorization", ""))
         scope.setdefault("state", {})["salt"] = salt
+
+
+def host_name(host: str) -> str:
+    """The name or address of a Host header, without its port and in small letters; "" where it is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header means this machine, whoever is asked what it means."""
+    name = host_name(host)
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def urlsplit_host(origin: str) -> str:

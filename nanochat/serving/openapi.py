@@ -30,7 +30,7 @@ ERROR = {
 REFUSALS = {
     "400": "what was asked makes no sense; the message says what",
     "401": "no valid API key",
-    "403": "a page of another host asks",
+    "403": "a page of another host asks, or the server is asked by a name that is not its own",
     "404": "no such model, or run",
     "408": "the request took too long to arrive",
     "413": "the body is too large",

@@ -12,9 +12,6 @@ CLIP_WITHOUT_UPDATES = (
     "clip has no effect on the first update of a set of answers, where every ratio is 1: set updates to 2 or more, or "
     "leave clip out"
 )
-TEST_SPLIT = (
-    "is the test split, which no decision of a training may see: take train, and measure test in an evaluate stage"
-)
 
 
 @config
@@ -103,11 +100,4 @@ class ReinforceConfig(TrainingConfig):
             found.append(("determinism", 'answers depend on what is sampled beside them: determinism must be "fixed"'))
         if self.document_mask:
             found.append(("document_mask", "a row holds one conversation: leave document_mask out"))
-        found += [f"data.{name} {TEST_SPLIT}" for name, task in self.data.items() if _is_test(task)]
-        measured = {name: getattr(found.config, "task", None) for name, found in self.evals.items()}
-        found += [f"the task of evals.{name} {TEST_SPLIT}" for name, task in measured.items() if _is_test(task)]
         return found
-
-
-def _is_test(task: Any) -> bool:
-    return getattr(getattr(task, "config", None), "split", None) == "test"

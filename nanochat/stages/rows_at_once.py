@@ -30,7 +30,7 @@ def rows_at_once(config: Any, model: Any, vocab_size: int, context: StageContext
             rows=rows,
             vocab_size=vocab_size,
             documents=config.document_mask,
-            reserved=state_bytes(config.optim, model),
+            reserved=state_bytes(config.optim, model, updating=1 if runtime.shard == "none" else runtime.world_size),
         )
     else:
         chosen = min(rows, rows_off_cuda(sequence_len))
@@ -38,8 +38,10 @@ def rows_at_once(config: Any, model: Any, vocab_size: int, context: StageContext
     return chosen
 
 
-def state_bytes(optim: Mapping[str, Component], model: nn.Module) -> int:
-    """What the groups' optimizers will keep; two float32 numbers a parameter for one that does not say."""
+def state_bytes(optim: Mapping[str, Component], model: nn.Module, *, updating: int = 1) -> int:
+    """What the groups' optimizers will keep in one of `updating` processes that share it out; two float32 numbers a
+    parameter for one that does not say.
+    """
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     members = groups.assign(shapes, {name: group.slot.match for name, group in optim.items()}).groups
     total = 0
@@ -47,4 +49,4 @@ def state_bytes(optim: Mapping[str, Component], model: nn.Module) -> int:
         own = [shapes[member] for member in members[name]]
         said = getattr(group.config, "state_bytes", None)
         total += said(own) if callable(said) else sum(8 * math.prod(shape) for shape in own)
-    return total
+    return math.ceil(total / updating)

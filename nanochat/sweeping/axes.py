@@ -1,7 +1,8 @@
 """What a sweep varies: keys of a recipe and the values they take, and the trials that come of them.
 
-In: words as typed, `KEY=V1,V2,…` or `KEY=LOW..HIGH`. Out: axes, and trials as lists of `KEY=VALUE`, in the words that
-`--set` takes. Whether a recipe has such keys is asked by whoever loads it. InputError E407 for what is no axis.
+In: words as typed, `KEY=V1,V2,…` or `KEY=LOW..HIGH`, and what the recipe's `[sweep]` says. Out: axes and ranges, and
+trials as lists of changes. Whether a recipe has such keys is asked by whoever loads it. InputError E407 for what is no
+axis.
 """
 
 import itertools
@@ -12,49 +13,14 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from nanochat.errors import InputError, wrong_input
+from nanochat.errors import InputError, did_you_mean, wrong_input
+from nanochat.recipe.axis import Axis, Change, Range
+from nanochat.recipe.sweep_table import VARIANT, SweepTable
 
 SEED = "seed"
 """The key over whose values results are averaged."""
 EXAMPLE = "for example --grid stages.base.model.depth=4,6,8"
 _RANGE = re.compile(r"(?P<low>[-+0-9.eE]+)\.\.(?P<high>[-+0-9.eE]+)\Z")
-
-
-@attrs.frozen
-class Axis:
-    """A key and the values that it takes, as typed."""
-
-    key: str
-    values: Sequence[str]
-
-    def settings(self) -> list[str]:
-        """`KEY=VALUE` for each value."""
-        return [f"{self.key}={value}" for value in self.values]
-
-
-@attrs.frozen(kw_only=True)
-class Range:
-    """A key and the numbers between which its values are drawn, evenly in their logarithm where both are above 0 and
-    far apart; whole numbers where both ends are.
-    """
-
-    key: str
-    low: float
-    high: float
-    whole: bool
-
-    def draw(self, generator: random.Random) -> str:
-        """`KEY=VALUE` for a value from [low, high]."""
-        if self.low > 0 and self.high / self.low >= _FAR:
-            drawn = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
-        else:
-            drawn = generator.uniform(self.low, self.high)
-        drawn = min(max(drawn, self.low), self.high)
-        return f"{self.key}={round(drawn)}" if self.whole else f"{self.key}={drawn:.6g}"
-
-
-_FAR = 10.0
-"""Ends that are so many times apart are those of a scale, such as a learning rate's."""
 
 
 def grid_axes(arguments: Iterable[str]) -> list[Axis]:
@@ -89,20 +55,49 @@ def random_ranges(arguments: Iterable[str]) -> list[Range]:
     return found
 
 
-def trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, seed: int) -> list[list[str]]:
+def over(table: SweepTable, axes: Sequence[Axis], ranges: Sequence[Range]) -> SweepTable:
+    """A recipe's `[sweep]` with what the command line says, which replaces the values of the same key, or adds a key.
+
+    `--grid variant=A,B` chooses among the variants. InputError E407 where there is none of that name.
+    """
+    typed = {axis.key for axis in axes} | {found.key for found in ranges}
+    given = {axis.key: _chosen(axis, table) for axis in axes}
+    kept = [given.pop(axis.key, axis) for axis in table.axes if axis.key in given or axis.key not in typed]
+    return attrs.evolve(
+        table,
+        axes=[*kept, *given.values()],
+        ranges=[*(found for found in table.ranges if found.key not in typed), *ranges],
+    )
+
+
+def _chosen(axis: Axis, table: SweepTable) -> Axis:
+    """The axis as typed; of variants, those of the recipe that it names."""
+    if axis.key != VARIANT:
+        return axis
+    known = {change.text: change for there in table.axes if there.key == VARIANT for change in there.changes}
+    for change in axis.changes:
+        if change.text not in known:
+            name = change.text.removeprefix(f"{VARIANT}=")
+            names = [text.removeprefix(f"{VARIANT}=") for text in known]
+            near = did_you_mean(name, names) or f"its variants are {', '.join(names) or 'none'}"
+            raise wrong_input("E407", f"--grid: the recipe has no variant `{name}`", help=near)
+    return Axis(VARIANT, [known[change.text] for change in axis.changes])
+
+
+def trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, seed: int) -> list[list[Change]]:
     """Each combination of the axes' values, once for each draw from the ranges; the last axis varies fastest.
 
     The draws follow from `seed` alone, and are the same for every combination: what is compared differs in one thing.
     """
     generator = random.Random(seed)
     drawn = [[one.draw(generator) for one in ranges] for _ in range(draws if ranges else 1)]
-    combinations = itertools.product(*(axis.settings() for axis in axes))
+    combinations = itertools.product(*(axis.changes for axis in axes))
     return [[*combination, *draw] for combination in combinations for draw in drawn]
 
 
 def number_of_trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int) -> int:
     """How many there are, without making them."""
-    return math.prod(len(axis.values) for axis in axes) * (draws if ranges else 1)
+    return math.prod(len(axis.changes) for axis in axes) * (draws if ranges else 1)
 
 
 def _axis(argument: str, taken: set[str]) -> Axis:
@@ -112,7 +107,7 @@ def _axis(argument: str, taken: set[str]) -> Axis:
         raise wrong_input("E407", f"--grid {argument} has no values", help=f"write KEY=V1,V2: {EXAMPLE}")
     if key in taken:
         raise wrong_input("E407", f"--grid {argument}: `{key}` has its values already", help="give each key once")
-    return Axis(key, values)
+    return Axis(key, [Change(text=f"{key}={value}") for value in values])
 
 
 def split_values(text: str) -> list[str]:

@@ -1,22 +1,35 @@
-"""What came out of a sweep: every trial's figures, and their means over the seeds of trials that are else alike.
+"""What came out of a sweep: every trial's figures, their means over the seeds of trials that are else alike, and what
+sets these apart from one of them, seed by seed.
 
 In: a sweep. Out: rows of plain data. The standard error is that of the mean over seeds, s / √n with n − 1 in s; a
-figure's own error, of one measurement, is not in it. One seed has none.
+figure's own error, of one measurement, is not in it. One seed has none. A difference is that of two trials with one
+seed: what the seed does to both cancels.
 """
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from nanochat.errors import InputError
+from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import runs_dir
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.summary import summary
 from nanochat.sweeping.axes import SEED
+from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep, Trial
+
+
+@attrs.frozen(kw_only=True)
+class Difference:
+    """A figure's difference from another row's, over the seeds that both have."""
+
+    mean: float
+    half: float | None
+    """Half the width of its interval by Student's t, at 95 %; None of one seed."""
+    n: int
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +45,15 @@ class Row:
     errors: Mapping[str, float]
     """Figure → standard error of its mean over seeds."""
     error: str = ""
+    differences: Mapping[str, Difference] = attrs.field(factory=dict)
+    """Figure → difference from the row that it is compared with."""
+
+    def text(self, figure: str) -> str:
+        """A figure with its error, `1.234 ± 0.01`; nothing where there is none."""
+        if figure not in self.figures:
+            return ""
+        error = f" ± {self.errors[figure]:.2g}" if figure in self.errors else ""
+        return f"{self.figures[figure]:.4g}{error}"
 
 
 def rows(sweep: Sweep) -> list[Row]:
@@ -39,14 +61,41 @@ def rows(sweep: Sweep) -> list[Row]:
     return [_row(trial) for trial in sweep.trials()]
 
 
-def over_seeds(found: Sequence[Row]) -> list[Row]:
-    """One row for all trials that differ in the seed alone; of those that are done."""
+def over_seeds(found: Sequence[Row], key: str = SEED) -> list[Row]:
+    """One row for all trials that differ in the seed alone, or in another key; of those that are done."""
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     for row in found:
         if row.state == "done":
-            alike = tuple((key, value) for key, value in row.settings.items() if key != SEED)
-            groups.setdefault(alike, []).append(row)
+            groups.setdefault(tuple(_but(row.settings, key).items()), []).append(row)
     return [_mean(dict(alike), group) for alike, group in groups.items()]
+
+
+def compared(found: Sequence[Row], reference: tuple[str, str]) -> list[Row]:
+    """Means over seeds, with their differences from the row that has this value of this key and is else alike."""
+    key, value = reference
+    done = [row for row in found if row.state == "done"]
+    singly = {tuple(row.settings.items()): row for row in done}
+
+    def pairs(mean: Row) -> Iterator[tuple[Row, Row]]:
+        for row in done:
+            if _but(row.settings, SEED) == dict(mean.settings) and row.settings.get(key) != value:
+                other = singly.get(tuple((name, value if name == key else its) for name, its in row.settings.items()))
+                if other is not None:
+                    yield row, other
+
+    return [attrs.evolve(mean, differences=_differences(list(pairs(mean)))) for mean in over_seeds(found)]
+
+
+def find_reference(found: Sequence[Row], text: str) -> tuple[str, str]:
+    """What `KEY=VALUE`, or a value alone, names. InputError E407 where no row or more than one key has it."""
+    known = dict.fromkeys(pair for row in found for pair in row.settings.items() if pair[0] != SEED)
+    meant = [(key, value) for key, value in known if text in (value, f"{key}={value}")]
+    if len(meant) != 1:
+        names = [f"{key}={value}" for key, value in meant or known]
+        near = did_you_mean(text, [value for _, value in known]) if not meant else ""
+        said = "more than one key has this value" if meant else "no trial has this value"
+        raise wrong_input("E407", f"--against {text}: {said}", help=near or f"there are {', '.join(names) or 'none'}")
+    return meant[0]
 
 
 def sorted_by(found: Sequence[Row], column: str) -> list[Row]:
@@ -95,6 +144,20 @@ def _mean(settings: Mapping[str, str], group: Sequence[Row]) -> Row:
         figures={name: statistics.fmean(its) for name, its in values.items()},
         errors={name: statistics.stdev(its) / math.sqrt(len(its)) for name, its in values.items() if len(its) > 1},
     )
+
+
+def _differences(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Difference]:
+    """Of the figures that all pairs have."""
+    found = {}
+    for name in figure_names([row for row, _ in pairs]):
+        if all(name in row.figures and name in other.figures for row, other in pairs):
+            values = [row.figures[name] - other.figures[name] for row, other in pairs]
+            found[name] = Difference(mean=statistics.fmean(values), half=half_width(values), n=len(values))
+    return found
+
+
+def _but(settings: Mapping[str, str], key: str) -> dict[str, str]:
+    return {name: value for name, value in settings.items() if name != key}
 
 
 def _sortable(row: Row, name: str) -> tuple[int, float, str] | None:

@@ -126,6 +126,11 @@ class Sweep:
                 added.append(trial)
         return added
 
+    def outdated(self, plans: Sequence[tuple[Sequence[str], Plan]]) -> list[Trial]:
+        """Trials that are there, of which these plans now make other runs."""
+        runs = {tuple(settings): plan.run_folder.name for settings, plan in plans}
+        return [trial for trial in self.trials() if runs.get(tuple(trial.settings), trial.run) != trial.run]
+
     def move(self, number: int, place: int) -> None:
         """Let a trial come as the one at `place`, counted from 1."""
         self.trial(number)

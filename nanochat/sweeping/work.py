@@ -6,13 +6,14 @@ trials have in common is in the store and is done once, by whoever comes to it f
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from nanochat.errors import EXIT_DONE, EXIT_STAGE_FAILED, EXIT_STOPPED, InputError, NanochatError, StageError
 from nanochat.running.lease import lease
 from nanochat.running.progress import Display
+from nanochat.running.reports import Reports
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
 from nanochat.sweeping.sweep import Sweep, Trial
@@ -47,7 +48,16 @@ class TrialDisplay:
         self.inner.end()
 
 
-def work(sweep: Sweep, display: Display, sleep: Callable[[float], None] = time.sleep) -> int:
+class SweepReports(Reports, Protocol):
+    """What writes the reports of a sweep and of its runs."""
+
+    def write_sweep(self, sweep: Sweep) -> None:
+        """Write the sweep's now."""
+
+
+def work(
+    sweep: Sweep, display: Display, reports: SweepReports | None = None, sleep: Callable[[float], None] = time.sleep
+) -> int:
     """Go through the trials until none waits. 75 where it was stopped or is paused, 1 where a trial failed."""
     busy = set[int]()
     """Trials of which a stage is being run by someone else."""
@@ -63,33 +73,35 @@ def work(sweep: Sweep, display: Display, sleep: Callable[[float], None] = time.s
             busy.clear()
             sleep(LOOK_SECONDS)
             continue
-        state = _take(free[0], sweep, display)
+        state = _take(free[0], sweep, display, reports)
+        if reports is not None and state in ("done", "failed"):
+            _report(sweep, display, reports)
         if state == "stopped":
             return EXIT_STOPPED
         if state == "busy":
             busy.add(free[0].number)
 
 
-def _take(trial: Trial, sweep: Sweep, display: Display) -> str:
+def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None) -> str:
     """Run a trial that waits, unless someone else was faster: done · failed · stopped · busy."""
     try:
         with lease(trial.folder, what=f"trial {trial.number}"):
             if trial.outcome:
                 return "done"
-            return _run(trial, sweep, display)
+            return _run(trial, sweep, display, reports)
     except InputError as fault:
         if _is_taken(fault):
             return "busy"
         raise
 
 
-def _run(trial: Trial, sweep: Sweep, display: Display) -> str:
+def _run(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None) -> str:
     trials = sweep.trials()
     place = next((i for i, other in enumerate(trials, start=1) if other.number == trial.number), trial.number)
     shown = TrialDisplay(display, f"[{place}/{len(trials)} {trial.name}]")
     started = time.monotonic()
     try:
-        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown)
+        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown, reports)
     except (InputError, StageError) as fault:
         if _is_taken(fault):
             return "busy"
@@ -101,6 +113,15 @@ def _run(trial: Trial, sweep: Sweep, display: Display) -> str:
         return "stopped"
     trial.end("done", seconds=_since(started))
     return "done"
+
+
+def _report(sweep: Sweep, display: Display, reports: SweepReports) -> None:
+    """What goes wrong is said, and ends nothing."""
+    try:
+        reports.write_sweep(sweep)
+    except Exception as fault:
+        again = f"`nanochat report --sweep {sweep.path.name}` tries again"
+        display.say(f"warning: the sweep's report was not written: {type(fault).__name__}: {fault}; {again}")
 
 
 def _is_taken(fault: NanochatError) -> bool:

@@ -11,7 +11,6 @@ by name. Not here: how one is written (checkpoint_writer.py).
 """
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,14 @@ import torch
 from safetensors.torch import load_file
 
 from nanochat.config import Component, revived
+from nanochat.durable import delete
 from nanochat.errors import NanochatError
 from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint_writer import clear_remains
-from nanochat.training.manifest import MODEL_FILES, broken, step_folders, verify
+from nanochat.training.manifest import MODEL_FILES, broken, refuse_newer, step_folders, verify
 
 
 @attrs.frozen(kw_only=True)
@@ -55,17 +55,21 @@ def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Comp
 
 
 def newest_valid(folder: Path, runtime: Runtime, note: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that verifies; rank 0 decides. Broken ones are set aside under a name that says so."""
+    """The newest checkpoint that verifies; rank 0 decides. Broken ones are set aside under a name that says so.
+
+    StageError E406 where the newest is of a later version, which is no reason to lose its steps.
+    """
     chosen: list[str | None] = [None]
     if runtime.is_main:
         clear_remains(folder)
         for candidate in reversed(step_folders(folder)):
+            refuse_newer(candidate)
             try:
                 verify(candidate)
             except NanochatError as fault:
                 note(fault.diagnostics[0].message + "; set aside, going back to the one before it")
                 aside = candidate.with_name(f"broken_{candidate.name}")
-                shutil.rmtree(aside, ignore_errors=True)
+                delete(aside)
                 candidate.rename(aside)
             else:
                 chosen[0] = str(candidate)

@@ -13,7 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from nanochat.durable import FILE_MODE, make_folder, sha256, sync, write_synced
+from nanochat.durable import FILE_MODE, delete, make_folder, sha256, sync, write_synced
 from nanochat.errors import stage_failure
 from nanochat.quantity import size
 from nanochat.runtime import Runtime
@@ -111,14 +111,14 @@ class CheckpointWriter:
 def remove(checkpoint: Path) -> None:
     """Delete a checkpoint; at no moment is a part of it left under its name."""
     gone = checkpoint.with_name(f"{PRUNED}{checkpoint.name}")
-    shutil.rmtree(gone, ignore_errors=True)
+    delete(gone)
     checkpoint.rename(gone)
     sync(checkpoint.parent)
-    shutil.rmtree(gone)
+    delete(gone)
 
 
 def clear_remains(folder: Path) -> None:
     """Delete what a killed process left half written, or half deleted."""
     for start in (WRITING, PRUNED):
         for remains in folder.glob(f"{start}*"):
-            shutil.rmtree(remains)
+            delete(remains)

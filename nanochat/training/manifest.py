@@ -55,6 +55,9 @@ def faults(
     """What is wrong with a checkpoint's files, by default all: a sentence each. `seen` is told of each file before."""
     try:
         files = _files(checkpoint)
+        if (newer := newer_format(checkpoint)) is not None:
+            yield f"{MANIFEST} has format {newer}: a newer nanochat wrote it, this one reads {FORMAT}"
+            return
         expected = {name: (files[name]["bytes"], files[name]["sha256"]) for name in names or files}
     except KeyError as missing:
         yield f"{MANIFEST} does not say {missing.args[0]}"
@@ -77,8 +80,30 @@ def faults(
             yield f"{name} cannot be read: {_reason(fault)}"
 
 
+def newer_format(checkpoint: Path) -> int | None:
+    """The format of a checkpoint that a later version wrote, which this one cannot judge; None for every other."""
+    try:
+        found = json.loads((checkpoint / MANIFEST).read_text())["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, int) and found > FORMAT else None
+
+
+def refuse_newer(checkpoint: Path) -> None:
+    """StageError E406 for a checkpoint that is not broken, but of a later version. It is to be left as it is."""
+    if (found := newer_format(checkpoint)) is not None:
+        raise stage_failure(
+            "E406",
+            f"the checkpoint {checkpoint} has format {found}, and this nanochat reads {FORMAT}",
+            help="go on with the nanochat that wrote it, or make the stage anew with this one: --fresh STAGE",
+        )
+
+
 def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
-    """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs."""
+    """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs, or
+    says that a later version wrote it.
+    """
+    refuse_newer(checkpoint)
     for fault in faults(checkpoint, names):
         raise broken(checkpoint, fault)
 

@@ -1,4 +1,4 @@
-// An answer's parts: {type: "text" | "python" | "python_output", text}.
+// An answer's parts: {type: "text" | "python" | "python_output", text, tool?}. tool: of a call by special tokens of its own.
 import { showMarkdown } from "./markdown.js";
 
 // Add an increment of a stream: one without text begins a part, others of its type join it.
@@ -11,7 +11,11 @@ export function join(parts, increment) {
 
 export function plainText(content) {
   if (typeof content === "string") return content;
-  return content.map((part) => (part.type === "text" ? part.text : part.type === "python" ? `[${part.text}]` : "")).join("");
+  return content.map((part) => (part.type === "text" ? part.text : part.type === "python" ? `[${callText(part)}]` : "")).join("");
+}
+
+function callText(part) {
+  return part.tool ? `${part.tool}: ${part.text}` : part.text;
 }
 
 // Text as Markdown; a call as its expression and result. What is there already is kept.
@@ -30,7 +34,7 @@ export function showParts(element, parts) {
     if (part.type === "text") showMarkdown(child, part.text);
     else {
       const next = parts[parts.indexOf(part) + 1];
-      child.textContent = next && next.type === "python_output" ? `${part.text} = ${next.text}` : part.text;
+      child.textContent = next && next.type === "python_output" ? `${callText(part)} = ${next.text}` : callText(part);
     }
   });
   while (element.children.length > wanted.length) element.lastElementChild.remove();

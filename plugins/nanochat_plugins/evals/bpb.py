@@ -2,9 +2,11 @@
 
 bpb = Σ nats / (ln 2 · Σ bytes) over the targets that stand for bytes; special tokens are left out of both sums. Beside
 it stands the same figure for the best unigram model of the very tokens that were measured: their entropy. No model that
-ignores context can be below it.
+ignores context can be below it. Each row is kept as an example with its own bits per byte, so that two models of one
+tokenizer are compared row by row.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -16,9 +18,12 @@ from nanochat.data.source import Source
 from nanochat.errors import stage_failure
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
+from nanochat.text.tokenizer import Tokenizer
 from nanochat_plugins.evals.bpb_config import BpbConfig
 
 DOCUMENTS_AT_ONCE = 64
+SHOWN = 80
+"""Characters of a row that its line of the examples' file begins with."""
 
 
 def evaluate(config: BpbConfig, subject: Subject) -> Mapping[str, Figure]:
@@ -27,13 +32,20 @@ def evaluate(config: BpbConfig, subject: Subject) -> Mapping[str, Figure]:
     rows = subject.kept.get(config)
     if rows is None:
         rows = subject.kept[config] = all_rows(config, subject)
-    measured = {name: measure(ids, token_bytes, subject, config.rows) for name, ids in rows.items()}
-    figures = {"bpb": ratio_figure(torch.cat(list(measured.values())))}
+    measured = {name: measure(name, ids, token_bytes, subject, config.rows) for name, ids in rows.items()}
+    digests = {name: digest(ids, subject.tokenizer) for name, ids in rows.items()}
+    whole = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+    figures = {"bpb": ratio_figure(torch.cat(list(measured.values())), whole)}
     if len(measured) > 1:
-        figures |= {f"bpb.{name}": ratio_figure(sums) for name, sums in measured.items()}
+        figures |= {f"bpb.{name}": ratio_figure(sums, digests[name]) for name, sums in measured.items()}
     targets = torch.cat([ids[:, 1:].flatten() for ids in rows.values()]).long()
-    figures["unigram_bpb"] = Figure(value=unigram_bpb(targets, token_bytes), n=len(targets))
+    figures["unigram_bpb"] = Figure(value=unigram_bpb(targets, token_bytes), n=len(targets), data=whole)
     return figures
+
+
+def digest(rows: Tensor, tokenizer: Tokenizer) -> str:
+    """Of what rows (N, T+1) of ids stand for."""
+    return hashlib.sha256(tokenizer.digest.encode() + rows.contiguous().numpy().tobytes()).hexdigest()
 
 
 def all_rows(config: BpbConfig, subject: Subject) -> dict[str, Tensor]:
@@ -77,8 +89,8 @@ def validation_documents(source: Source) -> Iterator[str]:
 
 
 @torch.no_grad()
-def measure(rows: Tensor, token_bytes: Tensor, subject: Subject, batch_rows: int) -> Tensor:
-    """rows (N, T+1) → per row (nats, bytes), (N, 2) float64; the ranks share the rows."""
+def measure(name: str, rows: Tensor, token_bytes: Tensor, subject: Subject, batch_rows: int) -> Tensor:
+    """rows (N, T+1) of a source → per row (nats, bytes), (N, 2) float64; the ranks share the rows."""
     sums = torch.zeros(len(rows), 2, dtype=torch.float64)
     for picked in subject.rounds(len(rows), batch_rows):
         if not picked:
@@ -91,15 +103,27 @@ def measure(rows: Tensor, token_bytes: Tensor, subject: Subject, batch_rows: int
         counted = token_bytes[targets]  # (B, T), 0 for specials
         sums[where, 0] = (nats.double() * (counted > 0)).sum(dim=1)
         sums[where, 1] = counted.sum(dim=1).double()
+        for index in picked:
+            keep(name, index, rows[index], sums[index], subject)
     return subject.runtime.sum(sums)
 
 
-def ratio_figure(sums: Tensor) -> Figure:
-    """Bits per byte of rows' (nats, bytes), with the standard error of a ratio of sums over rows."""
+def keep(name: str, index: int, row: Tensor, sums: Tensor, subject: Subject) -> None:
+    """One line of the examples' file; a row of specials alone has none. sums: the row's nats and bytes."""
+    nats, n_bytes = sums.tolist()
+    if n_bytes:
+        question, score = subject.tokenizer.decode(row.tolist())[:SHOWN], nats / math.log(2) / n_bytes
+        subject.keep_example(
+            {"task": name, "index": index, "score": score, "lower_is_better": True, "question": question}
+        )
+
+
+def ratio_figure(sums: Tensor, data: str) -> Figure:
+    """Bits per byte of rows' (nats, bytes), with the standard error of a ratio of sums over rows. data: a digest."""
     nats, counted = sums[:, 0], sums[:, 1]
     ratio = float(nats.sum() / counted.sum())
     spread = float((nats - ratio * counted).square().sum().sqrt() / counted.sum())
-    return Figure(value=ratio / math.log(2), n=len(sums), standard_error=spread / math.log(2))
+    return Figure(value=ratio / math.log(2), n=len(sums), standard_error=spread / math.log(2), data=data)
 
 
 def unigram_bpb(targets: Tensor, token_bytes: Tensor) -> float:

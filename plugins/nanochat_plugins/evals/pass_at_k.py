@@ -6,8 +6,10 @@ The same problems are answered with the same random numbers each time, so that t
 alone. A prompt that does not fit into the context counts as unsolved.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 import torch
@@ -35,13 +37,15 @@ class Question:
 def evaluate(config: PassAtKConfig, subject: Subject) -> Mapping[str, Figure]:
     """pass@k by k, reward; too_long where there are such."""
     count, question_of = questions(config, subject)
+    data = digest(question_of(number) for number in range(count))
     ks = [k for k in (2**power for power in range(20)) if k <= config.samples]
     sums = torch.zeros(2 * (len(ks) + 1) + 1, dtype=torch.float64)  # values, their squares, prompts too long
     done = 0
     for picked in subject.rounds(count, max(1, config.rows // config.samples)):
         asked = [question_of(number) for number in picked]
-        for question, answers in zip(asked, answered(config, subject, asked, picked), strict=True):
-            values = torch.tensor(scored(question, answers, config.samples, ks, subject), dtype=torch.float64)
+        found = answered(config, subject, asked, picked)
+        for number, question, answers in zip(picked, asked, found, strict=True):
+            values = torch.tensor(scored(number, question, answers, config, ks, subject), dtype=torch.float64)
             sums += torch.cat([values, values.square(), torch.tensor([float(not answers)])])
         done += len(asked)
         if done:
@@ -49,9 +53,15 @@ def evaluate(config: PassAtKConfig, subject: Subject) -> Mapping[str, Figure]:
             subject.progress(min(done * subject.runtime.world_size, count), count, shown, "problems")
     values, squares, (too_long,) = subject.runtime.sum(sums).split([len(ks) + 1, len(ks) + 1, 1])
     names = [*(f"pass@{k}" for k in ks), "reward"]
-    found = zip(names, values.tolist(), squares.tolist(), strict=True)
-    figures = {name: mean_of(total, its_squares, count) for name, total, its_squares in found}
-    return figures | ({"too_long": Figure(value=float(too_long), n=count)} if too_long else {})
+    totals = zip(names, values.tolist(), squares.tolist(), strict=True)
+    figures = {name: mean_of(total, its_squares, count, data) for name, total, its_squares in totals}
+    return figures | ({"too_long": Figure(value=float(too_long), n=count, data=data)} if too_long else {})
+
+
+def digest(asked: Iterable[Question]) -> str:
+    """Of the conversations that questions are taken from."""
+    texts = "".join(json.dumps(question.conversation, sort_keys=True, default=str) + "\n" for question in asked)
+    return hashlib.sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def questions(config: PassAtKConfig, subject: Subject) -> tuple[int, Callable[[int], Question]]:
@@ -107,17 +117,29 @@ def answered(
 
 
 def scored(
-    question: Question, answers: Sequence[Completion], samples: int, ks: Sequence[int], subject: Subject
+    number: int,
+    question: Question,
+    answers: Sequence[Completion],
+    config: PassAtKConfig,
+    ks: Sequence[int],
+    subject: Subject,
 ) -> list[float]:
-    """pass@k for each k, and the mean reward, of one problem. Each answer is kept."""
+    """pass@k for each k, and the mean reward, of one problem. Each answer is kept, by a number of its own."""
     task, conversation = question.task, question.conversation
     scores = [float(task.evaluate(conversation, answer.text)) for answer in answers]
     rewards = [float(task.reward(conversation, answer.text)) for answer in answers]
-    for answer, score, reward in zip(answers, scores, rewards, strict=True):
-        kept = {"messages": conversation["messages"], "completion": answer.parts, "score": score, "reward": reward}
+    for sample, (answer, score, reward) in enumerate(zip(answers, scores, rewards, strict=True)):
+        index = number * config.samples + sample
+        kept = {
+            "index": index,
+            "messages": conversation["messages"],
+            "completion": answer.parts,
+            "score": score,
+            "reward": reward,
+        }
         subject.keep_example({**kept, **getattr(task, "conditions", {})})
     solved = sum(score >= 1 for score in scores)
-    return [*(pass_at(k, samples, solved) for k in ks), sum(rewards) / samples]
+    return [*(pass_at(k, config.samples, solved) for k in ks), sum(rewards) / config.samples]
 
 
 def pass_at(k: int, samples: int, solved: int) -> float:
@@ -128,8 +150,11 @@ def pass_at(k: int, samples: int, solved: int) -> float:
     return 1 - math.comb(samples - solved, k) / math.comb(samples, k)
 
 
-def mean_of(total: float, squares: float, n: int) -> Figure:
-    """A mean over problems, and its standard error: √(the sample's variance / n); of one problem none is known."""
+def mean_of(total: float, squares: float, n: int, data: str = "") -> Figure:
+    """A mean over problems, and its standard error: √(the sample's variance / n); of one problem none is known.
+
+    data: the digest of what was measured on.
+    """
     mean = total / n
     variance = max(0.0, squares / n - mean**2) * n / (n - 1) if n > 1 else None
-    return Figure(value=mean, n=n, standard_error=None if variance is None else math.sqrt(variance / n))
+    return Figure(value=mean, n=n, standard_error=None if variance is None else math.sqrt(variance / n), data=data)

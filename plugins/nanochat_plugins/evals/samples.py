@@ -4,6 +4,8 @@ Each is kept as an example with its prompt and temperature; what is greedy is al
 figures tell from afar whether it is worth reading: how long the samples are, and how much of them is repetition.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -33,12 +35,17 @@ def evaluate(config: SamplesConfig, subject: Subject) -> Mapping[str, Figure]:
         for index, completion in zip(picked, found, strict=True):
             prompt, temperature = wanted[index]
             text = "".join(part["text"] for part in completion.parts)
-            subject.keep_example({"prompt": prompt, "completion": text, "temperature": temperature})
+            repeated = repetition(completion.ids)
+            subject.keep_example(
+                {"prompt": prompt, "completion": text, "temperature": temperature, "index": index, "question": prompt}
+                | {"score": repeated, "lower_is_better": True}
+            )
             if temperature == 0:
                 subject.note(f"{prompt} → {text.strip()}")
-            measured[index, 0], measured[index, 1] = len(completion.ids), repetition(completion.ids)
+            measured[index, 0], measured[index, 1] = len(completion.ids), repeated
     measured = subject.runtime.sum(measured)
-    return {"length": mean(measured[:, 0]), "repetition": mean(measured[:, 1])}
+    data = hashlib.sha256(json.dumps([*wanted, config.chat]).encode()).hexdigest()
+    return {"length": mean(measured[:, 0], data), "repetition": mean(measured[:, 1], data)}
 
 
 def prompt_ids(prompt: str, config: SamplesConfig, subject: Subject, context: int) -> list[int]:
@@ -63,7 +70,7 @@ def repetition(ids: Sequence[int]) -> float:
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
-def mean(values: torch.Tensor) -> Figure:
-    """Of one value a sample."""
+def mean(values: torch.Tensor, data: str) -> Figure:
+    """Of one value a sample. data: the digest of what was to be continued."""
     error = float(values.std(correction=0)) / math.sqrt(len(values))
-    return Figure(value=float(values.mean()), n=len(values), standard_error=error)
+    return Figure(value=float(values.mean()), n=len(values), standard_error=error, data=data)

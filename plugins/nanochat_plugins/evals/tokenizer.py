@@ -62,20 +62,21 @@ def evaluate(config: TokenizerEvalConfig, subject: Subject) -> Mapping[str, Figu
     figures = {}
     for kind, found in texts.items():
         sizes = [len(text.encode()) for text in found]
+        data = hashlib.sha256("".join(found).encode()).hexdigest()
         for rival, count in counters.items():
             if subject.should_stop():
                 raise Stopped
             if found:
-                figures[f"{kind}.{rival}" if rival else kind] = _ratio(sizes, count(found))
+                figures[f"{kind}.{rival}" if rival else kind] = _ratio(sizes, count(found), data)
     return figures
 
 
-def _ratio(sizes: Sequence[int], tokens: Sequence[int]) -> Figure:
-    """Σ bytes / Σ tokens, with the standard error of a ratio of sums."""
+def _ratio(sizes: Sequence[int], tokens: Sequence[int], data: str) -> Figure:
+    """Σ bytes / Σ tokens, with the standard error of a ratio of sums. data: the digest of the texts."""
     total = sum(tokens)
     ratio = sum(sizes) / total
     squares = sum((size - ratio * count) ** 2 for size, count in zip(sizes, tokens, strict=True))
-    return Figure(value=ratio, n=len(sizes), standard_error=math.sqrt(squares) / total)
+    return Figure(value=ratio, n=len(sizes), standard_error=math.sqrt(squares) / total, data=data)
 
 
 def _lines(kind: str) -> list[str]:

@@ -1,0 +1,12 @@
+"""`python -m nanochat.reporting RUN_FOLDER`: write a run's report, beside the runner and behind everything else."""
+
+import os
+import sys
+from pathlib import Path
+
+from nanochat.reporting.files import write_run_report
+from nanochat.running.run_folder import RunFolder
+
+if __name__ == "__main__":
+    os.nice(19)
+    write_run_report(RunFolder(Path(sys.argv[1])))

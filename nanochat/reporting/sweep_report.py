@@ -1,0 +1,291 @@
+"""The report of a sweep: its variants with means over seeds, their differences from the first, and all curves together.
+
+In: a sweep. Out: a document. A variant is what its trials have in common but the seed. Its interval of 95 % is that of
+a mean of few: mean ± t × s / √n, t of Student's distribution with n − 1 degrees of freedom. Where variants have seeds
+in common with the first, differences are taken seed by seed, and the interval is that of their mean.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from nanochat.errors import NanochatError
+from nanochat.home import runs_dir
+from nanochat.quantity import duration
+from nanochat.registry import load_registry
+from nanochat.reporting.curves import Against, curve, in_time, number
+from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
+from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
+from nanochat.reporting.subject import Subject, read_subject
+from nanochat.running.figures import value_text
+from nanochat.running.run_folder import RunFolder
+from nanochat.sweeping.axes import SEED
+from nanochat.sweeping.results import Row, figure_names, over_seeds, rows
+from nanochat.sweeping.sweep import Sweep
+
+STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Two-sided 95 % quantiles of Student's t with 1 to 10 degrees of freedom; beyond, the normal's with a correction."""
+_MOST_CURVES = 24
+"""Trials whose curves are drawn."""
+
+
+@attrs.frozen(kw_only=True)
+class Variant:
+    """Trials that differ in the seed alone."""
+
+    name: str
+    by_seed: Mapping[str, Row]
+
+    def values(self, figure: str) -> dict[str, float]:
+        """Seed → figure."""
+        return {seed: row.figures[figure] for seed, row in self.by_seed.items() if figure in row.figures}
+
+
+def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
+    """All of a sweep; figure: the one that is compared, by default the first that its trials have."""
+    found = rows(sweep)
+    done, failed = [row for row in found if row.state == "done"], [row for row in found if row.state == "failed"]
+    names = figure_names(done)
+    chosen = figure or _main_figure(names)
+    shown = [name for name in names if _differs(name, done)]
+    variants = variants_of(done)
+    subjects = _subjects(done)
+    state: State = "finished" if len(done) == len(found) else "failed" if failed else "unfinished"
+    return Document(
+        title=sweep.path.name,
+        kind="Sweep",
+        name=str(sweep.about.get("recipe", "")).rpartition("/")[2],
+        state=state,
+        summary=_summary(found),
+        headlines=_headlines(found, variants, chosen),
+        sections=sections(
+            ("Failures", [_failure(row, sweep.path.name) for row in failed]),
+            ("Variants", _table(over_seeds(found), shown)),
+            (f"{chosen} by variant", _comparison(variants, chosen) if chosen else []),
+            ("Curves", _curves(done, subjects)),
+            ("Trials", _trials(found, shown)),
+            ("Of the sweep", _facts(sweep)),
+        ),
+    )
+
+
+def variants_of(done: Sequence[Row]) -> list[Variant]:
+    """In the order of their first trials."""
+    groups: dict[str, dict[str, Row]] = {}
+    for row in done:
+        groups.setdefault(_name(row), {})[row.settings.get(SEED, "")] = row
+    return [Variant(name=name, by_seed=by_seed) for name, by_seed in groups.items()]
+
+
+def interval(values: Sequence[float]) -> float | None:
+    """Half the 95 % interval of a mean; None of a single value."""
+    if len(values) < 2:
+        return None
+    return student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def student(freedom: int) -> float:
+    """The two-sided 95 % quantile of Student's t (Abramowitz and Stegun, 26.7.5, beyond the table)."""
+    if freedom <= len(STUDENT_95):
+        return STUDENT_95[freedom - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+
+
+def _name(row: Row) -> str:
+    """depth=4 lr=0.02: what sets it apart, without the seed."""
+    parts = [f"{key.rpartition('.')[2]}={value}" for key, value in row.settings.items() if key != SEED]
+    return " ".join(parts) or "all"
+
+
+def _differs(name: str, done: Sequence[Row]) -> bool:
+    """Whether it is not the same in all trials: how many steps they took says nothing then."""
+    return len(done) < 2 or len({row.figures.get(name) for row in done}) > 1
+
+
+def _main_figure(names: Sequence[str]) -> str | None:
+    """bpb before anything else, since lower losses are what small models differ in."""
+    whole = [name for name in names if name.endswith(".bpb") and name.count(".") == 1]
+    return next(iter([*whole, *names]), None)
+
+
+def _summary(found: Sequence[Row]) -> str:
+    states = [row.state for row in found]
+    counts = [f"{states.count(s)} {s}" for s in ("done", "running", "failed", "waiting") if s in states]
+    return f"{len(found)} trials: {', '.join(counts)}." if found else "no trials."
+
+
+def _headlines(found: Sequence[Row], variants: Sequence[Variant], chosen: str | None) -> list[tuple[str, str]]:
+    seconds = sum(row.seconds or 0.0 for row in found)
+    shown = [("trials", str(len(found))), ("variants", str(len(variants))), ("wall time", duration(seconds))]
+    values = [(statistics.fmean(v.values(chosen).values()), v.name) for v in variants if chosen and v.values(chosen)]
+    if chosen and len(values) > 1:
+        shown.insert(0, (f"lowest {chosen}", f"{min(values)[0]:.4g} ({min(values)[1]})"))
+    return shown
+
+
+def _failure(row: Row, sweep: str) -> Failure:
+    name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in row.settings.items())
+    return Failure(
+        title=f"The trial {name} failed",
+        message=row.error or "it left no word",
+        help=f"When it is mended: nanochat sweeps retry {sweep}, then nanochat sweeps go {sweep}",
+        facts=[("its run", ", ".join(row.runs))],
+    )
+
+
+def _table(found: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    keys = list(dict.fromkeys(key for row in found for key in row.settings))
+    if not found:
+        return [Text(text="No trial is done yet.")]
+    cells = [
+        [*(row.settings.get(key, "") for key in keys), row.state, *(_figure(row, name) for name in names), _time(row)]
+        for row in found
+    ]
+    titles = [*(key.rpartition(".")[2] for key in keys), "trials", *names, "time"]
+    note = "Means over seeds, ± the standard error of the mean (s / √n); a single seed has none."
+    return [Text(text=note), Table(titles=titles, rows=cells, words=len(keys) + 1)]
+
+
+def _figure(row: Row, name: str) -> str:
+    if name not in row.figures:
+        return ""
+    error = f" ± {row.errors[name]:.2g}" if row.errors.get(name) else ""
+    return f"{value_text('', row.figures[name])}{error}"
+
+
+def _time(row: Row) -> str:
+    return "" if row.seconds is None else duration(row.seconds)
+
+
+def _comparison(variants: Sequence[Variant], figure: str) -> list[Block]:
+    """Means with their intervals; then the differences from the first variant, where seeds are shared."""
+    means, differences = [], []
+    first = variants[0].values(figure) if variants else {}
+    for variant in variants:
+        values = variant.values(figure)
+        half = interval(list(values.values()))
+        if half is not None:
+            means.append(_interval(variant.name, statistics.fmean(values.values()), half))
+        paired = [values[seed] - first[seed] for seed in values if seed in first]
+        half = interval(paired)
+        if half is not None and variant is not variants[0]:
+            differences.append(_interval(variant.name, statistics.fmean(paired), half))
+    pictures, blocks = [], list[Block]()
+    if means:
+        title = f"{figure}: means over seeds with intervals of 95 %"
+        pictures.append(Picture(svg=draw_intervals(title, means, figure), caption=title))
+    if differences:
+        title = f"{figure}: difference from {variants[0].name}, seed by seed, with intervals of 95 %"
+        pictures.append(
+            Picture(svg=draw_intervals(title, differences, f"difference of {figure}", zero=True), caption=title)
+        )
+        rows_ = [[d.label, f"{d.value:+.4g}", f"{d.low:+.4g} … {d.high:+.4g}", _says(d)] for d in differences]
+        titles = ("variant", f"difference of {figure}", "95 % interval", "")
+        blocks.append(Table(titles=titles, rows=rows_))
+    if not means and variants:
+        blocks.append(Text(text="An interval needs two seeds at least: --grid seed=1,2,3"))
+    return [*([Pictures(pictures=pictures)] if pictures else []), *blocks]
+
+
+def _interval(name: str, value: float, half: float) -> Interval:
+    return Interval(label=name, value=value, low=value - half, high=value + half)
+
+
+def _says(found: Interval) -> str:
+    if found.low > 0:
+        return "higher"
+    return "lower" if found.high < 0 else "not told apart"
+
+
+def _subjects(done: Sequence[Row]) -> dict[str, Subject]:
+    """Run → what was read of it. A run that was removed is not there, and its trial keeps its row."""
+    registry = None
+    found: dict[str, Subject] = {}
+    for row in done[:_MOST_CURVES]:
+        run = RunFolder(runs_dir() / row.runs[0])
+        if run.plan:
+            try:
+                registry = registry or load_registry()
+                found[row.runs[0]] = read_subject(run, registry=registry)
+            except NanochatError:
+                continue
+    return found
+
+
+def _curves(done: Sequence[Row], subjects: Mapping[str, Subject]) -> list[Block]:
+    """The loss of each trial, one colour a variant, for each stage that trained."""
+    stages = dict.fromkeys(s.name for subject in subjects.values() for s in subject.stages if s.metrics)
+    blocks: list[Block] = []
+    for stage in stages:
+        drawn = [_overlaid(done, subjects, stage, axis) for axis in ("tokens", "time", "FLOPs")]
+        found = [picture for picture in drawn if picture is not None]
+        if found:
+            blocks += [Text(text=f"Stage {stage}, one line a trial."), Pictures(pictures=found)]
+    gone = [row.runs[0] for row in done[:_MOST_CURVES] if row.runs[0] not in subjects]
+    if gone:
+        blocks.append(Text(text=f"No curves of runs that were removed: {', '.join(gone)}."))
+    if len(done) > _MOST_CURVES:
+        blocks.append(Text(text=f"The first {_MOST_CURVES} of {len(done)} trials are drawn."))
+    return blocks
+
+
+def _overlaid(done: Sequence[Row], subjects: Mapping[str, Subject], name: str, against: Against) -> Picture | None:
+    series, label, colours = list[Series](), "", dict[str, int]()
+    for row in done:
+        stage = (
+            next((s for s in subjects[row.runs[0]].stages if s.name == name), None) if row.runs[0] in subjects else None
+        )
+        made = curve(stage.metrics, stage.flops_per_token) if stage is not None else None
+        axis = made.along(against) if made is not None else None
+        if made is None or axis is None or not axis[0]:
+            continue
+        places = list(made.seconds) if against == "time" else axis[0]
+        variant = _name(row)
+        shown = "" if variant in colours else variant
+        colour = colours.setdefault(variant, len(colours))
+        label = axis[1]
+        smoothed = made.values("smoothed_loss")
+        losses = [
+            s if math.isfinite(s) else number(line.get("loss")) for s, line in zip(smoothed, made.lines, strict=True)
+        ]
+        series.append(Series(x=places, y=losses, label=shown, colour=colour))
+    if not series:
+        return None
+    if against == "time":  # all of them in one unit
+        longest = max(series, key=lambda one: max(one.x))
+        shown_in, label = in_time(longest.x)
+        scale = shown_in[-1] / longest.x[-1]
+        series = [attrs.evolve(one, x=[scale * x for x in one.x]) for one in series]
+    title = f"{name}: smoothed loss against {against}"
+    plot = Plot(title=title, series=series, x_label=label, y_label="loss (nats a token)")
+    return Picture(svg=draw(plot), caption=title[0].upper() + title[1:])
+
+
+def _trials(found: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    keys = list(dict.fromkeys(key for row in found for key in row.settings))
+    cells = [
+        [
+            *(row.settings.get(k, "") for k in keys),
+            row.state,
+            *(_figure(row, n) for n in names),
+            _time(row),
+            row.runs[0],
+        ]
+        for row in found
+    ]
+    titles = [*(key.rpartition(".")[2] for key in keys), "state", *names, "time", "run"]
+    return [Table(titles=titles, rows=cells, words=len(keys) + 1)] if cells else []
+
+
+def _facts(sweep: Sweep) -> list[Block]:
+    about = sweep.about
+    pairs = [
+        ("recipe", str(about.get("recipe", ""))),
+        ("for all variants", " ".join(about.get("overrides", []))),
+        ("until", str(about.get("until") or "the last stage")),
+        ("folder", str(sweep.path)),
+    ]
+    return [Facts(pairs=[(what, said) for what, said in pairs if said])]
