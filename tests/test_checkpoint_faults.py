@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 from test_training import Recorder, stage
 
-from nanochat.errors import StageError, Stopped
+from nanochat.errors import InputError, StageError, Stopped
+from nanochat.running.home import check_home
 from nanochat.runtime import local_runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint import newest_valid
@@ -191,3 +192,21 @@ def test_files_of_tensors_are_byte_for_byte_those_of_safetensors(tmp_path: Path)
     write_tensors(tensors, tmp_path / "ours")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "theirs", {"format": "pt"})
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+def test_a_home_on_a_disk_that_is_full_or_read_only_is_told_before_any_work(
+    disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = disk("size=64k")
+    monkeypatch.setenv("NANOCHAT_HOME", str(place))
+    for name in ("NANOCHAT_RUN_DIR", "NANOCHAT_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    check_home()
+    with pytest.raises(OSError, match="No space left"):
+        (place / "taken").write_bytes(b"\0" * 2**17)
+    with pytest.raises(InputError, match=rf"E401.*the disk is full: nothing more can be written in {place}/runs"):
+        check_home()
+    (place / "taken").unlink()
+    disk("ro")
+    with pytest.raises(InputError, match=rf"E401.*cannot write in {place}/runs: read-only file system"):
+        check_home()

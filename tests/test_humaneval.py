@@ -39,11 +39,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HumanEval]:
         yield HumanEval(CONFIG)
 
 
-def passed(task: HumanEval, bodies: Sequence[str], picked: slice) -> list[bool]:
+def passed(task: HumanEval, bodies: Sequence[str], picked: slice, *, workers: int = WORKERS) -> list[bool]:
     """The scores of the answers prompt + body, made by several threads."""
     examples = list(task)
     answers = [example["messages"][0]["content"] + body for example, body in zip(examples, bodies, strict=True)]
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(task.evaluate, examples[picked], answers[picked]))
 
 
@@ -62,6 +62,12 @@ def test_canonical_solutions_pass(task: HumanEval, picked: slice) -> None:
 @pytest.mark.parametrize("body", ["pass", "__import__('sys').exit(0)", "__import__('os')._exit(0)"])
 def test_bodies_that_solve_nothing_fail(task: HumanEval, body: str, picked: slice) -> None:
     assert passed(task, [f"    {body}\n"] * 164, picked) == [False] * len(range(164)[picked])
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_scores_are_the_same_in_any_number_of_threads(task: HumanEval, workers: int) -> None:
+    bodies = [p["canonical_solution"] if number % 2 else "    pass\n" for number, p in enumerate(problems())]
+    assert passed(task, bodies, slice(8), workers=workers) == [False, True] * 4
 
 
 @pytest.mark.parametrize(

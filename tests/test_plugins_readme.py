@@ -86,6 +86,13 @@ def test_every_kind_has_a_row_with_how_it_is_built_as_its_hook_says(kind: str) -
     assert kind == "derivation" or call in documented
 
 
+@pytest.mark.parametrize("kind, columns", [("task", 5), ("eval", 4)])
+def test_every_task_and_every_evaluation_has_a_row_without_a_gap(kind: str, columns: int) -> None:
+    rows = {cells[0].strip("` "): cells for cells in (line.strip("|").split("|") for line in README.splitlines())}
+    for name in load_registry().names(kind):
+        assert len([cell for cell in rows[name] if cell.strip()]) == columns, name
+
+
 def test_every_check_and_tiny_thing_is_in_the_document() -> None:
     testing = importlib.import_module("nanochat.testing")
     for name in testing.__all__:
@@ -103,7 +110,8 @@ def test_every_path_and_every_anchor_it_names_exists() -> None:
     for file, anchor in re.findall(r"\]\((\S*?)#(\S+)\)", README):
         text = (ROOT / "plugins" / file).read_text() if file else README
         headings = [
-            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^## (.*)$", text, re.M)
+            re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+            for title in re.findall(r"^#{2,3} (.*)$", text, re.M)
         ]
         assert anchor in headings, anchor
 

@@ -431,7 +431,9 @@ def test_sigusr1_saves_and_goes_on_and_sigterm_saves_and_exits_75_and_the_same_c
     assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 200.0
 
 
-def test_torchrun_stops_two_ranks_in_order_and_a_second_runner_is_told_who_runs_the_stage(house: House) -> None:
+def test_two_ranks_save_once_when_asked_and_stop_in_order_and_a_second_runner_is_told_who_runs_the_stage(
+    house: House,
+) -> None:
     house.write(RECIPE.replace('"local"', '"torchrun"\nnproc_per_node = 2'))
     options = ["--until", "one", "--set", "stages.one.steps=2000", "--set", "stages.one.pause=0.05"]
     process = house.start("run", str(house.recipe), *options)
@@ -442,9 +444,15 @@ def test_torchrun_stops_two_ranks_in_order_and_a_second_runner_is_told_who_runs_
     assert code == 2
     assert f"error[E402]: stage `one` is being run by process {process.pid} on " in output
 
+    process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: any(house.stage("one").glob("checkpoints/step_*")) or process.poll() is not None)
+    reached = len((house.stage("one") / "metrics.jsonl").read_text().splitlines())
+    wait_for(lambda: len((house.stage("one") / "metrics.jsonl").read_text().splitlines()) > reached + 5)
+
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 75, output
+    assert len(list(house.stage("one").glob("checkpoints/step_*"))) == 2, "the one that was asked for, and the last"
     assert "stopped one at step" in output
     assert "Traceback" not in output
     assert not is_held(house.stage("one"))

@@ -14,11 +14,11 @@ from nanochat.hardware import Hardware
 TEXT = (Path(__file__).parents[1] / "nanochat" / "running" / "README.md").read_text()
 
 
-def test_the_table_of_what_failures_cost_is_what_the_program_above_it_prints() -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert len(done.stdout.splitlines()) == 12
-    assert done.stdout in TEXT
+def test_what_failures_and_the_order_of_the_data_cost_is_what_the_programs_above_print() -> None:
+    programs = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    printed = [subprocess.check_output([sys.executable, "-c", program], text=True) for program in programs]
+    assert [len(text.splitlines()) for text in printed] == [16, 3]
+    assert all(text in TEXT for text in printed)
 
 
 @pytest.mark.parametrize("table", re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL))

@@ -49,7 +49,7 @@ class Counter:
 
 
 class Answering:
-    """A model that writes `answer` after every <|assistant_start|>; endless: that, again and again."""
+    """A model that writes `answer` after every <|assistant_start|>, nothing without one; endless: again and again."""
 
     dtype = torch.float32
 
@@ -69,6 +69,9 @@ class Answering:
         logits = torch.zeros(hidden.size(0), TOKENIZER.vocab_size)
         for row, (slot, position) in enumerate(hidden.tolist()):
             before = self.ids[slot, : position + 1].tolist()
+            if ANSWER_START not in before:  # a text to be continued
+                logits[row, ANSWER_END] = 10.0
+                continue
             written = before[len(before) - before[::-1].index(ANSWER_START) :]
             place = len(written) % len(self.answer) if self.endless else len(written)
             logits[row, self.answer[place] if place < len(self.answer) else ANSWER_END] = 10.0

@@ -382,15 +382,6 @@ def test_a_home_that_cannot_be_used_is_an_error_that_says_what_to_do(
         assert refused.value.exit_code == 2
 
 
-def test_a_full_disk_is_said_to_be_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"E401.*the disk is full.*runs"):
-        running_home.check_home()
-
-
 def test_the_size_of_a_folder_leaves_out_a_file_that_goes_while_it_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
 from nanochat.errors import InputError, wrong_input
 from nanochat.home import expanded
-from nanochat.reporting.files import settle, write_run_report, write_stage_report, write_sweep_report
+from nanochat.reporting.files import document_of_stage, settle, write_plots, write_report
+from nanochat.reporting.run_report import run_document
+from nanochat.reporting.subject import read_subject
+from nanochat.reporting.sweep_report import sweep_document
 from nanochat.running.find import find_run, find_stage
 from nanochat.running.run_folder import PAGE, RunFolder
 from nanochat.running.store import StageFolder
@@ -41,9 +45,21 @@ def _finite(context: click.Context, parameter: click.Parameter, value: float | N
     metavar="WATTS",
     help="Of a run: what one of its devices draws. Remembered.",
 )
+@click.option(
+    "--plots",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also write each plot as an SVG file.",
+)
 @click.option("--open", "in_browser", is_flag=True, help="Show the page in the browser.")
 def command(
-    what: str | None, is_sweep: bool, figure: str | None, price: float | None, watts: float | None, in_browser: bool
+    what: str | None,
+    is_sweep: bool,
+    figure: str | None,
+    price: float | None,
+    watts: float | None,
+    plots: Path | None,
+    in_browser: bool,
 ) -> None:
     """Write the report of a run, a stage or a sweep, and print it; without a name, of the newest run.
 
@@ -63,15 +79,17 @@ def command(
     if not isinstance(found, Sweep) and figure is not None:
         raise wrong_input("E407", "--figure is of sweeps", help="name a sweep: nanochat sweeps lists them")
     if isinstance(found, Sweep):
-        text, folder = write_sweep_report(found, figure), found.path
+        document, folder = sweep_document(found, figure), found.path
     elif isinstance(found, RunFolder):
         settle(found, given)
-        text, folder = write_run_report(found), found.path
+        document, folder = run_document(read_subject(found)), found.path
     else:
         run, stage = found
-        text, folder = write_stage_report(stage, run), stage.path
-    click.echo(text, nl=False)
+        document, folder = document_of_stage(stage, run), stage.path
+    click.echo(write_report(document, folder), nl=False)
     click.echo(f"\nwith plots: {folder / PAGE}", err=True)
+    if plots is not None:
+        click.echo(f"{len(write_plots(document, plots))} plots in {plots}", err=True)
     if in_browser:
         click.launch((folder / PAGE).as_uri())
 

@@ -77,8 +77,9 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
         limits, drain, origins = Limits(answer_seconds=how.pop("timeout")), how.pop("drain"), how.pop("origins")
         models = Models(capacity=how["rows"] + how.pop("queue"))
         loading = Loading(models, folders, how)
-        asked = {"keys": keys, "origins": origins, "hosts": hosts}
-        app = create_server(models, start=loading.start, limits=limits, runs=LiveRuns(), **asked)
+        app = create_server(
+            models, start=loading.start, keys=keys, limits=limits, origins=origins, hosts=hosts, runs=LiveRuns()
+        )
         loading.server = make_server(app, drain_seconds=drain)
         url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
         loading.greeting = f"{names} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it."

@@ -7,6 +7,7 @@ import attrs
 import click
 
 from nanochat.cli.sheet import print_table
+from nanochat.cli.sweeps_laws import command as laws
 from nanochat.errors import wrong_input
 from nanochat.markdown import table
 from nanochat.quantity import duration
@@ -64,6 +65,9 @@ def show(name: str, sort: str | None, against: str | None, singly: bool, as_json
     else:
         print_table(columns, cells)
         click.echo(_counts(sweep))
+
+
+command.add_command(laws)
 
 
 @command.command("pause")

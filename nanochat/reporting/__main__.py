@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from nanochat.reporting.files import write_run_report
+from nanochat.reporting.files import FileReports
 from nanochat.running.run_folder import RunFolder
 
 if __name__ == "__main__":
     os.nice(19)
-    write_run_report(RunFolder(Path(sys.argv[1])))
+    FileReports().write(RunFolder(Path(sys.argv[1])))

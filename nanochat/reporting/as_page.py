@@ -86,6 +86,8 @@ def _anchor(title: str) -> str:
 
 def _section(section: Section, anchor: str) -> str:
     blocks = "\n".join(map(_block, section.blocks))
+    if section.blocks and all(isinstance(block, Chat | Sample) for block in section.blocks):
+        blocks = f'<div class="chats">{blocks}</div>'
     heading = f'<h2 id="{anchor}-title">{escaped(section.title)}</h2>'
     return f'<section id="{anchor}" aria-labelledby="{anchor}-title">\n{heading}\n{blocks}\n</section>'
 

@@ -16,6 +16,7 @@ from nanochat.reporting.plot import Plot, Series, draw
 
 MOST_POINTS = 1200
 """Of a curve: more are not seen, and make the page large."""
+_FAR_APART = 5
 Against = Literal["tokens", "time", "FLOPs"]
 
 
@@ -75,18 +76,21 @@ def curve(metrics: Sequence[Mapping[str, Any]], flops_per_token: int | None) -> 
     )
 
 
-def pictures(found: Curve) -> list[Picture]:
-    """Every plot that the metrics give; none of a stage that counts no tokens."""
+def pictures(found: Curve, stage: str) -> list[Picture]:
+    """Every plot that a stage's metrics give; none of a stage that counts no tokens."""
     if not _any(found.tokens):
         return []
-    drawn = [loss_against(found, axis) for axis in ("tokens", "time", "FLOPs")]
-    drawn += [_bpb_against(found, axis) for axis in ("tokens", "time", "FLOPs")]
-    drawn += [_by_prefix(found, "lr.", "learning rate", "learning rates of the parameter groups")]
-    drawn += [_throughput(found), _rewards(found)]
-    return [picture for picture in drawn if picture is not None]
+    axes: tuple[Against, ...] = ("tokens", "time", "FLOPs")
+    plots = [*(_loss_against(found, axis) for axis in axes), *(_bpb_against(found, axis) for axis in axes)]
+    plots += [_learning_rates(found), _throughput(found), _rewards(found)]
+    return [
+        Picture(svg=draw(attrs.evolve(plot, title=f"{stage}: {plot.title}")), caption=f"{stage}: {plot.title}")
+        for plot in plots
+        if plot is not None
+    ]
 
 
-def loss_against(found: Curve, against: Against) -> Picture | None:
+def _loss_against(found: Curve, against: Against) -> Plot | None:
     """The loss, each line's and smoothed."""
     axis, losses = found.along(against), found.values("loss")
     if axis is None or not axis[0] or not _any(losses):
@@ -96,10 +100,10 @@ def loss_against(found: Curve, against: Against) -> Picture | None:
     series = [Series(x=places, y=losses, label="loss", faint=_any(smoothed), colour=0)]
     if _any(smoothed):
         series.append(Series(x=places, y=smoothed, label="smoothed", colour=0))
-    return _picture(f"loss against {against}", series, label, "loss (nats a token)")
+    return _plot(f"loss against {against}", series, label, "loss (nats a token)")
 
 
-def _bpb_against(found: Curve, against: Against) -> Picture | None:
+def _bpb_against(found: Curve, against: Against) -> Plot | None:
     """Bits a byte of each part of the validation text, where it was measured more than once."""
     axis = found.along(against)
     names = [n for n in _names(found.evaluations) if n.rpartition(".")[0] and "bpb" in n.split(".")[1]]
@@ -113,31 +117,36 @@ def _bpb_against(found: Curve, against: Against) -> Picture | None:
         short = name.partition(".")[2].removeprefix("bpb.") or name
         values = [number(line[name]) for line in lines]
         series.append(Series(x=at, y=values, label=short, style="both", dashed="unigram" in name))
-    return _picture(f"bits per byte against {against}", series, axis[1], "bits per byte")
+    return _plot(f"bits per byte against {against}", series, axis[1], "bits per byte")
 
 
-def _by_prefix(found: Curve, prefix: str, label: str, title: str) -> Picture | None:
-    names = [name for name in _names(found.lines) if name.startswith(prefix)]
-    if not names:
+def _learning_rates(found: Curve) -> Plot | None:
+    """Of each parameter group; on a log axis where they lie far apart."""
+    names = [name for name in _names(found.lines) if name.startswith("lr.")]
+    peaks = [max((v for v in found.values(name) if v > 0), default=0.0) for name in names]
+    if not names or not max(peaks):
         return None
-    series = [Series(x=found.tokens, y=found.values(name), label=name.removeprefix(prefix)) for name in names]
-    return _picture(f"{title} against tokens", series, "tokens", label)
+    series = [Series(x=found.tokens, y=found.values(name), label=name.removeprefix("lr.")) for name in names]
+    apart = max(peaks) > _FAR_APART * min(peak for peak in peaks if peak)
+    return _plot(
+        "learning rates against tokens", series, "tokens", "learning rate", y_scale="log" if apart else "linear"
+    )
 
 
-def _throughput(found: Curve) -> Picture | None:
+def _throughput(found: Curve) -> Plot | None:
     rates = found.values("tokens_per_second")
     if not _any(rates):
         return None
     series = [Series(x=found.tokens, y=rates)]
-    return _picture("throughput against tokens", series, "tokens", "tokens per second", from_zero=True)
+    return _plot("throughput against tokens", series, "tokens", "tokens per second", y_from_zero=True)
 
 
-def _rewards(found: Curve) -> Picture | None:
+def _rewards(found: Curve) -> Plot | None:
     names = [name for name in _names(found.lines) if "reward" in name]
     if not names:
         return None
     series = [Series(x=found.steps, y=found.values(name), label=name) for name in names]
-    return _picture("reward against steps", series, "steps", "reward")
+    return _plot("reward against steps", series, "steps", "reward")
 
 
 def in_time(seconds: Sequence[float]) -> tuple[list[float], str]:
@@ -154,9 +163,8 @@ def number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _picture(title: str, series: Sequence[Series], x: str, y: str, *, from_zero: bool = False) -> Picture:
-    plot = Plot(title=title, series=series, x_label=x, y_label=y, y_from_zero=from_zero)
-    return Picture(svg=draw(plot), caption=title[0].upper() + title[1:])
+def _plot(title: str, series: Sequence[Series], x_label: str, y_label: str, **more: Any) -> Plot:
+    return Plot(title=title, series=series, x_label=x_label, y_label=y_label, **more)
 
 
 def _names(lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -44,7 +44,7 @@ def _intervals(stage: ReportedStage) -> Picture | None:
     if not rows:
         return None
     title = f"{stage.name}: accuracy with intervals of 95 %"
-    return Picture(svg=draw_intervals(title, rows, "share of the examples that is right"), caption=title)
+    return Picture(svg=draw_intervals(title, rows, "accuracy"), caption=title)
 
 
 def figure_blocks(stages: Sequence[ReportedStage]) -> list[Block]:

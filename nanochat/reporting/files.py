@@ -4,6 +4,7 @@ In: what is reported on. Out: two files beside it. Here too: how a run that is g
 another process of low priority, so that plots never keep the runner from its workers.
 """
 
+import re
 import subprocess
 import sys
 import time
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import attrs
 
-from nanochat.registry import Registry
 from nanochat.reporting.as_markdown import as_markdown
 from nanochat.reporting.as_page import as_page
-from nanochat.reporting.document import Document
+from nanochat.reporting.document import Document, Pictures
 from nanochat.reporting.run_report import run_document, stage_document
 from nanochat.reporting.subject import SETTINGS, read_subject, settings_of, stage_alone
+from nanochat.reporting.svg import standalone
 from nanochat.reporting.sweep_report import sweep_document
 from nanochat.running.json_file import write_json, write_text
 from nanochat.running.run_folder import PAGE, REPORT, RunFolder
@@ -26,6 +27,8 @@ from nanochat.sweeping.sweep import Sweep
 
 REFRESH_SECONDS = 60.0
 """Between two reports of a run that is going on, at least."""
+_LONGEST_NAME = 80
+"""Characters of a file's name."""
 REFRESH_SHARE = 0.02
 """Of the time, at most, that writing them takes."""
 
@@ -40,16 +43,23 @@ def write_report(document: Document, folder: Path) -> str:
     return text
 
 
-def write_run_report(run: RunFolder, *, registry: Registry | None = None) -> str:
-    """The report of a run; returns the Markdown."""
-    return write_report(run_document(read_subject(run, registry=registry)), run.path)
+def write_plots(document: Document, folder: Path) -> list[Path]:
+    """Each plot of a report as an SVG file of its own, whose colours follow light and dark."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [block for section in document.sections for block in section.blocks if isinstance(block, Pictures)]
+    written = []
+    for picture in (picture for block in found for picture in block.pictures):
+        path = folder / (re.sub(r"[^a-z0-9]+", "-", picture.caption.lower()).strip("-")[:_LONGEST_NAME] + ".svg")
+        write_text(path, standalone(picture.svg))
+        written.append(path)
+    return written
 
 
-def write_stage_report(folder: StageFolder, run: RunFolder | None) -> str:
-    """The report of one stage, beside its result; returns the Markdown. run: that made it, where it is still there."""
+def document_of_stage(folder: StageFolder, run: RunFolder | None) -> Document:
+    """One stage's. run: that made it, where it is still there."""
     subject = read_subject(run) if run is not None else None
     planned = [stage for stage in subject.stages if stage.folder.key == folder.key] if subject is not None else []
-    return write_report(stage_document(planned[0] if planned else stage_alone(folder), subject), folder.path)
+    return stage_document(planned[0] if planned else stage_alone(folder), subject)
 
 
 def settle(run: RunFolder, said: Mapping[str, float | None]) -> None:
@@ -60,11 +70,6 @@ def settle(run: RunFolder, said: Mapping[str, float | None]) -> None:
         write_json(run.path / SETTINGS, new)
 
 
-def write_sweep_report(sweep: Sweep, figure: str | None = None) -> str:
-    """The report of a sweep; returns the Markdown."""
-    return write_report(sweep_document(sweep, figure), sweep.path)
-
-
 @attrs.define
 class FileReports:
     """Writes the reports of the runs and sweeps that this process walks."""
@@ -73,10 +78,15 @@ class FileReports:
     _started: float = attrs.field(factory=time.monotonic)
     _pause: float = REFRESH_SECONDS
 
+    @property
+    def idle(self) -> bool:
+        """Whether no process of it is writing."""
+        return self._child is None
+
     def write(self, run: RunFolder) -> None:
         """Now, here."""
         self._end()
-        write_run_report(run)
+        write_report(run_document(read_subject(run)), run.path)
 
     def refresh(self, run: RunFolder) -> None:
         """Start a process that writes it, where the last one is long ago."""
@@ -96,7 +106,7 @@ class FileReports:
 
     def write_sweep(self, sweep: Sweep) -> None:
         """Now, here."""
-        write_sweep_report(sweep)
+        write_report(sweep_document(sweep), sweep.path)
 
     def _end(self) -> None:
         """An older report must not come after a newer one."""

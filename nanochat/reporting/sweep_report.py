@@ -17,16 +17,16 @@ from nanochat.quantity import duration
 from nanochat.registry import load_registry
 from nanochat.reporting.curves import Against, curve, in_time, number
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
+from nanochat.reporting.laws_report import laws_blocks
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
 from nanochat.reporting.subject import Subject, read_subject
 from nanochat.running.figures import value_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row, figure_names, over_seeds, rows
+from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep
 
-STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Two-sided 95 % quantiles of Student's t with 1 to 10 degrees of freedom; beyond, the normal's with a correction."""
 _MOST_CURVES = 24
 """Trials whose curves are drawn."""
 
@@ -64,6 +64,7 @@ def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
             ("Failures", [_failure(row, sweep.path.name) for row in failed]),
             ("Variants", _table(over_seeds(found), shown)),
             (f"{chosen} by variant", _comparison(variants, chosen) if chosen else []),
+            ("Scaling laws", laws_blocks(sweep)),
             ("Curves", _curves(done, subjects)),
             ("Trials", _trials(found, shown)),
             ("Of the sweep", _facts(sweep)),
@@ -77,21 +78,6 @@ def variants_of(done: Sequence[Row]) -> list[Variant]:
     for row in done:
         groups.setdefault(_name(row), {})[row.settings.get(SEED, "")] = row
     return [Variant(name=name, by_seed=by_seed) for name, by_seed in groups.items()]
-
-
-def interval(values: Sequence[float]) -> float | None:
-    """Half the 95 % interval of a mean; None of a single value."""
-    if len(values) < 2:
-        return None
-    return student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def student(freedom: int) -> float:
-    """The two-sided 95 % quantile of Student's t (Abramowitz and Stegun, 26.7.5, beyond the table)."""
-    if freedom <= len(STUDENT_95):
-        return STUDENT_95[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _name(row: Row) -> str:
@@ -166,11 +152,11 @@ def _comparison(variants: Sequence[Variant], figure: str) -> list[Block]:
     first = variants[0].values(figure) if variants else {}
     for variant in variants:
         values = variant.values(figure)
-        half = interval(list(values.values()))
+        half = half_width(list(values.values()))
         if half is not None:
             means.append(_interval(variant.name, statistics.fmean(values.values()), half))
         paired = [values[seed] - first[seed] for seed in values if seed in first]
-        half = interval(paired)
+        half = half_width(paired)
         if half is not None and variant is not variants[0]:
             differences.append(_interval(variant.name, statistics.fmean(paired), half))
     pictures, blocks = [], list[Block]()
@@ -223,7 +209,7 @@ def _curves(done: Sequence[Row], subjects: Mapping[str, Subject]) -> list[Block]
         drawn = [_overlaid(done, subjects, stage, axis) for axis in ("tokens", "time", "FLOPs")]
         found = [picture for picture in drawn if picture is not None]
         if found:
-            blocks += [Text(text=f"Stage {stage}, one line a trial."), Pictures(pictures=found)]
+            blocks += [Text(text=f"Stage {stage}: one line a trial, one colour a variant."), Pictures(pictures=found)]
     gone = [row.runs[0] for row in done[:_MOST_CURVES] if row.runs[0] not in subjects]
     if gone:
         blocks.append(Text(text=f"No curves of runs that were removed: {', '.join(gone)}."))
@@ -261,7 +247,7 @@ def _overlaid(done: Sequence[Row], subjects: Mapping[str, Subject], name: str, a
         series = [attrs.evolve(one, x=[scale * x for x in one.x]) for one in series]
     title = f"{name}: smoothed loss against {against}"
     plot = Plot(title=title, series=series, x_label=label, y_label="loss (nats a token)")
-    return Picture(svg=draw(plot), caption=title[0].upper() + title[1:])
+    return Picture(svg=draw(plot), caption=title)
 
 
 def _trials(found: Sequence[Row], names: Sequence[str]) -> list[Block]:

@@ -37,9 +37,8 @@ def training_blocks(stages: Sequence[ReportedStage]) -> list[Block]:
     if found:
         blocks.append(Table(titles=_TITLES, rows=[_row(stage, made) for stage, made in found]))
     for stage, made in found:
-        drawn = pictures(made)
+        drawn = pictures(made, stage.name)
         if drawn:
-            blocks += [Text(text=f"{stage.name}: {stage.use}, {len(made.lines)} lines of metrics.")]
             blocks.append(Pictures(pictures=drawn))
     blocks += [Text(text=_torn(stage)) for stage in stages if stage.torn]
     return blocks

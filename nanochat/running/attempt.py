@@ -2,7 +2,7 @@
 
 In: a command line and a lease. Out: how the attempt ended, as the workers wrote it down. The processes run in a
 session of their own, so that a terminal's Ctrl-C reaches the runner alone, which passes it on: once to stop in order,
-twice to kill. SIGUSR1 it passes on to the ranks as it is. A rank that stands still, or one that does not end though
+twice to kill. SIGUSR1 it passes on to one rank. A rank that stands still, or one that does not end though
 another has failed, is killed with all the others: no process outlives the attempt.
 """
 

@@ -50,7 +50,9 @@ def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[di
         "source_trees": [tree.facts() | {"patch": PATCHES[tree.holds[0]] if tree.patch else None} for tree in trees],
         "machine": attrs.asdict(machine),
         "gpus": gpus(),
-        "code": code_size(entry.build for plugin in registry.plugins for entry in plugin.components),
+        "code": code_size(
+            (entry.build, entry.distribution) for plugin in registry.plugins for entry in plugin.components
+        ),
         "packages": packages(),
         "plugins": registry.describe(registry.plugins),
         "observed": observed,

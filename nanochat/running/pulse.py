@@ -97,13 +97,15 @@ class Pulses:
         return found
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send a signal to the ranks of this machine. Whether there was one: each tells the others."""
-        reached = False
+        """Send a signal to one rank of this machine; False where there is none.
+
+        It tells the others. Sent to each, it could come to two of them in two steps, and be two requests.
+        """
         for process in self.ranks().values():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-                reached = True
-        return reached
+                return True
+        return False
 
 
 def _path(folder: Path, rank: int) -> Path:

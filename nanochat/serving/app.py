@@ -57,7 +57,7 @@ def create_server(
 ) -> Starlette:
     """The application for models that `start` begins to load. origins: of pages elsewhere that may ask.
 
-    hosts: the names, in small letters, that it may be asked by beside loopback's; None: any. runs: what /runs shows.
+    hosts: the names, in small letters, that it may be asked by beside loopback's; None: any. runs: shown.
     """
     metrics = Metrics(models)
     service = Service(models, metrics, limits or Limits())

@@ -4,7 +4,9 @@
 
 CHECKPOINT: a finetuned model's, such as `nanochat-run recipes/rl.toml --until sft` makes. Measured is the test split of
 the recipe's task, no pair of whose numbers is in any training example, before and after, with the same problems for all
-seeds. Printed is a table in Markdown, and the mean rise with its 95% confidence interval over the seeds (Student's t).
+seeds. Printed is a table in Markdown, and the mean rise twice: over the seeds, with its 95% confidence interval
+(Student's t); and over the problems, whose rewards before and after are pairs, so that the chance in the one
+measurement before counts too.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from nanochat.config import Artifact
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
+from nanochat.running.paired import bootstrap
 from nanochat.runtime import local_runtime
 from nanochat.stages import reinforce
 from nanochat.stages.context import Figure, StageContext
@@ -42,6 +45,8 @@ class Outcome:
 
     seed: int | None
     figures: Mapping[str, Figure]
+    rewards: Sequence[float]
+    """Each problem's, the mean of its answers."""
     seconds: float
     """Of the processor."""
 
@@ -83,7 +88,8 @@ def outcome(config: Any, measure: Any, seed: int | None) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
         checkpoint = config.init.folder() if seed is None else trained(config, Path(folder), seed)
-        found = Outcome(seed=seed, figures=measured(checkpoint, measure), seconds=time.process_time() - began)
+        figures, rewards = measured(checkpoint, measure)
+        found = Outcome(seed=seed, figures=figures, rewards=rewards, seconds=time.process_time() - began)
     print(f"seed {seed}: reward {found.figures['reward'].value:.3f}", flush=True)
     return found
 
@@ -99,15 +105,18 @@ def trained(config: Any, folder: Path, seed: int) -> Path:
     return folder / reinforce.run(config, context).artifact
 
 
-def measured(checkpoint: Path, measure: Any) -> Mapping[str, Figure]:
-    """The figures of a checkpoint, answers sampled by the same numbers each time."""
+def measured(checkpoint: Path, measure: Any) -> tuple[Mapping[str, Figure], list[float]]:
+    """The figures of a checkpoint and each problem's reward, answers sampled by the same numbers each time."""
+    kept: list[float] = []
     runtime, registry = local_runtime(), load_registry()
     loaded = load_checkpoint(checkpoint, runtime, registry)
     subject = Subject(
+        keep_example=lambda line: kept.append(line["reward"]),
         model=loaded.model.eval(), tokenizer=loaded.tokenizer, runtime=runtime, tools=loaded.tools,
         build=lambda component, *rest: registry.builder(component.kind, component.use)(component.config, *rest),
     )  # fmt: skip
-    return evaluate(measure, subject)
+    figures, k = evaluate(measure, subject), measure.samples
+    return figures, [statistics.mean(kept[begin : begin + k]) for begin in range(0, len(kept), k)]
 
 
 def table(before: Outcome, after: Sequence[Outcome]) -> str:
@@ -123,6 +132,12 @@ def table(before: Outcome, after: Sequence[Outcome]) -> str:
     half = T_95[len(rises)] * statistics.stdev(rises) / math.sqrt(len(rises))
     mean = statistics.mean(rises)
     lines.append(f"\nrise of the reward: {mean:.3f} ± {half:.3f} (95%, {len(rises)} seeds, {start.n} problems)")
+    pairs = [
+        statistics.mean(problem) - first
+        for first, *problem in zip(before.rewards, *(outcome.rewards for outcome in after), strict=True)
+    ]
+    half = 1.96 * statistics.stdev(pairs) / math.sqrt(len(pairs))
+    lines.append(f"over the problems: {statistics.mean(pairs):.3f} ± {half:.3f} (95%), p {bootstrap(pairs):.2g}")
     return "\n".join(lines)
 
 
