@@ -169,7 +169,7 @@ def test_what_goes_wrong_is_said_in_words(page: Any) -> None:  # noqa: F811
         expect(page.locator("#name")).to_have_text("one")
         page.goto(f"{url}/runs#gone")
         expect(page.get_by_role("status")).to_have_text("there is no run `gone`.")
-    expect(page.get_by_role("status")).to_contain_text("does not answer")
+    expect(page.get_by_role("status")).to_contain_text("does not answer", timeout=60_000)
     with running(app(Told())) as url:
         page.goto(f"{url}/runs")
         expect(page.get_by_role("status")).to_have_text("No runs yet.")

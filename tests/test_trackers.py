@@ -290,6 +290,22 @@ def test_a_tracker_that_stands_still_is_left_behind(where: str, caplog: pytest.L
     assert not any_left()
 
 
+def test_one_that_stands_still_takes_no_time_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    let_go = threading.Event()
+    made = iter([Bad("finish", let_go), good := Bad("nowhere")])
+    registry = Registry()
+    registry.builder = lambda kind, use: lambda config: next(made)  # type: ignore[method-assign, assignment]
+    names = ("bad", "good")
+    parts = {name: Component(kind="tracker", name=name, use=name, revision=1, config=None) for name in names}
+    audience = Audience("base", parts, registry, patience=1.0)
+    track_two(audience)
+    try:
+        assert good.told[-1] == "finish"
+        assert len(complaints(caplog)) == 1  # of the other, whichever thread was quicker to build it
+    finally:
+        let_go.set()
+
+
 def test_a_tracker_that_does_not_keep_up_loses_figures_and_holds_nobody_up(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,12 @@
 """`nanochat runs`: what was run, when, how it stands, what came out; its commands show, remove and verify."""
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
+from nanochat.cli.runs_compare import Wanted, cells, compared, heads, plain, titles
 from nanochat.cli.runs_remove import gc, rm
 from nanochat.cli.runs_show import show
 from nanochat.cli.runs_verify import verify
@@ -18,41 +21,72 @@ from nanochat.running.summary import STATES, summary
 @click.group("runs", invoke_without_command=True)
 @click.option("--recipe", metavar="NAME", help="Only the runs of this recipe.")
 @click.option("--state", type=click.Choice(STATES), help="Only the runs in this state.")
+@click.option("--columns", metavar="KEY,KEY", help="What is compared: keys of the recipes, STAGE.FIGURE.")
+@click.option("--sort", metavar="KEY", help="By a column, the least first; -KEY: the largest first.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only these; also != < <= > >=.")
+@click.option("--over", metavar="KEY", help="Means and standard errors of finished runs that differ in this key alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
 @click.pass_context
-def command(context: click.Context, recipe: str | None, state: str | None, as_json: bool, as_markdown: bool) -> None:
-    """List the runs, newest first."""
+def command(
+    context: click.Context,
+    /,
+    recipe: str | None,
+    state: str | None,
+    columns: str | None,
+    as_json: bool,
+    as_markdown: bool,
+    **compare: Any,
+) -> None:
+    """List the runs, newest first; with --columns, --sort, --where or --over compare them.
+
+    A column is a key of the recipes (stages.base.model.depth) or a figure (base.val.bpb, base.loss); parts may be left
+    out where that is clear: base.depth, base.bpb. --over seed gives each group of seeds a row.
+    """
+    wanted = Wanted(columns=tuple(filter(None, (columns or "").split(","))), **compare)
     if context.invoked_subcommand is not None:
-        if recipe or state or as_json or as_markdown:
-            context.fail(
-                "--recipe, --state, --json and --md here narrow and print the list; others come after the command"
-            )
+        if recipe or state or as_json or as_markdown or wanted.anything:
+            context.fail("the options here narrow, compare and print the list; others come after the command")
         return
-    found = [summary(run) for run in list_runs() if recipe in (None, run.plan.get("recipe"))]
-    found = [run for run in found if state in (None, run["state"])]
-    if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    elif not found:
+    runs = [run for run in list_runs() if recipe in (None, run.plan.get("recipe"))]
+    found = [(run, told) for run in runs if (told := summary(run))["state"] == state or state is None]
+    if not found and not as_json:
         asked = recipe or state
         click.echo("no such runs" if asked else "no runs yet; the first: nanochat-run recipes/quickstart.toml")
-    else:
-        rows = [
-            [
-                run["run"],
-                run["started"][:16].replace("T", " "),
-                run["state"],
-                f"{run['done']} of {run['planned']}",
-                duration(run["seconds"]),
-                headline(run["figures"]),
-            ]
-            for run in found
-        ]
-        columns = ["run", "last started (UTC)", "state", "stages", "time", "figures"]
-        if as_markdown:
-            click.echo(table(columns, rows))
+    elif wanted.anything:
+        rows = compared([(run, told["state"]) for run, told in found], wanted)
+        chosen = titles(rows, wanted) if rows else []
+        if as_json:
+            click.echo(json.dumps([plain(row, chosen) for row in rows], indent=2, ensure_ascii=False))
         else:
-            print_table(columns, rows)
+            _print(["run", "state", *heads(chosen, wanted)], [cells(row, chosen) for row in rows], as_markdown)
+    elif as_json:
+        click.echo(json.dumps([told for _, told in found], indent=2, ensure_ascii=False))
+    else:
+        _print(_COLUMNS, [_cells(told) for _, told in found], as_markdown)
+
+
+_COLUMNS = ["run", "last started (UTC)", "state", "stages", "time", "figures"]
+
+
+def _cells(told: Mapping[str, Any]) -> list[str]:
+    return [
+        told["run"],
+        told["started"][:16].replace("T", " "),
+        told["state"],
+        f"{told['done']} of {told['planned']}",
+        duration(told["seconds"]),
+        headline(told["figures"]),
+    ]
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], as_markdown: bool) -> None:
+    if not rows:
+        click.echo("no such runs")
+    elif as_markdown:
+        click.echo(table(columns, rows))
+    else:
+        print_table(columns, rows)
 
 
 for subcommand in (show, rm, gc, verify):

@@ -134,7 +134,7 @@ def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[
         [
             *(row.settings.get(key, "") for key in keys),
             row.state,
-            *(_figure(row, name) for name in figures),
+            *(row.text(name) for name in figures),
             *(_difference(row, name) for name in compared_figures),
             "" if row.seconds is None else duration(row.seconds),
             *([row.error.partition("\n")[0]] if failed else []),
@@ -143,13 +143,6 @@ def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[
     ]
     differences = [f"{name} against {against}" for name in compared_figures]
     return [*keys, "state", *figures, *differences, "time", *(["error"] if failed else [])], cells
-
-
-def _figure(row: Row, name: str) -> str:
-    if name not in row.figures:
-        return ""
-    error = f" ± {row.errors[name]:.2g}" if name in row.errors else ""
-    return f"{row.figures[name]:.4g}{error}"
 
 
 def _difference(row: Row, name: str) -> str:

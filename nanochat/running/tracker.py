@@ -70,7 +70,9 @@ class Audience:
         """Tell the trackers that the stage has ended, and wait until they have, within bounds."""
         deadline = time.monotonic() + self._patience
         for tracker in self._trackers:
-            tracker.finish(record, deadline)
+            tracker.end(record)
+        for tracker in self._trackers:
+            tracker.wait(deadline)
 
 
 def _build(component: Component, registry: Registry) -> Tracker:

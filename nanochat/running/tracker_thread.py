@@ -21,26 +21,25 @@ class TrackerThread(threading.Thread):
     def __init__(self, make: Callable[[], Any], complain: Callable[[str, BaseException | None], None]) -> None:
         super().__init__(daemon=True, name="tracker")
         self._make, self._complain = make, complain
-        self._calls: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(WAITING)
+        self._calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
         self._late = self._faulty = False
         self.start()
 
     def tell(self, method: str, *arguments: Any) -> None:
         """Have it called soon. Never waits."""
-        try:
-            self._calls.put_nowait((method, arguments))
-        except queue.Full:
-            if not self._late:
-                self._late = True
-                self._complain(f"it does not keep up: {WAITING:,} calls wait, and further figures are left out", None)
+        if self._calls.qsize() < WAITING:
+            self._calls.put((method, arguments))
+        elif not self._late:
+            self._late = True
+            self._complain(f"it does not keep up: {WAITING:,} calls wait, and further figures are left out", None)
 
-    def finish(self, record: Mapping[str, Any], deadline: float) -> None:
-        """Have it end, and wait for that until a time of `time.monotonic()`, no longer."""
-        for last in (("finish", (record,)), None):
-            try:
-                self._calls.put(last, timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Full:
-                break
+    def end(self, record: Mapping[str, Any]) -> None:
+        """Have it finish once it has seen to what waits. Never waits."""
+        self._calls.put(("finish", (record,)))
+        self._calls.put(None)
+
+    def wait(self, deadline: float) -> None:
+        """Until it has ended, or a time of `time.monotonic()`, no longer."""
         self.join(max(0.0, deadline - time.monotonic()))
         if self.is_alive():
             self._complain("it did not end in time, and is left behind", None)

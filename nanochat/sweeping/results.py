@@ -48,18 +48,25 @@ class Row:
     differences: Mapping[str, Difference] = attrs.field(factory=dict)
     """Figure → difference from the row that it is compared with."""
 
+    def text(self, figure: str) -> str:
+        """A figure with its error, `1.234 ± 0.01`; nothing where there is none."""
+        if figure not in self.figures:
+            return ""
+        error = f" ± {self.errors[figure]:.2g}" if figure in self.errors else ""
+        return f"{self.figures[figure]:.4g}{error}"
+
 
 def rows(sweep: Sweep) -> list[Row]:
     """One row a trial, in the sweep's order."""
     return [_row(trial) for trial in sweep.trials()]
 
 
-def over_seeds(found: Sequence[Row]) -> list[Row]:
-    """One row for all trials that differ in the seed alone; of those that are done."""
+def over_seeds(found: Sequence[Row], key: str = SEED) -> list[Row]:
+    """One row for all trials that differ in the seed alone, or in another key; of those that are done."""
     groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
     for row in found:
         if row.state == "done":
-            groups.setdefault(tuple(_but(row.settings, SEED).items()), []).append(row)
+            groups.setdefault(tuple(_but(row.settings, key).items()), []).append(row)
     return [_mean(dict(alike), group) for alike, group in groups.items()]
 
 

@@ -1,0 +1,206 @@
+"""Runs side by side: columns by key path or figure, filtered, sorted, averaged over seeds.
+
+In: runs, and what the command line asks for. Out: titles, and rows of cells. A column is a key of the runs' recipes
+(`stages.base.model.depth`) or a figure of a stage (`base.val.bpb`), written out or with parts left out where that is
+clear (`model.depth`, `base.bpb`). `STAGE.loss` is the last of the training.
+"""
+
+import operator
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from nanochat.errors import did_you_mean, wrong_input
+from nanochat.recipe.notation import value_text
+from nanochat.running.figures import finished_stages
+from nanochat.running.json_file import read_lines
+from nanochat.running.run_folder import LOCK, RunFolder
+from nanochat.running.store import METRICS
+from nanochat.sweeping.results import Row, figure_names, over_seeds, sorted_by
+
+RUN, STATE = "run", "state"
+_TRAINING = ("loss", "smoothed_loss")
+_TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "!=": operator.ne,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "=": operator.eq,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+_MOST_COLUMNS = 12
+"""Of those that nobody asked for."""
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """What the command line asks for."""
+
+    columns: Sequence[str] = ()
+    sort: str | None = None
+    where: Sequence[str] = ()
+    over: str | None = None
+
+    @property
+    def anything(self) -> bool:
+        """Whether it asks for any of this."""
+        return bool(self.columns or self.sort or self.where or self.over)
+
+
+def compared(runs: Sequence[tuple[RunFolder, str]], wanted: Wanted) -> list[Row]:
+    """A row for each run and its state, newest first, or for all that differ in the key `over` alone."""
+    found = [_row(run, state) for run, state in runs]
+    conditions = [_condition(text, _columns(found)) for text in wanted.where]
+    found = [row for row in found if all(holds(row) for holds in conditions)]
+    if not found:
+        return []
+    if wanted.over is not None:
+        key = resolved(wanted.over, _keys(found), "--over")
+        done = [attrs.evolve(row, settings=_identity(row.settings), state="done") for row in found if _whole(row)]
+        found = over_seeds(done, key)
+    if wanted.sort is not None:
+        name = wanted.sort.removeprefix("-")
+        column = resolved(name, _columns(found), "--sort")
+        found = sorted_by(found, column if name == wanted.sort else f"-{column}")
+    return found
+
+
+def titles(found: Sequence[Row], wanted: Wanted) -> list[str]:
+    """The columns that are shown: those asked for; else the keys in which the runs differ, and their figures."""
+    if wanted.columns:
+        return [resolved(column, _columns(found), "--columns") for column in wanted.columns]
+    differing = [key for key in _keys(found) if key != RUN and len({row.settings.get(key) for row in found}) > 1]
+    return [*differing, *figure_names(found)][:_MOST_COLUMNS]
+
+
+def heads(columns: Sequence[str], wanted: Wanted) -> list[str]:
+    """What stands above them: as they were asked for; else as short as tells them apart."""
+    return list(wanted.columns) or [_short(column, columns) for column in columns]
+
+
+def cells(row: Row, columns: Sequence[str]) -> list[str]:
+    """A row's texts: the run, or how many runs; the state; the columns."""
+    own = row.runs[0] if len(row.runs) == 1 else f"{len(row.runs)} runs"
+    return [own, row.state, *(row.settings.get(column) or row.text(column) for column in columns)]
+
+
+def plain(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    """The same for programs: errors beside the figures' names."""
+    return {
+        "runs": list(row.runs),
+        "state": row.state,
+        **{column: row.settings.get(column, row.figures.get(column)) for column in columns},
+        "standard_errors": {column: row.errors[column] for column in columns if column in row.errors},
+    }
+
+
+def resolved(asked: str, known: Iterable[str], option: str) -> str:
+    """The column that is meant. InputError E407 where there is none, or where it may be several."""
+    listed = list(dict.fromkeys(known))
+    if asked in listed:
+        return asked
+    near = [name for name in listed if name.endswith(f".{asked}")] or [name for name in listed if _skips(asked, name)]
+    if len(near) == 1:
+        return near[0]
+    if near:
+        shown = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
+        raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {shown}")
+    suggestion = did_you_mean(asked, listed)
+    help_ = suggestion or "keys as in `nanochat show`, and figures as STAGE.FIGURE: `nanochat runs show RUN` lists them"
+    raise wrong_input("E407", f"{option} {asked}: no run has such a column", help=help_)
+
+
+def _short(column: str, among: Sequence[str]) -> str:
+    """The fewest last parts that no other column ends with: `depth` of `stages.base.model.depth`."""
+    parts = column.split(".")
+    ends = (".".join(parts[-count:]) for count in range(1, len(parts)))
+    return next((end for end in ends if sum(f".{name}".endswith(f".{end}") for name in among) == 1), column)
+
+
+def _skips(asked: str, name: str) -> bool:
+    """Whether `name` is `asked` with parts before and in between: `base.depth` of `stages.base.model.depth`."""
+    parts = iter(name.split("."))
+    return all(part in parts for part in asked.split(".")) and not any(True for _ in parts)
+
+
+def _row(run: RunFolder, state: str) -> Row:
+    figures: dict[str, float] = {}
+    for stage in finished_stages(run):
+        figures |= {
+            f"{stage.name}.{name}": float(figure["value"])
+            for name, figure in stage.figures.items()
+            if isinstance(figure.get("value"), int | float)
+        }
+    for planned in run.stages:
+        figures |= {f"{planned.name}.{name}": value for name, value in _last(planned.folder.path / METRICS).items()}
+    settings = {RUN: run.path.name, STATE: state, **dict(_flat(_lock(run)))}
+    return Row(settings=settings, state=state, runs=[run.path.name], seconds=None, figures=figures, errors={})
+
+
+def _lock(run: RunFolder) -> Mapping[str, Any]:
+    """The recipe, without what its lock says of itself."""
+    try:
+        found = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # gone, or torn
+        return {}
+    return {name: value for name, value in found.items() if name != "lock"}
+
+
+def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """stages.base.model.depth → "4", of every value."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value if isinstance(value, str) else value_text(value)
+
+
+def _last(metrics: Any) -> dict[str, float]:
+    """The last figures of a training."""
+    last: Mapping[str, Any] = {}
+    for line in read_lines(metrics):
+        last = line if line.get("loss") is not None else last
+    return {name: float(last[name]) for name in _TRAINING if isinstance(last.get(name), int | float)}
+
+
+def _whole(row: Row) -> bool:
+    return row.state == "finished"
+
+
+def _identity(settings: Mapping[str, str]) -> dict[str, str]:
+    """What decides a run's results: its stages and its seed, without the hardware."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key == "seed" or (key.startswith("stages.") and key.split(".")[2:3] != ["hardware"])
+    }
+
+
+def _keys(found: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in found for key in row.settings))
+
+
+def _columns(found: Sequence[Row]) -> list[str]:
+    return [*_keys(found), *figure_names(found)]
+
+
+def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
+    """What `KEY=VALUE` says of a row; numbers are compared as numbers. InputError E407 where it says nothing."""
+    parts = re.fullmatch(r"(.+?)(!=|>=|<=|=|>|<)(.*)", text)
+    if parts is None:
+        raise wrong_input("E407", f"--where {text}: that is no condition", help="for example --where seed=1")
+    name, test, wanted = resolved(parts[1].strip(), known, "--where"), _TESTS[parts[2]], parts[3].strip()
+
+    def holds(row: Row) -> bool:
+        value: Any = row.settings.get(name, row.figures.get(name))
+        if value is None:
+            return False
+        try:
+            return test(float(value), float(wanted))
+        except ValueError:
+            return test(str(value), wanted)
+
+    return holds

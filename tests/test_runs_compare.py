@@ -1,0 +1,144 @@
+"""`nanochat runs` that compares: columns, order, conditions, means over seeds. The runs are written, not made."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from nanochat.cli.runs import command
+from nanochat.errors import InputError
+from nanochat.running.json_file import append_line, write_json
+
+BPB = {(4, 1): 1.30, (4, 2): 1.36, (4, 3): 1.33, (6, 1): 1.20, (6, 2): 1.22}
+LOCK = """
+format = 1
+name = "tale"
+seed = {seed}
+[hardware]
+nproc_per_node = {seed}
+[stages.base]
+use = "pretrain"
+steps = 400
+[stages.base.model]
+use = "gpt"
+depth = {depth}
+[lock.derived."stages.base.model.dim".inputs]
+depth = {depth}
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs of two depths over seeds, and one of depth 8 that was not finished."""
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    for (depth, seed), bpb in [*BPB.items(), ((8, 1), None)]:
+        run, key = tmp_path / "runs" / f"tale-d{depth}s{seed}", f"{depth}{seed}" * 32
+        stage = tmp_path / "store" / f"base-{key[:8]}"
+        run.mkdir(parents=True)
+        stage.mkdir(parents=True)
+        planned = {"stage": "base", "use": "pretrain", "produces": "checkpoint", "key": key, "folder": str(stage)}
+        write_json(run / "plan.json", {"recipe": "tale", "stages": [planned]})
+        (run / "recipe.lock.toml").write_text(LOCK.format(depth=depth, seed=seed))
+        write_json(stage / "config.json", {"key": key})
+        append_line(stage / "metrics.jsonl", {"step": 1, "loss": 9.0})
+        append_line(stage / "metrics.jsonl", {"step": 2, "loss": 10.0 - depth - seed / 10})
+        append_line(stage / "metrics.jsonl", {"step": 2, "val.bpb": 1.0})
+        if bpb is not None:
+            write_json(stage / "record.json", {"key": key, "figures": {"val.bpb": {"value": bpb, "n": 9}}})
+    return tmp_path
+
+
+def runs(*arguments: str) -> Any:
+    result = CliRunner().invoke(command, list(arguments), standalone_mode=False)
+    if isinstance(result.exception, InputError):
+        raise result.exception
+    assert result.exception is None, result.exception
+    return result.output
+
+
+def names(*arguments: str) -> list[str]:
+    return [line.split()[0] for line in runs(*arguments).splitlines()[1:]]
+
+
+def test_columns_are_keys_and_figures_written_out_or_in_short(home: Path) -> None:
+    long = runs("--columns", "stages.base.model.depth,base.val.bpb,base.loss", "--sort", "run")
+    titles, first, *_ = [line.split() for line in long.splitlines()]
+    assert titles == ["run", "state", "stages.base.model.depth", "base.val.bpb", "base.loss"]
+    assert first == ["tale-d4s1", "finished", "4", "1.3", "5.9"]
+    for short in ("model.depth,base.bpb,base.loss", "base.depth,bpb,loss"):
+        titles, *rows = [line.split() for line in runs("--columns", short, "--sort", "run").splitlines()]
+        assert titles[2:] == short.split(",")
+        assert rows == [line.split() for line in long.splitlines()[1:]]
+
+
+def test_runs_are_sorted_by_any_column_and_those_without_it_come_last(home: Path) -> None:
+    assert names("--sort", "base.bpb") == ["tale-d6s1", "tale-d6s2", "tale-d4s1", "tale-d4s3", "tale-d4s2", "tale-d8s1"]
+    assert names("--sort", "-base.loss")[0] == "tale-d4s1"
+    assert names("--sort", "-depth")[0] == "tale-d8s1"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        (["stages.base.model.depth=6"], {"tale-d6s1", "tale-d6s2"}),
+        (["depth=6", "seed=1"], {"tale-d6s1"}),
+        (["base.bpb<1.25"], {"tale-d6s1", "tale-d6s2"}),
+        (["depth >= 6", "seed!=2"], {"tale-d6s1", "tale-d8s1"}),
+        (["run=tale-d8s1"], {"tale-d8s1"}),
+        (["depth=4.0", "state=finished", "seed>2"], {"tale-d4s3"}),
+    ],
+)
+def test_conditions_narrow_the_list(home: Path, conditions: list[str], expected: set[str]) -> None:
+    assert set(names(*(part for condition in conditions for part in ("--where", condition)))) == expected
+
+
+def test_conditions_that_nothing_meets_are_no_error(home: Path) -> None:
+    assert runs("--where", "depth=5", "--where", "seed=1", "--sort", "base.bpb").strip() == "no such runs"
+    assert json.loads(runs("--where", "depth=5", "--over", "seed", "--json")) == []
+
+
+def test_over_seeds_there_is_a_mean_with_its_standard_error(home: Path) -> None:
+    found = json.loads(runs("--over", "seed", "--columns", "depth,base.bpb", "--sort", "depth", "--json"))
+    assert [(row["state"], row["stages.base.model.depth"], len(row["runs"])) for row in found] == [
+        ("3 seeds", "4", 3),
+        ("2 seeds", "6", 2),
+    ]
+    assert found[0]["base.val.bpb"] == pytest.approx(1.33)
+    assert found[0]["standard_errors"]["base.val.bpb"] == pytest.approx(0.03 / math.sqrt(3))
+    assert found[1]["standard_errors"]["base.val.bpb"] == pytest.approx(0.01)
+    table = runs("--over", "seed", "--sort", "base.bpb", "--md")
+    assert "| 2 runs | 2 seeds | 6 " in table and "1.21 ± 0.01" in table
+
+
+def test_without_columns_those_are_shown_in_which_the_runs_differ(home: Path) -> None:
+    titles = runs("--where", "depth<8").splitlines()[0].split()
+    assert {"seed", "depth", "bpb", "loss"} <= set(titles)  # no longer than tells them apart
+    assert "steps" not in titles
+
+
+@pytest.mark.parametrize("option", ["--columns", "--sort", "--over", "--where"])
+def test_a_column_that_no_run_has_is_answered_with_one_that_is_near(home: Path, option: str) -> None:
+    with pytest.raises(InputError) as caught:
+        runs(option, "stages.base.model.dept" + ("=4" if option == "--where" else ""))
+    (found,) = caught.value.diagnostics
+    assert found.code == "E407" and option in found.message
+    assert "did you mean `stages.base.model.depth`" in found.help
+
+
+def test_a_short_name_of_several_columns_is_refused_with_them(home: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        runs("--columns", "use")
+    assert "stages.base.use, stages.base.model.use" in caught.value.diagnostics[0].help
+    with pytest.raises(InputError, match="no condition"):
+        runs("--where", "depth")
+
+
+def test_a_run_whose_lock_is_gone_or_torn_is_listed_without_its_keys(home: Path) -> None:
+    (home / "runs" / "tale-d4s1" / "recipe.lock.toml").write_text("seed = ")
+    (home / "runs" / "tale-d4s2" / "recipe.lock.toml").unlink()
+    rows = json.loads(runs("--columns", "depth,base.bpb", "--sort", "run", "--json"))
+    assert [row["stages.base.model.depth"] for row in rows[:3]] == [None, None, "4"]
+    assert rows[0]["base.val.bpb"] == 1.3
