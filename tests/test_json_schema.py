@@ -31,7 +31,7 @@ from nanochat.recipe.lock import lock_text
 from nanochat.registry import Registry
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
 EXAMPLES = re.findall(r"```toml\n(.*?)```", (ROOT / "recipes/README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -78,7 +78,8 @@ def test_the_committed_schema_is_the_one_of_the_core_and_nanochat_plugins() -> N
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_names_the_schema_and_follows_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert text.startswith("#:schema ./schema.json\n")
+    place = "." if path.parent == ROOT / "recipes" else ".."
+    assert text.startswith(f"#:schema {place}/schema.json\n")
     assert faults(text) == []
 
 

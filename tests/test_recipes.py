@@ -58,6 +58,15 @@ def test_a_recipe_fits_what_it_is_made_for_and_has_the_text_that_it_reads(name: 
                     assert source["shards_needed"] <= 1.02 * source["shards"], source
 
 
+@pytest.mark.parametrize("path", sorted((RECIPES / "small").glob("*.toml")), ids=lambda path: path.stem)
+def test_a_small_recipe_is_for_any_cpu_and_leaves_nothing_that_decides_to_the_machine(path: Path) -> None:
+    found, large = load_recipe(path, machine=CPU), load_recipe(path, machine=EIGHT_GPUS)
+    assert found.name == path.stem
+    for name, stage in found.stages.items():
+        assert stage.identity(seed=1) == large.stages[name].identity(seed=1)
+        assert (stage.hardware.device, stage.hardware.dtype) == ("cpu", "float32")
+
+
 def test_each_ablation_is_a_recipe_of_its_own_that_shares_the_tokenizer() -> None:
     path, registry = RECIPES / "small" / "ablations.toml", load_registry()
     table = read_sweep(path)

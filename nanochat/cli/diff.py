@@ -10,7 +10,7 @@ import attrs
 import click
 
 from nanochat.cli.paired_text import print_pairs_of_examples
-from nanochat.cli.recipe_argument import named_run
+from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_pairs, print_table, print_text
 from nanochat.markdown import table
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
@@ -36,12 +36,14 @@ TABLE_CHARACTERS = 120
 def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything: bool, flips: bool) -> None:
     """Compare A with B (and C …), each a recipe's file, a lock, a run's folder or its name.
 
+    One alone is compared with the run that it was branched from, by `nanochat new --from`.
+
     Of two runs that measured the same examples, evaluations are also compared example by example, by a paired test.
 
     Exit codes: 0 the same · 1 different · 2 one of them cannot be read.
     """
     if len(sides) < 2:
-        raise click.UsageError("two things at least are compared: nanochat diff A B")
+        sides = (_parent(sides[0]), sides[0])
     if as_json and as_markdown:
         raise click.UsageError("--json and --md are two ways of printing: choose one")
     compared = [_side(argument) for argument in sides]
@@ -61,6 +63,16 @@ def command(sides: tuple[str, ...], as_json: bool, as_markdown: bool, everything
     if pairs and not as_json:
         print_pairs_of_examples(pairs, as_markdown=as_markdown, flips=flips)
     sys.exit(0 if all(difference.same for difference in found) else 1)
+
+
+def _parent(argument: str) -> str:
+    """The run that a recipe or run was branched from."""
+    run = named_run(argument)
+    recipe = load_recipe(recipe_file(argument), record=run is not None)
+    found = recipe.values.get(("parent",))
+    if found is None:
+        raise click.UsageError("two things at least are compared: nanochat diff A B")
+    return str(found.value)
 
 
 def _side(argument: str) -> Side:

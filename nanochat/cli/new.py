@@ -11,6 +11,7 @@ import click
 
 from nanochat.cli import new_questions as ask
 from nanochat.cli.estimate_text import headline
+from nanochat.cli.new_from import write_branch
 from nanochat.errors import wrong_input
 from nanochat.estimating.budget import Budget, parse_budget
 from nanochat.estimating.device import Device, this_cpu, this_device
@@ -59,6 +60,8 @@ class Given:
 @click.option("--depth", type=click.IntRange(1, 128), help="Blocks of the model; without it, what the budget allows.")
 @click.option("--data", metavar="TEXT", help="pydocs (and stories), climbmix, or files: a path, a folder, a glob.")
 @click.option("--conversations", metavar="FILE", help="A .jsonl file to finetune on as well, or `tasks`: ours alone.")
+@click.option("--from", "parent", metavar="RUN", help="Branch from a run: all its values, with --set changed in them.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="With --from: what is to be tried.")
 @click.option("--yes", is_flag=True, help="Ask nothing: defaults for what is not given.")
 def command(
     path: Path,
@@ -69,10 +72,20 @@ def command(
     depth: int | None,
     data: str | None,
     conversations: str | None,
+    parent: str | None,
+    changes: tuple[str, ...],
     yes: bool,
 ) -> None:
     """Write a recipe to PATH (recipe.toml), which must not be there yet, and say what it will take."""
     _refuse_existing(path)
+    asked = (goal, gpu, gpus, budget, depth, data, conversations)
+    if parent is not None and any(answer is not None for answer in asked):
+        raise wrong_input("E407", "--from takes all values from the run", help="change them by --set KEY=VALUE")
+    if parent is not None:
+        write_branch(path, parent, changes)
+        return
+    if changes:
+        raise wrong_input("E407", "--set changes a run's values", help="name the run: --from RUN")
     wanted = parse_budget(budget) if budget is not None else None
     given = Given(goal=goal, gpu=gpu, gpus=gpus, budget=wanted, depth=depth, data=data, conversations=conversations)
     registry = load_registry()

@@ -19,8 +19,8 @@ from nanochat.recipe.source import parse_key
 
 Group = Literal["identity", "execution", "derived", "data", "plugins", "metrics"]
 GROUPS: tuple[Group, ...] = ("identity", "execution", "derived", "data", "plugins", "metrics")
-_NAMES_ITSELF: KeyPath = ("name",)
-"""Two recipes are called differently without being different."""
+_NAMES_ITSELF: Sequence[KeyPath] = (("name",), ("parent",))
+"""Two recipes are called differently, and come from elsewhere, without being different."""
 
 
 @attrs.frozen(kw_only=True)
@@ -193,7 +193,7 @@ def _values(views: Sequence[_View], folded: Sequence[KeyPath]) -> Iterator[Diffe
                 values=_apart([view.declared(table) for view in views]),
                 origins=_origins(use, views),
             )
-        elif path != _NAMES_ITSELF and not _is_below(path, folded):
+        elif path not in _NAMES_ITSELF and not _is_below(path, folded):
             yield Difference(
                 group=_group(path, views),
                 key=key_text(path),

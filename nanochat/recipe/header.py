@@ -33,6 +33,7 @@ class Header:
     """The keys before the first table, [plugins], [sweep] and [trackers.NAME]."""
 
     name: str = option("", execution=True, name=True, doc="what runs are called; without it, the file's name")
+    parent: str | None = option(None, execution=True, doc="the run that this recipe was branched from")
     seed: int = option(42, minimum=0, maximum=2**63 - 1, doc="every random number of the recipe follows from it")
     plugins: Plugins = option(Plugins(), doc="which plugins must be there, and which are left out")
     sweep: Sweep | None = option(None, execution=True, doc="in which trials `nanochat sweep` runs the recipe")

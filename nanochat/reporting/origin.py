@@ -4,6 +4,7 @@ In: a run. Out: blocks.
 """
 
 import shlex
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,13 +15,14 @@ from nanochat.recipe.notation import value_text
 from nanochat.reporting.document import Block, Facts, Table, Text
 from nanochat.reporting.subject import Subject
 from nanochat.running.find import list_runs
-from nanochat.running.run_folder import RunFolder
+from nanochat.running.run_folder import LOCK, RunFolder
 from nanochat.running.side import run_side
 from nanochat.running.source_tree import described
 
 _SHOWN_PACKAGES = ("torch", "numpy", "nanochat-run", "nanochat-plugins")
 _SHOWN_DIFFERENCES = 60
 _LONGEST = 80
+_BEFORE = "the run of this recipe before it"
 
 
 def provenance_blocks(environment: Mapping[str, Any]) -> list[Block]:
@@ -68,7 +70,8 @@ def parent_blocks(subject: Subject) -> list[Block]:
     if not found:
         return [Text(text=f"Nothing differs from the run before, {parent.path.name}.")]
     more = len(found) - _SHOWN_DIFFERENCES
-    blocks: list[Block] = [Text(text=f"Compared with {parent.path.name}, the run of this recipe before it.")]
+    how = "the run that it was branched from" if _branched(subject.run) == parent.path.name else _BEFORE
+    blocks: list[Block] = [Text(text=f"Compared with {parent.path.name}, {how}.")]
     titles = ("what", "key", "before", "now", "apart")
     blocks.append(Table(titles=titles, rows=[_row(one) for one in found[:_SHOWN_DIFFERENCES]], words=5))
     if more > 0:
@@ -76,8 +79,19 @@ def parent_blocks(subject: Subject) -> list[Block]:
     return blocks
 
 
+def _branched(run: RunFolder) -> str:
+    """What the lock says as `parent`."""
+    try:
+        return str(tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("parent", ""))
+    except (OSError, ValueError):
+        return ""
+
+
 def parent_of(run: RunFolder) -> RunFolder | None:
-    """The newest run of the same recipe that was started before this one."""
+    """The run that this one's recipe was branched from; else the newest of the same recipe that was started before."""
+    own = _branched(run)
+    if own and (run.path.parent / own / LOCK).is_file():
+        return RunFolder(run.path.parent / own)
     recipe, started = run.plan.get("recipe"), str(run.environment.get("time", ""))
     before = [other for other in list_runs(run.path.parent) if other.path.name != run.path.name]
     named = [(str(other.environment.get("time", "")), other) for other in before if other.plan.get("recipe") == recipe]

@@ -27,6 +27,9 @@ FIGURE = "bpb.bpb"
 FURTHER = 10.0
 """Times the largest budget: where the laws are asked what comes next."""
 
+_TOLD = 10.0
+"""How many times apart the ends of an interval are of a factor that was not told by the points."""
+
 
 @attrs.frozen(kw_only=True)
 class Foretold:
@@ -65,9 +68,9 @@ class Laws:
 def laws(points: Sequence[Point], *, figure: str = FIGURE, next_flops: float | None = None) -> Laws:
     """All views of the points. InputError E407 where there is no finite loss at all."""
     finite = [point for point in points if math.isfinite(point.loss) and point.loss > 0]
-    unfitted = [
-        f"{len(points) - len(finite)} of {len(points)} runs left out: their {figure} is not finite, or not above 0"
-    ] * (len(finite) < len(points))
+    unfitted = [f"{len(points) - len(finite)} of {len(points)} runs left out: they have no finite {figure} above 0"] * (
+        len(finite) < len(points)
+    )
     if not finite:
         raise wrong_input("E407", f"no run has a finite {figure}", help="`nanochat sweeps show` lists what there is")
     found = budgets(finite)
@@ -88,6 +91,8 @@ def laws(points: Sequence[Point], *, figure: str = FIGURE, next_flops: float | N
     fit = parametric(finite)
     if isinstance(fit, str):
         unfitted.append(f"L(N, D): {fit}")
+    elif (fit.floor.high or 0.0) > _TOLD * (fit.floor.low or 0.0):
+        unfitted.append("E of L(N, D): these runs do not tell it; what follows from it for more compute is a guess")
     asked = next_flops or FURTHER * max(point.flops for point in finite)
     return Laws(
         figure=figure,
@@ -130,16 +135,18 @@ def _foretold(
 
 
 def points_of(sweep: Sweep, figure: str, registry: Registry, machine: Machine) -> list[Point]:
-    """A point for each trial that is done. InputError E407 where none has the figure, or a size."""
+    """A point for each trial that is done; its loss is NaN where the trial has no such figure.
+
+    InputError E407 where none has the figure, or a model does not say its size.
+    """
     found = [(trial, row) for trial, row in zip(sweep.trials(), rows(sweep), strict=True) if row.state == "done"]
     points = []
     for trial, row in found:
-        if figure in row.figures:
-            recipe = load_recipe(trial.recipe, registry=registry, machine=machine, record=True)
-            stage = pretraining_stage(recipe)
-            if stage is not None:
-                points.append(_point(recipe.stages[stage].config, row.figures[figure]))
-    if not points:
+        recipe = load_recipe(trial.recipe, registry=registry, machine=machine, record=True)
+        stage = pretraining_stage(recipe)
+        if stage is not None:
+            points.append(_point(recipe.stages[stage].config, row.figures.get(figure, math.nan)))
+    if not any(figure in row.figures for _, row in found) or not points:
         raise wrong_input("E407", f"no trial of `{sweep.path.name}` that is done has {figure}", help=_known(found))
     return points
 
