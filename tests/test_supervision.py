@@ -15,6 +15,7 @@ from patience import PATIENCE
 from test_running import RECIPE, House, enter, record_of, wait_for, workers
 
 from nanochat.errors import stage_failure
+from nanochat.running.attempt import Death
 from nanochat.running.handover import Handover
 from nanochat.running.pulse import Pulses, beating
 from nanochat.running.restarts import LOST, Restarts
@@ -94,6 +95,22 @@ def test_a_stage_that_always_dies_is_given_up_with_the_last_error_alone(house: H
     assert output.count("starts again in 1 s from its beginning (restart 1 of 1 without a new checkpoint)") == 1
     assert output.count("error[E410]: stage `one` failed: its process was killed by SIGKILL") == 1
     assert [event["restart"] for event in events(house, "attempt_lost")] == [1]
+
+
+def test_of_a_killed_rank_its_own_last_words_are_told_and_not_what_the_others_said_of_its_end(tmp_path: Path) -> None:
+    lost = (
+        "Traceback (most recent call last):\n  File loop.py, line 1, in train\n    work.wait()\n"
+        "RuntimeError: gloo/pair.cc:545] Connection reset by peer\n"
+        "2026-11-28 22:22:05,304 ERROR nanochat.running.worker: rank {}: error[E410]: stage `one`: rank {} lost\n"
+    )
+    agent = "W1128 22:22:05.376000 29037 torch/distributed/elastic/api.py:1] Sending process 1 closing signal SIGTERM\n"
+    end = "Root Cause (first observed failure):\n  rank      : 1 (local_rank: 1)\n  traceback : Signal 9 (SIGKILL)\n"
+    log = tmp_path / "worker.log"
+    log.write_text("=== command\nthe last words of rank 1\n" + lost.format(0, 0) + lost.format(2, 2) + agent + end)
+    death = Death.read(1, log, 0)
+    assert (death.rank, death.signal, list(death.last_lines)) == ("1", "SIGKILL", ["the last words of rank 1"])
+    log.write_text("=== command\n" + lost.format(0, 0))
+    assert len(Death.read(1, log, 0).last_lines) == 5
 
 
 def test_what_a_worker_says_of_itself_is_not_tried_again(house: House) -> None:
