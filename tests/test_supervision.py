@@ -50,12 +50,13 @@ def wait_for_progress(house: House, process: subprocess.Popen[str], beyond: int)
 
 
 def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_leave_no_process(house: House) -> None:
-    house.write(TWO_RANKS)
-    sets = [f"--set=stages.one.{word}" for word in ("steps=100", "pause=0.02", "checkpoint_every=1")]
+    house.write(TWO_RANKS.replace("timeout_seconds = 8", "timeout_seconds = 24"))
+    sets = [f"--set=stages.one.{word}" for word in ("steps=300", "pause=0.02", "checkpoint_every=1")]
     process = house.start("run", str(house.recipe), "--until", "one", *sets)
     beyond, gone = 0, []
     for blow in ("kill rank", "stop rank", "kill agent"):
         wait_for_progress(house, process, beyond)
+        assert process.poll() is None, process.communicate()[0]
         family, struck = workers(process), ranks(house)[1]
         if blow == "kill agent":
             struck.parent().kill()
@@ -69,14 +70,14 @@ def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_l
     assert process.returncode == 0, output
     told = [event["error"] for event in events(house, "attempt_lost")]
     assert "its rank 1 was killed by SIGKILL" in told[0]
-    assert f"rank 1 (process {gone[1][1]} on " in told[1] and "stood still for 4 s" in told[1]
+    assert f"rank 1 (process {gone[1][1]} on " in told[1] and "stood still for 12 s" in told[1]
     assert "was killed by SIGKILL" in told[2]
     assert [event["restart"] for event in events(house, "attempt_lost")] == [1, 1, 1]
     assert output.count("starts again in 1 s from its checkpoint of step ") == 3
     assert "Traceback" not in output
     lines = (house.stage("one") / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 101))
-    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 100.0
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 301))
+    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 300.0
 
 
 def test_a_rank_that_hangs_ends_the_attempt_within_the_timeout_and_the_error_is_short(house: House) -> None:
