@@ -168,6 +168,9 @@ def test_faults_of_the_connection_are_told_from_those_of_the_code() -> None:
 
     gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:33117"
     assert is_connection_fault(RuntimeError(gloo))
+    assert is_connection_fault(RuntimeError("Application timeout caused pair closure")), (
+        "to the second of two exchanges"
+    )
     assert is_connection_fault(torch.distributed.DistNetworkError("timed out"))
     assert not is_connection_fault(RuntimeError("shapes differ"))
     assert not is_connection_fault(KeyError("gloo"))
