@@ -401,6 +401,7 @@ def test_a_failing_stage_shows_its_diagnostic_and_leaves_no_record(
     assert said in output
     assert f"the log: {house.stage('one') / 'logs' / 'worker.log'}" in output
     assert "Traceback" not in output.partition("\n  | ")[0]
+    assert "gloo" not in output, "what the others said of it"
     assert not (house.stage("one") / "record.json").exists()
     assert not any(house.store.glob("two-*"))
     report = find_run("counting").report.read_text()

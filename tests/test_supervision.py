@@ -15,6 +15,7 @@ from patience import PATIENCE
 from test_running import RECIPE, House, enter, record_of, wait_for, workers
 
 from nanochat.errors import stage_failure
+from nanochat.running.attempt import Death
 from nanochat.running.handover import Handover
 from nanochat.running.pulse import Pulses, beating
 from nanochat.running.restarts import LOST, Restarts
@@ -49,12 +50,13 @@ def wait_for_progress(house: House, process: subprocess.Popen[str], beyond: int)
 
 
 def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_leave_no_process(house: House) -> None:
-    house.write(TWO_RANKS)
-    sets = [f"--set=stages.one.{word}" for word in ("steps=100", "pause=0.02", "checkpoint_every=1")]
+    house.write(TWO_RANKS.replace("timeout_seconds = 8", "timeout_seconds = 24"))
+    sets = [f"--set=stages.one.{word}" for word in ("steps=300", "pause=0.02", "checkpoint_every=1")]
     process = house.start("run", str(house.recipe), "--until", "one", *sets)
     beyond, gone = 0, []
     for blow in ("kill rank", "stop rank", "kill agent"):
         wait_for_progress(house, process, beyond)
+        assert process.poll() is None, process.communicate()[0]
         family, struck = workers(process), ranks(house)[1]
         if blow == "kill agent":
             struck.parent().kill()
@@ -68,14 +70,14 @@ def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_l
     assert process.returncode == 0, output
     told = [event["error"] for event in events(house, "attempt_lost")]
     assert "its rank 1 was killed by SIGKILL" in told[0]
-    assert f"rank 1 (process {gone[1][1]} on " in told[1] and "stood still for 4 s" in told[1]
+    assert f"rank 1 (process {gone[1][1]} on " in told[1] and "stood still for 12 s" in told[1]
     assert "was killed by SIGKILL" in told[2]
     assert [event["restart"] for event in events(house, "attempt_lost")] == [1, 1, 1]
     assert output.count("starts again in 1 s from its checkpoint of step ") == 3
     assert "Traceback" not in output
     lines = (house.stage("one") / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 101))
-    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 100.0
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 301))
+    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 300.0
 
 
 def test_a_rank_that_hangs_ends_the_attempt_within_the_timeout_and_the_error_is_short(house: House) -> None:
@@ -94,6 +96,22 @@ def test_a_stage_that_always_dies_is_given_up_with_the_last_error_alone(house: H
     assert output.count("starts again in 1 s from its beginning (restart 1 of 1 without a new checkpoint)") == 1
     assert output.count("error[E410]: stage `one` failed: its process was killed by SIGKILL") == 1
     assert [event["restart"] for event in events(house, "attempt_lost")] == [1]
+
+
+def test_of_a_killed_rank_its_own_last_words_are_told_and_not_what_the_others_said_of_its_end(tmp_path: Path) -> None:
+    lost = (
+        "Traceback (most recent call last):\n  File loop.py, line 1, in train\n    work.wait()\n"
+        "RuntimeError: gloo/pair.cc:545] Connection reset by peer\n"
+        "2026-11-28 22:22:05,304 ERROR nanochat.running.worker: rank {}: error[E410]: stage `one`: rank {} lost\n"
+    )
+    agent = "W1128 22:22:05.376000 29037 torch/distributed/elastic/api.py:1] Sending process 1 closing signal SIGTERM\n"
+    end = "Root Cause (first observed failure):\n  rank      : 1 (local_rank: 1)\n  traceback : Signal 9 (SIGKILL)\n"
+    log = tmp_path / "worker.log"
+    log.write_text("=== command\nthe last words of rank 1\n" + lost.format(0, 0) + lost.format(2, 2) + agent + end)
+    death = Death.read(1, log, 0)
+    assert (death.rank, death.signal, list(death.last_lines)) == ("1", "SIGKILL", ["the last words of rank 1"])
+    log.write_text("=== command\n" + lost.format(0, 0))
+    assert len(Death.read(1, log, 0).last_lines) == 5
 
 
 def test_what_a_worker_says_of_itself_is_not_tried_again(house: House) -> None:
@@ -150,6 +168,9 @@ def test_faults_of_the_connection_are_told_from_those_of_the_code() -> None:
 
     gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:33117"
     assert is_connection_fault(RuntimeError(gloo))
+    assert is_connection_fault(RuntimeError("Application timeout caused pair closure")), (
+        "to the second of two exchanges"
+    )
     assert is_connection_fault(torch.distributed.DistNetworkError("timed out"))
     assert not is_connection_fault(RuntimeError("shapes differ"))
     assert not is_connection_fault(KeyError("gloo"))

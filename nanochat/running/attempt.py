@@ -37,6 +37,11 @@ _LAST_WORDS_SECONDS = 30.0
 """How long the others may take to end once a rank has failed; less where `patience` is."""
 _GONE_SECONDS = 30.0
 """How long killed processes may take to be gone: those in the middle of a write, on a slow disk, say."""
+_LEFT_ALONE = re.compile(
+    r"^Traceback \(most recent call last\):\n(?:(?!^Traceback ).*\n)*?.* rank \d+: error\[(?:E410|E403)\].*\n?",
+    re.MULTILINE,
+)
+"""What a worker writes that another's end has ended: its traceback, and the line in which it says so."""
 _AGENT_LINE = re.compile(r"^[IWE]\d{4} .* torch/distributed/", re.MULTILINE)
 
 
@@ -223,6 +228,8 @@ class Death:
         name = killed[1] if killed else signal.Signals(-exit_code).name if exit_code < 0 else ""
         first = re.search(r"Root Cause(?:.*\n)*?\s*rank\s*: (\d+)", text) if killed else None
         own = _AGENT_LINE.split(text)[0]  # torchrun's account of the end is long, and says no more than the signal
+        if name:  # the others' tracebacks say no more than that it is gone
+            own = _LEFT_ALONE.sub("", own)
         last_lines = own.splitlines()[1:][-_SHOWN_LOG_LINES:]
         return cls(exit_code=exit_code, rank=first[1] if first else "", signal=name, last_lines=last_lines)
 

@@ -69,8 +69,9 @@ _CONNECTION_FAULTS = {"DistError", "AcceleratorError"}
 def is_connection_fault(fault: Exception) -> bool:
     """Whether another process, the network or the GPU is behind it, not this process's code. Imports no torch."""
     names = {kind.__name__ for kind in type(fault).__mro__}
-    # gloo raises a bare RuntimeError, whose text begins with the place in its source.
-    return bool(names & _CONNECTION_FAULTS) or (isinstance(fault, RuntimeError) and "gloo" in str(fault))
+    # gloo raises a bare RuntimeError, whose text begins with the place in its source, or is this.
+    said = str(fault) if isinstance(fault, RuntimeError) else ""
+    return bool(names & _CONNECTION_FAULTS) or "gloo" in said or said == "Application timeout caused pair closure"
 
 
 def _unexpected(stage: str, fault: Exception) -> NanochatError:

@@ -3,7 +3,9 @@
 uv run pytest tests/benchmarks/test_checkpoint_speed.py --benchmark-enable --benchmark-only
 
 The size is that of the weights and muon's momentum of a d12, 2.3 GB, which are held twice; as much again is written.
-What counts are the ratios within one run: a disk's speed is its own.
+What counts are the ratios within one run: a disk's speed is its own. Two cores of an Intel Xeon (2.5 GHz) that twenty
+other processes wanted said, least to most of three rounds: the copy alone 4.14 to 4.32 s, a save beside the training
+4.11 to 4.65 s, one in its way 73 to 87 s.
 """
 
 import hashlib
