@@ -5,7 +5,6 @@ a mean of few: mean ± t × s / √n, t of Student's distribution with n − 1 d
 in common with the first, differences are taken seed by seed, and the interval is that of their mean.
 """
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 
