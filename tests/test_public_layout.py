@@ -293,7 +293,7 @@ def test_what_is_no_pickled_encoding_is_refused(content: bytes, tmp_path: Path) 
         read_pickled_encoding(path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_pickle_is_read_or_refused_and_fails_in_no_other_way(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

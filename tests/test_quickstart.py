@@ -110,6 +110,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(
     assert f"goes on from step {stopped_at}" in output
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(
     finished: subprocess.CompletedProcess[str], environment: dict[str, str], tmp_path: Path
 ) -> None:

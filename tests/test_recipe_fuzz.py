@@ -284,7 +284,18 @@ def test_ten_thousand_mutated_recipes_make_sense_or_are_refused(
     check_mutated(installed, tmp_path_factory, recipe)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, text in OURS.items() if "extends" not in text))
+OF_EVERY_RUN = ("quickstart.toml", "speedrun.toml")
+"""Recipes that between them have nearly every key; the others take as long again, each."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in OF_EVERY_RUN else pytest.mark.slow)
+        for name, text in sorted(OURS.items())
+        if "extends" not in text
+    ],
+)
 def test_no_giant_number_in_any_key_makes_a_plan_hang(
     installed: Registry, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:

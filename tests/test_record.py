@@ -81,6 +81,7 @@ def test_a_result_is_reused_by_another_recipe_under_another_stages_name(house: H
     assert record_of(house.stage("two"))["run"] != record_of(house.stage("grade"))["run"]
 
 
+@pytest.mark.slow
 def test_two_runners_of_one_store_at_once_do_no_work_twice_and_both_end_well_when_run_again(house: House) -> None:
     slow = RECIPE.replace("steps = 4", "steps = 20\npause = 0.1")
     other = house.folder / "other.toml"

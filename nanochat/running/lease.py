@@ -42,12 +42,12 @@ class Lease:
 
 
 @contextmanager
-def lease(folder: Path, *, what: str) -> Iterator[Lease]:
+def lease(folder: Path, *, what: str, wait: float = 0.0) -> Iterator[Lease]:
     """Hold the folder's lease. InputError E402, which says who has it, where it is taken.
 
-    `what` names the folder to a person.
+    `what` names the folder to a person. wait: seconds for a holder that needs it only for a moment.
     """
-    descriptor = _acquire(folder, what)
+    descriptor = _acquire(folder, what, wait)
     try:
         os.ftruncate(descriptor, 0)
         holder = {
@@ -76,8 +76,8 @@ def is_held(folder: Path) -> bool:
         os.close(descriptor)
 
 
-def _acquire(folder: Path, what: str) -> int:
-    patience = time.monotonic() + _NAME_SECONDS
+def _acquire(folder: Path, what: str, wait: float) -> int:
+    began = time.monotonic()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -90,7 +90,8 @@ def _acquire(folder: Path, what: str) -> int:
         os.close(descriptor)
         if not only_asked:
             holder = read_json(folder / FILE) or {}
-            if "pid" in holder or time.monotonic() > patience:
+            waited = time.monotonic() - began
+            if waited >= wait and ("pid" in holder or waited > _NAME_SECONDS):
                 raise _busy(holder, what)
         time.sleep(random.uniform(0, _RETRY_SECONDS))  # unequal waits: two runners in this place part
 

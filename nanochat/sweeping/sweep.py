@@ -23,6 +23,8 @@ from nanochat.running.plan import Plan
 from nanochat.running.provenance import now
 
 SWEEP, ORDER, PAUSED, OUTCOME = "sweep.json", "order.json", "paused", "outcome.json"
+ORDER_SECONDS = 30.0
+"""How long somebody else may take to change the order, on a machine that does much else besides."""
 STATES = ("waiting", "running", "done", "failed")
 
 
@@ -153,7 +155,7 @@ class Sweep:
     @contextmanager
     def _order(self) -> Iterator[list[dict[str, Any]]]:
         """The list of trials, to be changed while the sweep's lease is held; written back whole."""
-        with lease(self.path, what=f"the order of the sweep {self.path.name}"):
+        with lease(self.path, what=f"the order of the sweep {self.path.name}", wait=ORDER_SECONDS):
             order = (read_json(self.path / ORDER) or {}).get("trials", [])
             yield order
             write_json(self.path / ORDER, {"trials": order})
