@@ -331,6 +331,19 @@ def test_a_dry_run_shows_the_command_lines_and_starts_nothing(house: House) -> N
     assert not (house.folder / "home").exists()
 
 
+def test_a_dry_run_shows_what_other_machines_start(house: House) -> None:
+    nodes = ["hardware.nodes=2", "hardware.rendezvous='node0:29500'", "hardware.network_interface='nowhere0'"]
+    sets = [word for key in nodes for word in ("--set", key)]
+    code, output = house.run("--dry-run", "--set", "hardware.launcher=torchrun", *sets)
+    assert code == 0, output
+    assert output.count("--rdzv-endpoint node0:29500") == 6 and output.count("is_host=true") == 3
+    assert output.count("--local-addr ADDRESS_OF_nowhere0") == 6
+    eight = ["hardware.device=cuda", "hardware.nproc_per_node=8", "hardware.launcher=torchrun"]
+    code, output = house.run("--dry-run", *(word for key in eight for word in ("--set", key)))
+    assert code == 0, output
+    assert "blocked (asks for 8 CUDA devices" in output and output.count("--nproc-per-node 8") == 3
+
+
 def test_a_dry_run_shows_where_a_stage_goes_on(house: House) -> None:
     folder = house.plan().stages[0].folder
     folder.open({"stage": "one"})

@@ -89,7 +89,7 @@ class Follower:
         if self._agent is not None:
             _kill(self._agent)
         planned = self.stages.get(call.stage)
-        if planned is None or planned.launcher is None:
+        if planned is None or not planned.to_do or planned.launcher is None:
             raise wrong_input(
                 "E407",
                 f"the first node is at stage `{call.stage}`, which this node's command does not run",

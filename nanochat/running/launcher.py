@@ -49,6 +49,8 @@ class Launch:
     """Names this attempt on every node; another one each time."""
     node_rank: int | None = 0
     """Which of the nodes this machine is; None: not the first, and any of the others."""
+    shown: bool = False
+    """It is only looked at, here: what another machine alone can tell stands in it by name."""
 
     @property
     def words(self) -> Path:

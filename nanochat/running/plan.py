@@ -57,7 +57,7 @@ class PlannedStage:
     back_to: int | None = None
     """The record and the checkpoints after this step are to be set aside first."""
     launcher: Launcher | None = None
-    """run, resume: what starts it."""
+    """What starts it, here or, where it is blocked, elsewhere; None where it is done."""
 
     @property
     def name(self) -> str:
@@ -227,7 +227,7 @@ class _Planner:
             drift=changed_modules(before, code_digests(stage, self.recipe, self.registry)) if before else (),
             fresh=bool(afresh),
             back_to=back_to if action == "resume" else None,
-            launcher=launcher if action in ("run", "resume") else None,
+            launcher=launcher,
         )
 
     def _afresh(self, stage: Stage, inputs: Sequence[PlannedStage]) -> str:

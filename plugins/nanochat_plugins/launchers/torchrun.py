@@ -12,7 +12,7 @@ import sys
 import attrs
 import psutil
 
-from nanochat.errors import wrong_input
+from nanochat.errors import InputError, wrong_input
 from nanochat.hardware import Hardware
 from nanochat.running.launcher import Launch, thread_settings
 
@@ -57,7 +57,7 @@ class Torchrun:
         hardware, rank = self.hardware, launch.node_rank
         if hardware.nodes == 1:
             return ["--standalone"]
-        own = ["--local-addr", address_of(hardware.network_interface)] if hardware.network_interface else []
+        own = ["--local-addr", self._own_address(launch)] if hardware.network_interface else []
         if rank is None and hardware.rendezvous_backend == "static" and hardware.nodes > 2:
             raise wrong_input(
                 "E407",
@@ -68,6 +68,14 @@ class Torchrun:
         place, number, is_host = f"{host}:{port}", str(1 if rank is None else rank), "true" if rank == 0 else "false"
         wanted = meeting(hardware, place, launch.attempt, number, is_host)
         return [*wanted, *own]
+
+    def _own_address(self, launch: Launch) -> str:
+        try:
+            return address_of(self.hardware.network_interface)
+        except InputError:
+            if not launch.shown:
+                raise
+            return f"ADDRESS_OF_{self.hardware.network_interface}"
 
 
 def meeting(hardware: Hardware, place: str, name: str, rank: str, is_host: str) -> list[str]:
