@@ -22,6 +22,10 @@ from nanochat.cli.main import _finish
 from nanochat.errors import InputError
 from nanochat.hardware import Machine
 from nanochat.recipe.axis import Change
+from nanochat.running.progress import Display
+from nanochat.running.reports import Reports
+from nanochat.running.request import Request
+from nanochat.running.stop import StopRequests
 from nanochat.sweeping.axes import (
     grid_axes,
     number_of_trials,
@@ -208,6 +212,19 @@ def test_ctrl_c_stops_the_sweep_with_its_trial(house: House) -> None:
     worker.send_signal(signal.SIGINT)
     output, _ = worker.communicate(timeout=60)
     assert (worker.returncode, states(the_sweep())) == (75, ["waiting", "waiting"]), output
+
+
+def test_ctrl_c_in_a_trials_last_moment_begins_no_further_one(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(request: Request, display: Display, reports: Reports, requests: StopRequests) -> int:
+        requests.listen()
+        os.kill(os.getpid(), signal.SIGINT)
+        requests.restore()
+        return 0  # it had been done by then
+
+    monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
+    with pytest.raises(SystemExit, match="75"):
+        _finish(["sweep", str(house.recipe), "--grid", "seed=1,2"])
+    assert states(the_sweep()) == ["done", "waiting"]
 
 
 def until(true: object, seconds: float = 90.0) -> None:

@@ -40,8 +40,16 @@ from nanochat.running.stop import StopRequests
 from nanochat.running.store import LOG, Store
 
 
-def run_recipe(request: Request, display: Display | None = None, reports: Reports | None = None) -> int:
-    """Do what is left to do. Returns an exit code; NanochatError for what is wrong or fails."""
+def run_recipe(
+    request: Request,
+    display: Display | None = None,
+    reports: Reports | None = None,
+    requests: StopRequests | None = None,
+) -> int:
+    """Do what is left to do. Returns an exit code; NanochatError for what is wrong or fails.
+
+    requests: in which the caller sees whether it was asked to stop meanwhile.
+    """
     display = ShieldedDisplay(display or make_display())
     machine, store, registry = probe_machine(), Store(), load_registry()
     recipe = load_recipe(request.recipe, overrides=request.overrides, registry=registry, machine=machine)
@@ -71,7 +79,15 @@ def run_recipe(request: Request, display: Display | None = None, reports: Report
     try:
         with lease(run.path, what=f"the run {run.path.name}"), calling(run.path, stages) as calls:
             run.open(plan, machine, registry)
-            walk = Walk(plan=plan, report=report, store=store, registry=registry, calls=calls, display=display)
+            walk = Walk(
+                plan=plan,
+                report=report,
+                store=store,
+                registry=registry,
+                calls=calls,
+                display=display,
+                requests=requests or StopRequests(),
+            )
             calls.exit_code = walk.go([stage for stage in stages if stage.to_do], request)
             return calls.exit_code
     except OSError as fault:
@@ -90,7 +106,7 @@ class Walk:
     registry: Registry
     calls: Calls
     display: Display
-    requests: StopRequests = attrs.field(factory=StopRequests)
+    requests: StopRequests
 
     def go(self, stages: Sequence[PlannedStage], request: Request) -> int:
         """Run the stages one after the other, and report however they end."""

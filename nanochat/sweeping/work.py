@@ -16,6 +16,7 @@ from nanochat.running.progress import Display
 from nanochat.running.reports import Reports
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
+from nanochat.running.stop import StopRequests
 from nanochat.sweeping.sweep import Sweep, Trial
 
 TAKEN = "E402"
@@ -59,6 +60,7 @@ def work(
     sweep: Sweep, display: Display, reports: SweepReports | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> int:
     """Go through the trials until none waits. 75 where it was stopped or is paused, 1 where a trial failed."""
+    requests = StopRequests()  # one for all: who asks while a trial's last step is under way means the others too
     busy = set[int]()
     """Trials of which a stage is being run by someone else."""
     while True:
@@ -68,12 +70,14 @@ def work(
         waiting = [trial for trial in sweep.trials() if trial.state == "waiting"]
         if not waiting:
             return _end(sweep)
+        if requests.asked:
+            return EXIT_STOPPED
         free = [trial for trial in waiting if trial.number not in busy]
         if not free:
             busy.clear()
             sleep(LOOK_SECONDS)
             continue
-        state = _take(free[0], sweep, display, reports)
+        state = _take(free[0], sweep, display, reports, requests)
         if reports is not None and state in ("done", "failed"):
             _report(sweep, display, reports)
         if state == "stopped":
@@ -82,26 +86,26 @@ def work(
             busy.add(free[0].number)
 
 
-def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None) -> str:
+def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, requests: StopRequests) -> str:
     """Run a trial that waits, unless someone else was faster: done · failed · stopped · busy."""
     try:
         with lease(trial.folder, what=f"trial {trial.number}"):
             if trial.outcome:
                 return "done"
-            return _run(trial, sweep, display, reports)
+            return _run(trial, sweep, display, reports, requests)
     except InputError as fault:
         if _is_taken(fault):
             return "busy"
         raise
 
 
-def _run(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None) -> str:
+def _run(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, requests: StopRequests) -> str:
     trials = sweep.trials()
     place = next((i for i, other in enumerate(trials, start=1) if other.number == trial.number), trial.number)
     shown = TrialDisplay(display, f"[{place}/{len(trials)} {trial.name}]")
     started = time.monotonic()
     try:
-        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown, reports)
+        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown, reports, requests)
     except (InputError, StageError) as fault:
         if _is_taken(fault):
             return "busy"
