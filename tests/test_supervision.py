@@ -49,6 +49,7 @@ def wait_for_progress(house: House, process: subprocess.Popen[str], beyond: int)
     wait_for(lambda: (len(ranks(house)) == 2 and newest(house) > beyond) or process.poll() is not None)
 
 
+@pytest.mark.slow
 def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_leave_no_process(house: House) -> None:
     house.write(TWO_RANKS.replace("timeout_seconds = 8", "timeout_seconds = 24"))
     sets = [f"--set=stages.one.{word}" for word in ("steps=300", "pause=0.02", "checkpoint_every=1")]

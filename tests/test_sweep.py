@@ -192,6 +192,7 @@ def test_a_killed_worker_leaves_a_trial_that_waits_and_the_same_command_goes_on(
     assert [trial.settings for trial in sweep.trials()] == [["stages.two.steps=41"], ["stages.two.steps=40"]]
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_sweep_and_a_pause_ends_both_in_order(house: House) -> None:
     asked = ["sweep", str(house.recipe), "--grid", "stages.two.steps=31,32,33", "--set", "stages.two.pause=0.1"]
     workers = [house.start(*asked), house.start(*asked)]
