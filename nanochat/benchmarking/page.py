@@ -142,7 +142,8 @@ def overall(ratios: Sequence[float]) -> float:
 
 
 def _busy(load: float, cores: int) -> str:
-    return f", while {load:.1f} other processes wanted its {cores} cores" if load > cores / 4 else ""
+    """The minute before may have been the benchmark's before it."""
+    return f"; in the minute before, {load:.1f} processes wanted the {cores} cores" if load > cores / 4 else ""
 
 
 def _command(benchmark: Benchmark) -> str:
