@@ -31,12 +31,11 @@ from nanochat.runtime import local_runtime
 from nanochat.stages import reinforce
 from nanochat.stages.context import Figure, StageContext
 from nanochat.stages.subject import Subject
+from nanochat.sweeping.student import half_width
 from nanochat.training.checkpoint import load_checkpoint
 from nanochat_plugins.evals.pass_at_k import evaluate
 
 RECIPE = Path(__file__).parents[2] / "recipes/rl.toml"
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t of 95%, two-sided, by the number of seeds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +67,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--seeds", type=int, default=5, choices=T_95)
+    parser.add_argument("--seeds", type=int, default=5, choices=range(2, 1001), metavar="N")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--set", action="append", default=[], help="as of nanochat-run")
     arguments = parser.parse_args()
@@ -129,7 +128,7 @@ def table(before: Outcome, after: Sequence[Outcome]) -> str:
         lines.append(f"| {title} | " + " | ".join(values) + f" | {outcome.seconds:.0f} |")
     start = before.figures["reward"]
     rises = [outcome.figures["reward"].value - start.value for outcome in after]
-    half = T_95[len(rises)] * statistics.stdev(rises) / math.sqrt(len(rises))
+    half = half_width(rises)
     mean = statistics.mean(rises)
     lines.append(f"\nrise of the reward: {mean:.3f} ± {half:.3f} (95%, {len(rises)} seeds, {start.n} problems)")
     pairs = [
