@@ -162,6 +162,10 @@ class NanochatError(Exception):
         )
         super().__init__("\n".join(d.render() for d in self.diagnostics))
 
+    def __reduce__(self) -> tuple[type["NanochatError"], tuple[list[Diagnostic]]]:
+        """As it is made, not by its text: so a worker process's error reaches the one that waits for it."""
+        return type(self), (list(self.diagnostics),)
+
 
 class InputError(NanochatError):
     """The recipe, the command line or what they point to is wrong: exit 2."""

@@ -1,10 +1,11 @@
 """A diagnostic as it is drawn, and the list of codes."""
 
+import pickle
 import re
 from pathlib import Path
 
 from nanochat.cli.explanations import EXPLANATIONS
-from nanochat.errors import CODES, Diagnostic, Location
+from nanochat.errors import CODES, Diagnostic, InputError, Location, StageError
 
 README = Path(__file__).parents[1] / "recipes" / "README.md"
 
@@ -29,3 +30,10 @@ def test_the_readme_lists_every_code_with_its_meaning_and_each_can_be_explained(
     listed = dict(re.findall(r"^\| (E\d{3}) \| (.+?) \|$", README.read_text(encoding="utf-8"), re.MULTILINE))
     assert listed == CODES
     assert set(EXPLANATIONS) == set(CODES)
+
+
+def test_an_error_that_comes_from_another_process_says_the_same() -> None:
+    found = [Diagnostic(code="E407", message=f"wrong {word}", help="mend it") for word in ("a", "b")]
+    for kind in (InputError, StageError):
+        copy = pickle.loads(pickle.dumps(kind(found)))
+        assert (type(copy), copy.diagnostics, str(copy)) == (kind, found, str(kind(found)))

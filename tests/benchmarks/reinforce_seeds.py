@@ -26,6 +26,7 @@ from nanochat.config import Artifact
 from nanochat.hardware import Machine
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
+from nanochat.running.find import find_checkpoint
 from nanochat.running.paired import bootstrap
 from nanochat.runtime import local_runtime
 from nanochat.stages import reinforce
@@ -66,14 +67,14 @@ class Teller:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("checkpoint", help="rl/sft, a folder, or whatever else `nanochat chat` takes")
     parser.add_argument("--seeds", type=int, default=5, choices=range(2, 1001), metavar="N")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once")
     parser.add_argument("--set", action="append", default=[], help="as of nanochat-run")
     arguments = parser.parse_args()
     machine = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=2**33, name="this machine")
     recipe = load_recipe(RECIPE, overrides=arguments.set, machine=machine)
-    stages, start = recipe.stages, arguments.checkpoint
+    stages, start = recipe.stages, find_checkpoint(arguments.checkpoint)
     config, measure = stages["rl"].config, stages["after"].config.evals["arithmetic"].config
     init = Artifact(reference=f"path:{start}", kind="checkpoint", path=start)
     work = partial(outcome, attrs.evolve(config, init=init, evals={}), measure)
