@@ -27,7 +27,7 @@ from nanochat.reporting.as_page import as_page, escaped
 from nanochat.reporting.costs import energy, power_of
 from nanochat.reporting.curves import curve
 from nanochat.reporting.document import Document, Failure, Sample, Section, Table
-from nanochat.reporting.files import FileReports
+from nanochat.reporting.file_reports import FileReports
 from nanochat.reporting.subject import read_subject
 from nanochat.running.changes import description_of
 from nanochat.running.code_size import code_size

@@ -21,7 +21,7 @@ from nanochat.hardware import probe_machine
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.notation import LONGEST_NAME, value_text
 from nanochat.registry import load_registry
-from nanochat.reporting.files import FileReports
+from nanochat.reporting.file_reports import FileReports
 from nanochat.running.figures import FinishedStage, figure_rows, finished_stages
 from nanochat.running.find import find_checkpoint
 from nanochat.running.json_file import read_json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from nanochat.reporting.files import FileReports
+from nanochat.reporting.file_reports import FileReports
 from nanochat.running.progress import make_display
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe

@@ -16,7 +16,7 @@ from nanochat.quantity import count, duration
 from nanochat.recipe.axis import Axis, Change, Range
 from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.registry import load_registry
-from nanochat.reporting.files import FileReports
+from nanochat.reporting.file_reports import FileReports
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import ShieldedDisplay, make_display
 from nanochat.running.store import Store

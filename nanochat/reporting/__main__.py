@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from nanochat.reporting.files import FileReports
+from nanochat.reporting.file_reports import FileReports
 from nanochat.running.run_folder import RunFolder
 
 if __name__ == "__main__":
