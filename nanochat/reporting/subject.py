@@ -7,7 +7,7 @@ plugins are gone, a run that was removed.
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -19,12 +19,11 @@ from nanochat.recipe.resolved import Recipe
 from nanochat.registry import Registry, load_registry
 from nanochat.reporting.document import State
 from nanochat.running.figures import FinishedStage, attempts_at
-from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_json, read_lines
 from nanochat.running.lease import is_held
-from nanochat.running.progress import amount
 from nanochat.running.run_folder import EVENTS, LOCK, RunFolder, RunStage
 from nanochat.running.store import CONFIG, METRICS, StageFolder
+from nanochat.running.summary import ending, stage_state, standing
 
 SETTINGS = "report.json"
 """Of a run's folder: what was said of prices and power."""
@@ -65,25 +64,12 @@ class ReportedStage:
     @property
     def state(self) -> State:
         """How it stands; unfinished: it was cut off, or not begun."""
-        if self.record:
-            return "finished"
-        last = [str(event["event"]).removeprefix("stage_") for event in self.attempts]
-        for ending in ("failed", "stopped"):
-            if last and last[-1] == ending:
-                return "failed" if ending == "failed" else "stopped"
-        return "running" if is_held(self.folder.path) else "unfinished"
+        return cast(State, stage_state(self.folder, self.attempts))
 
     @property
     def standing(self) -> str:
         """The same in words."""
-        if self.state == "running":
-            progress = Handover(self.folder.path).progress()
-            return f"running, {amount(progress)}" if progress else "running"
-        if self.state == "finished":
-            return "finished"
-        step = self.folder.last_checkpoint
-        state = self.state if self.attempts or step is not None else "not begun"
-        return state if step is None else f"{state} at step {step}"
+        return standing(self.folder, self.attempts)
 
     @property
     def finished(self) -> FinishedStage:
@@ -110,16 +96,12 @@ class Subject:
 
     @property
     def state(self) -> State:
-        """How the run stands."""
+        """How the run stands. Who writes a report at its end still holds it, so what has ended is looked at first."""
         if self.stages and all(stage.record for stage in self.stages):
             return "finished"
         began = max((i for i, e in enumerate(self.events) if e.get("event") == "run_started"), default=0)
-        endings = [str(e.get("event")) for e in self.events[began:] if str(e.get("event")).startswith("stage_")]
-        if endings and endings[-1] == "stage_failed":
-            return "failed"
-        if endings and endings[-1] == "stage_stopped":
-            return "stopped"
-        return "running" if is_held(self.run.path) else "unfinished"
+        ended = ending(self.events[began:])
+        return cast(State, "running" if ended == "unfinished" and is_held(self.run.path) else ended)
 
 
 def read_subject(run: RunFolder, *, registry: Registry | None = None) -> Subject:

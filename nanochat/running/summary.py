@@ -14,7 +14,7 @@ from nanochat.running.json_file import read_lines
 from nanochat.running.lease import is_held
 from nanochat.running.progress import amount
 from nanochat.running.run_folder import EVENTS, RunFolder, RunStage
-from nanochat.running.store import bytes_in
+from nanochat.running.store import StageFolder, bytes_in
 
 STATES = ("running", "finished", "stopped", "failed", "unfinished")
 _ENDINGS = ("stage_stopped", "stage_failed")
@@ -61,10 +61,10 @@ def _state(run: RunFolder, complete: bool, events: Sequence[Mapping[str, Any]]) 
     """One of STATES."""
     if is_held(run.path):
         return "running"
-    return "finished" if complete else _ending(events)
+    return "finished" if complete else ending(events)
 
 
-def _ending(events: Sequence[Mapping[str, Any]]) -> str:
+def ending(events: Sequence[Mapping[str, Any]]) -> str:
     """How the last attempt that left a word ended: stopped or failed; unfinished where it was killed, or succeeded."""
     started = [str(event.get("event")) for event in events if str(event.get("event")).startswith("stage_")]
     return started[-1].removeprefix("stage_") if started and started[-1] in _ENDINGS else "unfinished"
@@ -82,12 +82,11 @@ def _seconds(event: Mapping[str, Any]) -> float:
 
 def _stage(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A stage in a list: what it is, how it stands, where it lies."""
-    finished = stage.folder.record is not None
     return {
         "stage": stage.name,
         "use": stage.use,
         "key": stage.folder.key,
-        "state": "finished" if finished else _unfinished(stage, attempts_at(stage.name, events)),
+        "state": standing(stage.folder, attempts_at(stage.name, events)),
         "folder": str(stage.folder.path),
     }
 
@@ -109,11 +108,21 @@ def _stage_details(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str
     }
 
 
-def _unfinished(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> str:
-    """running, 12 of 400 steps · stopped at step 8 · failed · not begun."""
-    path, step = stage.folder.path, stage.folder.last_checkpoint
-    if is_held(path):
-        progress = Handover(path).progress()
+def stage_state(folder: StageFolder, attempts: Sequence[Mapping[str, Any]]) -> str:
+    """One of STATES. attempts: the run's events of them."""
+    if folder.record is not None:
+        return "finished"
+    return "running" if is_held(folder.path) else ending(attempts)
+
+
+def standing(folder: StageFolder, attempts: Sequence[Mapping[str, Any]]) -> str:
+    """The same in words: finished · running, 12 of 400 steps · stopped at step 8 · failed · not begun."""
+    state, step = stage_state(folder, attempts), folder.last_checkpoint
+    if state == "finished":
+        return state
+    if state == "running":
+        progress = Handover(folder.path).progress()
         return f"running, {amount(progress)}" if progress else "running"
-    state = _ending(events) if events else "not begun" if step is None else "unfinished"
-    return state if step is None else f"{state} at step {step}"
+    if step is not None:
+        return f"{state} at step {step}"
+    return state if attempts else "not begun"
