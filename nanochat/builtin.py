@@ -38,6 +38,7 @@ def register_derivations(registry: Registrar) -> None:
     registry.add("pretrain.total_batch_size", build=f"{module}:TOTAL_BATCH_SIZE")
     registry.add("pretrain.steps", build=f"{module}:STEPS")
     registry.add("training.tag", build=f"{module}:TAG")
+    registry.add("training.compile", build=f"{module}:COMPILE")
     registry.add("optim.lr_factor", build=f"{module}:LR_FACTOR")
     registry.add("muon.weight_decay", build=f"{module}:MUON_WEIGHT_DECAY")
     for name in ("dim", "n_head", "n_kv_head", "vocab_size"):

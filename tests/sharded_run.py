@@ -81,7 +81,7 @@ def train_on(
     }
     config = PretrainConfig(
         tokenizer=None, model=None, data={}, optim=optim, steps=STEPS, total_batch_size=128, log_every=1, tag="d2",
-        schedule=ScheduleConfig(warmup_steps=2), lanes=LANES, device_batch_size=2, **changes,
+        schedule=ScheduleConfig(warmup_steps=2), lanes=LANES, device_batch_size=2, compile=False, **changes,
     )  # type: ignore[arg-type]  # fmt: skip
     context = StageContext(
         stage="base", folder=folder, runtime=runtime, registry=REGISTRY, reporter=recorder, should_stop=should_stop

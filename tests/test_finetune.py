@@ -83,7 +83,7 @@ def run(
         **{
             "init": Artifact(reference="stage:base", kind="checkpoint", path=checkpoint), "data": {"mine": task},
             "optim": groups(), "total_batch_size": 64, "device_batch_size": 1, "lanes": 4, "packing_buffer": 5,
-            "log_every": 1, "tag": "tiny", **changes,
+            "log_every": 1, "tag": "tiny", "compile": False, **changes,
         }
     )  # fmt: skip
     runtime, recorder = local_runtime(), Lines()

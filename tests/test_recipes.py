@@ -173,7 +173,6 @@ SMALL = {
     "stages.tok.data.web": BUILT_IN,
     "stages.base.steps": 4,
     "stages.base.total_batch_size": 1024,
-    "stages.base.compile": "false",
     "stages.base.log_every": 1,
     "stages.base.model.depth": 2,
     "stages.base.model.sequence_len": 128,
@@ -198,7 +197,7 @@ PAIR = {
     f"stages.{stage}.{key}": setting
     for stage, names in ON_THE_HUB.items()
     for key, setting in [
-        ("steps", 2), ("total_batch_size", 1024), ("compile", "false"),
+        ("steps", 2), ("total_batch_size", 1024),
         *((f"data.{name}", '{use = "arithmetic", size = 50}') for name in names),
     ]
 }  # fmt: skip

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,11 +74,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.losses: dict[int, str] = {}
+        self.speeds: dict[int, float] = {}
         self.notes: list[str] = []
 
     def metrics(self, step: int, figures: Mapping[str, float]) -> None:
         if "loss" in figures:
             self.losses[step] = float(figures["loss"]).hex()
+        if "tokens_per_second" in figures:
+            self.speeds[step] = figures["tokens_per_second"]
 
     def progress(self, done: int, total: int, figures: Mapping[str, float]) -> None: ...
 
@@ -109,8 +114,8 @@ def stage(
         "rest": group("rest", "adamw", ["[!b]*", "backout_lambda"], lr=0.01),
     }
     config = PretrainConfig(
-        tokenizer=None, model=None, data={}, optim=optim, steps=12, total_batch_size=128, log_every=1, tag=CONFIG.tag(),
-        schedule=ScheduleConfig(warmup_steps=2), **changes,
+        tokenizer=None, model=None, data={}, optim=optim, steps=12, total_batch_size=128, tag=CONFIG.tag(),
+        schedule=ScheduleConfig(warmup_steps=2), **{"log_every": 1, "compile": False} | changes,
     )  # type: ignore[arg-type]  # fmt: skip
     model = GPT(CONFIG)
     stops = stops or itertools.repeat(False)
@@ -339,6 +344,34 @@ def test_two_checkpoints_are_kept_where_it_says_nothing(tmp_path: Path, tokenize
     assert not list((tmp_path / "checkpoints").glob(".writing*"))
     said = json.loads((tmp_path / "checkpoints/step_000012/MANIFEST.json").read_text())
     assert set(said["files"]) >= {"model.safetensors", "optim-0.safetensors", "state.json", "tokenizer.json"}
+
+
+def test_of_a_compiled_model_the_first_step_is_told_and_is_in_no_speed(
+    tmp_path: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+
+    def slow_at_first(model: torch.nn.Module) -> Any:
+        def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+            passed[0] = 3600.0
+            return model(*args, **kwargs)
+
+        call.train = model.train  # type: ignore[attr-defined]
+        return call
+
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
+    monkeypatch.setattr(torch, "compile", slow_at_first)
+    compiled, plain = Recorder(), Recorder()
+    stage(tmp_path / "compiled", tokenizer, compiled, compile=True, checkpoint_minutes=1e6, log_every=6).execute()
+    stage(tmp_path / "plain", tokenizer, plain, log_every=6).execute()
+
+    groups, beforehand, after = compiled.notes
+    assert beforehand == "torch.compile works in the first step, which may take minutes"
+    assert re.fullmatch(r"the first step, compiled, took 1 h( \d\d min)?", after)
+    assert 5 * 128 / compiled.speeds[6] < 3600  # seconds of the five steps after it
+    assert compiled.losses == plain.losses
+    assert plain.notes == [groups]
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])

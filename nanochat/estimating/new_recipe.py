@@ -121,8 +121,6 @@ def _pretraining(new: NewRecipe) -> str:
         lines += [f"total_batch_size = {4096 if new.depth <= 4 else 16_384}", 'packing = "stream"']
     if new.device_batch_size is not None:
         lines.append(_noted(f"device_batch_size = {new.device_batch_size}", "rows computed at once, as memory allows"))
-    if new.large:
-        lines.append("compile = true")
     lines += [
         "[stages.base.model]",
         'use = "gpt"',
@@ -196,8 +194,6 @@ def _finetuning(new: NewRecipe) -> str:
         lines.append(_noted("lr_factor = 1.0", "a tiny model learns its skills here: the full rate"))
     if new.device_batch_size is not None:
         lines.append(f"device_batch_size = {new.device_batch_size}")
-    if new.large:
-        lines.append("compile = true")
     lines += ["[stages.sft.optim]", 'from = "stages.base.optim"']
     if new.conversations is not None:
         lines += ["[stages.sft.data.conversations]", 'use = "custom_json"', f"path = {value_text(new.conversations)}"]

@@ -124,7 +124,8 @@ def _into_gradients(logits: Tensor, targets: Tensor, scale: Tensor, softcap: flo
     On a CPU some rows at a time, so that what comes of a logit is in the processor's cache when it is needed again.
     """
     n, vocabulary = logits.shape
-    rows = max(1, CACHED_LOGITS // vocabulary) if logits.device.type == "cpu" else n
+    by_hand = logits.device.type == "cpu" and not torch.compiler.is_compiling()
+    rows = max(1, CACHED_LOGITS // vocabulary) if by_hand else n
     parts = _parts(n, rows)
     return torch.cat([_rows_into_gradients(logits[own], targets[own], scale[own], softcap) for own in parts])
 

@@ -117,6 +117,13 @@ def tag(inherited: str | None, model: Any) -> str:
     return inherited or (model.tag() if callable(getattr(model, "tag", None)) else "model")
 
 
+def pays_compiled(device: str) -> bool:
+    """Where a step is faster compiled. On two CPU cores a d2 with a vocabulary of 8,192 (T 512, 4,096 tokens) takes
+    1.22 s after 37 s of compiling, and 1.26 s without: the pieces that a compiler would fuse are written by hand.
+    """
+    return device == "cuda"
+
+
 DEVICE = Derivation(
     inputs={"machine": "machine"}, compute=default_device, sentence="the fastest kind of device of this machine"
 )
@@ -159,6 +166,11 @@ TAG = Derivation(
     inputs={"inherited": "stage.init.tag?", "model": "stage.model?"},
     compute=tag,
     sentence="the tag of the checkpoint that it starts from; else depth, width and heads of the model",
+)
+COMPILE = Derivation(
+    inputs={"device": "hardware.device"},
+    compute=pays_compiled,
+    sentence="on cuda; a CPU runs a compiled step no faster",
 )
 LR_FACTOR = Derivation(
     inputs={

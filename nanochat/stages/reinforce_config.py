@@ -23,6 +23,9 @@ class ReinforceConfig(TrainingConfig):
 
     produces: ClassVar[str] = "checkpoint"
 
+    compile: bool = option(
+        False, execution=True, doc="torch.compile the model, which is anew for each length of answers"
+    )
     init: Artifact = artifact("checkpoint", doc="the model to start from")
     data: dict[str, Any] = components("task", slot=TaskSlot, doc="a mixture of tasks whose answers are rewarded")
     tools: dict[str, Any] = components(

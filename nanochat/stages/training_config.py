@@ -35,7 +35,9 @@ class TrainingConfig:
     )
     document_mask: bool = option(False, doc="attention stays within a document; without it, within a row")
     grad_clip: float = option(0.0, minimum=0.0, maximum=1e9, doc="largest norm of the gradient; 0: no clipping")
-    compile: bool = option(False, execution=True, doc="torch.compile the model")
+    compile: bool = option(
+        execution=True, derive="training.compile", doc="torch.compile the model: minutes at its start, for faster steps"
+    )
     log_every: int = option(
         10, minimum=1, maximum=1_000_000_000, execution=True, doc="steps between lines of metrics.jsonl"
     )

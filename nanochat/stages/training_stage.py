@@ -5,6 +5,7 @@ what they put in.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from platform import python_version
@@ -19,6 +20,7 @@ import nanochat
 from nanochat.config import Artifact, Component
 from nanochat.data.loader import Batch, LoaderState, joined
 from nanochat.data.source import digests
+from nanochat.quantity import duration
 from nanochat.stages import evaluation, inheritance, optimizers
 from nanochat.stages.context import Figure, Record, StageContext
 from nanochat.stages.rows_at_once import rows_at_once
@@ -83,6 +85,8 @@ class TrainingStage:
     """The memory that checkpoints are written from."""
     data: Mapping[str, str] = attrs.field(init=False)
     """The digests of what is read."""
+    began: float | None = attrs.field(default=None, init=False)
+    """When the first step of this process began, until it is done: seconds of time.monotonic."""
 
     def execute(self) -> Record:
         """Train from the newest checkpoint, or from the start, to the end; then run the evaluations that are left."""
@@ -108,7 +112,7 @@ class TrainingStage:
             checkpoint_every=config.checkpoint_every,
             checkpoint_seconds=60 * config.checkpoint_minutes,
             metrics=context.reporter.metrics,
-            progress=context.reporter.progress,
+            progress=self.progress,
             evaluate=self.evaluate_due,
             save=self.save,
             saves=Saves(context.runtime, background=config.checkpoint_async),
@@ -124,6 +128,9 @@ class TrainingStage:
             ),
         )
         self.resume()
+        if config.compile:
+            context.reporter.note("torch.compile works in the first step, which may take minutes")
+        self.began = time.monotonic()
         try:
             with exchange.steady():
                 train(self.run)
@@ -154,6 +161,15 @@ class TrainingStage:
         """The loader, what it gives written down."""
         file = self.context.folder / f"batches-{self.context.runtime.rank}.jsonl"
         return DigestedLoader(inner=self.loader, file=file, step=lambda: self.run.step + 1)
+
+    def progress(self, step: int, steps: int, figures: Mapping[str, float]) -> None:
+        """Tell of a step that was made; of the first, which compiles, how long it took, and no speed is told of it."""
+        if self.began is not None and self.config.compile:
+            seconds = duration(time.monotonic() - self.began)
+            self.context.reporter.note(f"the first step, compiled, took {seconds}")
+            self.run.meter.begin()
+        self.began = None
+        self.context.reporter.progress(step, steps, figures)
 
     def evaluate_due(self, step: int) -> Mapping[str, float]:
         """Figures of the evaluations whose interval this step completes; the last step's come with the record."""
