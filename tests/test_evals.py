@@ -3,10 +3,12 @@
 import itertools
 import math
 import os
+import statistics
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,8 +118,27 @@ def test_rows_are_kept_with_their_own_bits_and_the_digest_is_of_what_was_measure
 
 
 def test_the_unigram_bound_is_the_entropy_of_the_tokens() -> None:
-    targets = torch.tensor([0, 0, 1, 1, 2])  # 2 is a special: no bytes
-    assert bpb.unigram_bpb(targets, torch.tensor([1, 3, 0])) == pytest.approx(4 * 1.0 / 8)
+    targets = torch.tensor([[0, 0, 1], [1, 2, 2]])  # 2 is a special: no bytes
+    found = bpb.bits_per_byte(bpb.under_own_frequencies(targets, torch.tensor([1, 3, 0])), "")
+    assert (found.value, found.n) == (pytest.approx(4 * 1.0 / 8), 2)
+
+
+def test_the_unigram_bounds_standard_error_is_the_spread_of_it_over_resampled_rows() -> None:
+    random = torch.Generator().manual_seed(7)
+    token_bytes = torch.tensor([0, 1, 2, 3, 5, 1, 4, 2])
+    kinds = torch.rand(300, 8, generator=random) ** 3  # each row has favourites, as documents do
+    rows = torch.multinomial(kinds, 40, replacement=True, generator=random)
+    found = bpb.bits_per_byte(bpb.under_own_frequencies(rows, token_bytes), "")
+
+    def entropy(chosen: torch.Tensor) -> float:
+        tokens = [token for token in rows[chosen].flatten().tolist() if token]
+        counts = Counter(tokens)
+        bits = -sum(count * math.log2(count / len(tokens)) for count in counts.values())
+        return bits / sum(int(token_bytes[token]) for token in tokens)
+
+    assert found.value == pytest.approx(entropy(torch.arange(300)), rel=1e-12)
+    drawn = [entropy(torch.randint(300, (300,), generator=random)) for _ in range(400)]
+    assert found.standard_error == pytest.approx(statistics.stdev(drawn), rel=0.2)
 
 
 def test_the_validation_text_is_read_once_in_a_stage_however_often_it_is_measured() -> None:

@@ -142,6 +142,7 @@ def test_its_figures_are_measured_on_text_it_was_not_trained_on(tmp_path: Path) 
     tokens = len(made.encode("the cat")) + len(made.encode("é"))
     assert record.figures["bytes_per_token"].value == (7 + 2) / tokens
     assert record.figures["bytes_per_token"].n == 2
+    assert record.figures["bytes_per_token"].standard_error > 0
     assert record.figures["vocab_size"].value == 290
     assert record.figures["characters"].value == sum(map(len, PROSE))
 

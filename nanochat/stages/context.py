@@ -4,7 +4,8 @@ A stage plugin's builder is `run(config, context) -> Record`: the config has its
 resolved; the context builds them, tells where to write, and carries figures and progress to whoever watches.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,6 +70,17 @@ class Figure:
     standard_error: float | None = None
     data: str = ""
     """A digest of what it was measured on, for who compares two."""
+
+    @classmethod
+    def of_sums(cls, above: Sequence[float], below: Sequence[float], data: str = "") -> "Figure":
+        """Σ above / Σ below over n examples, with a ratio's standard error, √Σ(above − value·below)² / Σ below.
+
+        The linearisation of Cochran, Sampling Techniques (1977), 6.4. ZeroDivisionError where Σ below is 0.
+        """
+        total = math.fsum(below)
+        value = math.fsum(above) / total
+        squares = math.fsum((a - value * b) ** 2 for a, b in zip(above, below, strict=True))
+        return cls(value=value, n=len(below), standard_error=math.sqrt(squares) / total, data=data)
 
 
 @attrs.frozen(kw_only=True)

@@ -9,6 +9,7 @@ It appears whole or not at all, before it is measured. Rank 0 does the work and 
 it. Not here: tokenising the data, which happens where it is read.
 """
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -138,15 +139,15 @@ class _Training:
             max_chars=VALIDATION_CHARS,
             max_document_chars=self.config.max_document_chars,
         )
-        tokens = size = 0
+        sizes, tokens, read = [], [], hashlib.sha256()
         for number, text in enumerate(corpus):
             if number % ASK_EVERY == 0:
                 _meet(self.context, finished=False)
-            tokens += len(tokenizer.encode(text))
-            size += len(text.encode())
-        if not tokens:
-            return {}
-        return {"bytes_per_token": Figure(value=size / tokens, n=corpus.documents)}
+            encoded = text.encode()
+            sizes.append(len(encoded))
+            tokens.append(len(tokenizer.encode(text)))
+            read.update(encoded)
+        return {"bytes_per_token": Figure.of_sums(sizes, tokens, read.hexdigest())} if any(tokens) else {}
 
     def _save(self, tokenizer: Tokenizer) -> None:
         folder: Path = self.context.folder / ARTIFACT

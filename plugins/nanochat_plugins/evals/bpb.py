@@ -35,11 +35,11 @@ def evaluate(config: BpbConfig, subject: Subject) -> Mapping[str, Figure]:
     measured = {name: measure(name, ids, token_bytes, subject, config.rows) for name, ids in rows.items()}
     digests = {name: digest(ids, subject.tokenizer) for name, ids in rows.items()}
     whole = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
-    figures = {"bpb": ratio_figure(torch.cat(list(measured.values())), whole)}
+    figures = {"bpb": bits_per_byte(torch.cat(list(measured.values())), whole)}
     if len(measured) > 1:
-        figures |= {f"bpb.{name}": ratio_figure(sums, digests[name]) for name, sums in measured.items()}
-    targets = torch.cat([ids[:, 1:].flatten() for ids in rows.values()]).long()
-    figures["unigram_bpb"] = Figure(value=unigram_bpb(targets, token_bytes), n=len(targets), data=whole)
+        figures |= {f"bpb.{name}": bits_per_byte(sums, digests[name]) for name, sums in measured.items()}
+    targets = torch.cat([ids[:, 1:] for ids in rows.values()]).long()
+    figures["unigram_bpb"] = bits_per_byte(under_own_frequencies(targets, token_bytes), whole)
     return figures
 
 
@@ -118,17 +118,19 @@ def keep(name: str, index: int, row: Tensor, sums: Tensor, subject: Subject) -> 
         )
 
 
-def ratio_figure(sums: Tensor, data: str) -> Figure:
-    """Bits per byte of rows' (nats, bytes), with the standard error of a ratio of sums over rows. data: a digest."""
-    nats, counted = sums[:, 0], sums[:, 1]
-    ratio = float(nats.sum() / counted.sum())
-    spread = float((nats - ratio * counted).square().sum().sqrt() / counted.sum())
-    return Figure(value=ratio / math.log(2), n=len(sums), standard_error=spread / math.log(2), data=data)
+def bits_per_byte(sums: Tensor, data: str) -> Figure:
+    """Of rows' (nats, bytes), (N, 2). data: a digest."""
+    return Figure.of_sums((sums[:, 0] / math.log(2)).tolist(), sums[:, 1].tolist(), data)
 
 
-def unigram_bpb(targets: Tensor, token_bytes: Tensor) -> float:
-    """The entropy of targets (N,) under their own frequencies, in bits per byte; specials left out."""
-    targets = targets[token_bytes[targets] > 0]
-    counts = torch.bincount(targets, minlength=len(token_bytes)).double()
-    bits = -(counts * (counts / counts.sum()).clamp(min=1e-300).log2()).sum()
-    return float(bits / token_bytes[targets].sum())
+def under_own_frequencies(targets: Tensor, token_bytes: Tensor) -> Tensor:
+    """Rows' (nats, bytes), (N, 2) float64, where each token of targets (N, T) has its own frequency for probability.
+
+    Specials are left out. That the frequencies are of these very rows adds nothing to the ratio's standard error, to
+    first order: an entropy's derivative by a count is the nats of that token.
+    """
+    counted = token_bytes[targets]  # (N, T), 0 for specials
+    counts = torch.bincount(targets[counted > 0], minlength=len(token_bytes)).double()
+    nats = -(counts / counts.sum()).log()  # infinite where a token is not among them
+    nats = torch.where(counted > 0, nats[targets], 0.0)
+    return torch.stack((nats.sum(dim=1), counted.sum(dim=1).double()), dim=1)

@@ -8,7 +8,6 @@ compression is worth to a model, which bits per byte tells.
 """
 
 import hashlib
-import math
 import os
 import re
 import tempfile
@@ -67,16 +66,8 @@ def evaluate(config: TokenizerEvalConfig, subject: Subject) -> Mapping[str, Figu
             if subject.should_stop():
                 raise Stopped
             if found:
-                figures[f"{kind}.{rival}" if rival else kind] = _ratio(sizes, count(found), data)
+                figures[f"{kind}.{rival}" if rival else kind] = Figure.of_sums(sizes, count(found), data)
     return figures
-
-
-def _ratio(sizes: Sequence[int], tokens: Sequence[int], data: str) -> Figure:
-    """Σ bytes / Σ tokens, with the standard error of a ratio of sums. data: the digest of the texts."""
-    total = sum(tokens)
-    ratio = sum(sizes) / total
-    squares = sum((size - ratio * count) ** 2 for size, count in zip(sizes, tokens, strict=True))
-    return Figure(value=ratio, n=len(sizes), standard_error=math.sqrt(squares) / total, data=data)
 
 
 def _lines(kind: str) -> list[str]:
