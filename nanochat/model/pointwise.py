@@ -1,8 +1,9 @@
 """RMS norm, rotary rotation and relu², which do little arithmetic and are over memory's speed, not the processor's.
 
-In and out: tensors. Where gradients are wanted on a CPU, each has a gradient of its own, written from the formula: it
-goes over memory half as often as autograd's, operation by operation. A norm takes 0.36 of the time, the others 0.6, and
-a d4's pass 0.88 (tests/benchmarks/test_pointwise_speed.py). Elsewhere they are torch's, which a compiler can fuse.
+In and out: tensors. On a CPU they go over memory as seldom as they can, and where gradients are wanted each has its
+own, written from the formula: half as often as autograd's, operation by operation. There a norm takes 0.36 of the time,
+the others 0.6, and a d4's pass 0.88 (tests/benchmarks/test_pointwise_speed.py). Elsewhere they are torch's, which a
+compiler can fuse.
 """
 
 from typing import Any
@@ -16,7 +17,7 @@ def norm(x: Tensor) -> Tensor:
     """RMSNorm without parameters over the last dimension: x / √(mean x² + ε), ε of x's dtype; computed in float32."""
     if not _by_hand(x):
         return F.rms_norm(x, (x.size(-1),))
-    y: Tensor = _Norm.apply(x)
+    y: Tensor = _Norm.apply(x) if _wants_gradient(x) else _normed(x)[0]
     return y
 
 
@@ -25,7 +26,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if not _by_hand(x):
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * cos + b * sin, b * cos - a * sin), dim=-1)
-    y: Tensor = _Rotation.apply(x, cos, sin)
+    y: Tensor = _Rotation.apply(x, cos, sin) if _wants_gradient(x) else _rotated(x, cos, sin, 1)
     return y
 
 
@@ -33,12 +34,16 @@ def relu_squared(x: Tensor) -> Tensor:
     """max(x, 0)²."""
     if not _by_hand(x):
         return F.relu(x).square()
-    y: Tensor = _ReluSquared.apply(x)
+    y: Tensor = _ReluSquared.apply(x) if _wants_gradient(x) else F.relu(x).square_()
     return y
 
 
 def _by_hand(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _wants_gradient(x: Tensor) -> bool:
+    return x.requires_grad and torch.is_grad_enabled()
 
 
 class _Norm(torch.autograd.Function):
@@ -46,9 +51,7 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
-        r = length.square_().mul_(1 / x.size(-1)).add_(torch.finfo(x.dtype).eps).rsqrt_()
-        y: Tensor = (x * r).to(x.dtype)
+        y, r = _normed(x)
         ctx.save_for_backward(y, r)
         return y
 
@@ -58,6 +61,13 @@ class _Norm(torch.autograd.Function):
         along = (dy * y).sum(dim=-1, keepdim=True, dtype=r.dtype).mul_(-1 / y.size(-1))
         dx: Tensor = torch.addcmul(dy, y, along).mul_(r)
         return dx.to(y.dtype)
+
+
+def _normed(x: Tensor) -> tuple[Tensor, Tensor]:
+    """y and r."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32))
+    r = length.square_().mul_(1 / x.size(-1)).add_(torch.finfo(x.dtype).eps).rsqrt_()
+    return (x * r).to(x.dtype), r
 
 
 class _Rotation(torch.autograd.Function):
