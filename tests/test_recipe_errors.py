@@ -125,6 +125,15 @@ def test_what_cannot_be_shared_out_is_known_before_a_stage_starts(tmp_path: Path
             "1.2",
         ),
         ("[hardware]", "[plugins]\nblock = ['acme-tiny']\n[hardware]", "E201", "[hardware]", 2, "no launcher called"),
+        ("[hardware]", "[hardware]\njob.time = 12:00:00", "E103", "job.time = 12:00:00", 12, 'in quotes: "12:00:00"'),
+        (
+            "[hardware]",
+            "[hardware]\ntimeout_seconds = 00:10:00",
+            "E103",
+            "timeout_seconds = 00:10:00",
+            19,
+            "in seconds: 600",
+        ),
         ("[hardware]", "[hardware]\nlauncher = 'torchrum'", "E201", "launcher = 'torchrum'", 12, "mean `torchrun`?"),
     ],
 )

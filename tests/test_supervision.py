@@ -3,6 +3,7 @@
 The stages come from tests/loose/counting.py; the processes, and what is done to them, are real.
 """
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from test_running import RECIPE, House, enter, record_of, wait_for, workers
 from nanochat.errors import stage_failure
 from nanochat.running.attempt import Death
 from nanochat.running.handover import Handover
+from nanochat.running.leftovers import WORKER
 from nanochat.running.pulse import Pulses, beating
 from nanochat.running.restarts import LOST, Restarts
 from nanochat.running.worker import is_connection_fault
@@ -34,6 +36,29 @@ def ranks(house: House) -> dict[int, psutil.Process]:
     told = [path.read_text() for path in house.store.glob("one-*/worker/pulse-*.json")]
     found = {json.loads(text)["rank"]: json.loads(text)["pid"] for text in told}
     return {rank: psutil.Process(pid) for rank, pid in found.items() if psutil.pid_exists(pid)}
+
+
+def attempt_of(rank: psutil.Process) -> list[psutil.Process]:
+    """The agent that started a rank, and all below it. The runner has other children too, which write its reports."""
+    return [rank.parent(), *rank.parent().children(recursive=True)]
+
+
+def started(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The ranks below a runner, from the first moment on."""
+    found = []
+    for below in workers(process):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [below] if WORKER in below.cmdline()[:6] else []
+    return found
+
+
+def alive(family: list[psutil.Process]) -> list[str]:
+    """Command lines of those that have not ended."""
+    found = []
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found += [" ".join(process.cmdline())] if process.is_running() else []
+    return found
 
 
 def newest(house: House) -> int:
@@ -58,13 +83,14 @@ def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_l
     for blow in ("kill rank", "stop rank", "kill agent"):
         wait_for_progress(house, process, beyond)
         assert process.poll() is None, process.communicate()[0]
-        family, struck = workers(process), ranks(house)[1]
+        struck = ranks(house)[1]
+        family = attempt_of(struck)
         if blow == "kill agent":
             struck.parent().kill()
         else:
             struck.send_signal(signal.SIGKILL if blow == "kill rank" else signal.SIGSTOP)
         wait_for(lambda: len(events(house, "attempt_lost")) > len(gone) or process.poll() is not None)
-        assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], blow
+        assert not alive(family), blow
         beyond = newest(house)
         gone.append((blow, struck.pid))
     output, _ = process.communicate(timeout=PATIENCE)
@@ -79,6 +105,20 @@ def test_a_rank_killed_one_stopped_and_a_killed_agent_each_cost_an_attempt_and_l
     lines = (house.stage("one") / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 301))
     assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 300.0
+
+
+@pytest.mark.slow
+def test_ranks_whose_agent_is_killed_before_they_watch_it_are_killed_before_the_next_attempt(house: House) -> None:
+    house.write(TWO_RANKS.replace("timeout_seconds = 8", "timeout_seconds = 24"))
+    process = house.start("run", str(house.recipe), "--until", "one")
+    wait_for(lambda: len(started(process)) == 2 or process.poll() is not None)
+    family = attempt_of(started(process)[0])
+    family[0].kill()
+    wait_for(lambda: events(house, "attempt_lost") or process.poll() is not None)
+    assert not alive(family)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, output
+    assert record_of(house.stage("one"))["figures"]["count.count"]["value"] == 4.0
 
 
 def test_a_rank_that_hangs_ends_the_attempt_within_the_timeout_and_the_error_is_short(house: House) -> None:

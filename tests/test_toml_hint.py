@@ -40,6 +40,8 @@ LINES = [
     ("steps = 64k", 11, "nothing is computed, no unit is known"),
     ("steps = 2^16", 10, "nothing is computed"),
     ("steps = 8*8", 10, "nothing is computed"),
+    ("steps = 48:00:00", 11, 'a time stands in quotes: "48:00:00"'),
+    ("steps = 1-12:00:00 # with a spare", 10, 'a time stands in quotes: "1-12:00:00"'),
     # Quotes and signs
     ("steps = “5”", 9, "quotes are straight"),
     ("steps = ‘5’", 9, "quotes are straight"),

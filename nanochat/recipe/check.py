@@ -3,6 +3,7 @@
 In: a value as written. Out: the value as the config holds it, or a problem and Failed.
 """
 
+import datetime
 import math
 from typing import Any
 
@@ -88,7 +89,19 @@ def _hint(value: Any, kind: Any) -> str:
         return f"without the quotes: {value}"
     if isinstance(value, float) and kind is int and value.is_integer():
         return f"did you mean {int(value)}?"
+    if isinstance(value, datetime.date | datetime.time) and _fits(str(value), kind):
+        return f'in quotes: "{value}"'
+    if isinstance(value, datetime.time) and kind in (int, float):
+        return f"in seconds: {(value.hour * 60 + value.minute) * 60 + value.second}"
     return ""
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        structure(value, kind)
+    except (Mismatch, UnknownType):
+        return False
+    return True
 
 
 def _unquoted(text: str) -> Any:

@@ -14,6 +14,8 @@ _CURLED = "“”„‟«»‘’‚‛"
 _WORD = re.compile(r"[A-Za-z_][\w./:*@+-]*")
 _CONSTANTS = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_TIME = re.compile(r"((\d+-)?\d+(:\d{2}){1,2})\s*(#.*)?")
+"""A scheduler's, such as 48:00:00 or 1-12:00:00; TOML knows those of a day, with their seconds."""
 _PREFIXED = re.compile(r"[A-Za-z]{1,2}[\"']")
 _KEY_ENDS = ("Invalid statement", "Invalid initial character for a key", "Expected '='", "Expected ']'")
 """What tomllib says where a key has a sign that it does not take for one of a key."""
@@ -153,6 +155,8 @@ def _rest(line: str, at: int, said: str) -> str:
         return f"a number has no zero in front: {joined.lstrip('0') or '0'}"
     if re.fullmatch(r"\d+\.", joined):
         return f"a number has a digit behind its point: {joined}0"
+    if time := _TIME.fullmatch(joined):
+        return f'a time stands in quotes: "{time[1]}"'
     quote = before[-1:]
     if quote in ("'", '"') and rest.endswith(quote) and not rest.startswith((",", "+", "#")):
         other = "single" if quote == '"' else "double"

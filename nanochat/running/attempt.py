@@ -24,6 +24,7 @@ from nanochat.errors import NanochatError, stage_failure
 from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_lines
 from nanochat.running.lease import Lease
+from nanochat.running.leftovers import GONE_SECONDS, end
 from nanochat.running.progress import Display
 from nanochat.running.provenance import now
 from nanochat.running.pulse import Pulses, Still
@@ -35,8 +36,6 @@ _LOOK_SECONDS = 0.1
 _SHOWN_LOG_LINES = 12
 _LAST_WORDS_SECONDS = 30.0
 """How long the others may take to end once a rank has failed; less where `patience` is."""
-_GONE_SECONDS = 30.0
-"""How long killed processes may take to be gone: those in the middle of a write, on a slow disk, say."""
 _LEFT_ALONE = re.compile(
     r"^Traceback \(most recent call last\):\n(?:(?!^Traceback ).*\n)*?.* rank \d+: error\[(?:E410|E403)\].*\n?",
     re.MULTILINE,
@@ -77,6 +76,8 @@ class Attempt:
     requests: StopRequests
     patience: float
     """Seconds that a rank may stand still."""
+    scheduled: bool = False
+    """Whether a scheduler has the workers: they are not this runner's to kill."""
     pulses: Pulses = attrs.field(init=False)
     still: Still | None = None
     given_up: bool = False
@@ -99,7 +100,8 @@ class Attempt:
         finally:
             self._kill(process)
             self.display.end()
-        return self._ending(process.returncode, log, log_start)
+        exit_code = -signal.SIGKILL if process.returncode is None else process.returncode
+        return self._ending(exit_code, log, log_start)
 
     def _start(self, output: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -148,19 +150,13 @@ class Attempt:
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill the launcher's process and all below it; the ranks also where it is gone and they are not."""
-        family = list(self.pulses.ranks().values())
+        family, ended_well = list(self.pulses.ranks().values()), process.poll() == 0
         with contextlib.suppress(psutil.NoSuchProcess):
-            family += psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for rank in list(family):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                family += rank.children(recursive=True)
+            family += [psutil.Process(process.pid)] if process.returncode is None else []
         # torchrun's ranks are in sessions of their own, out of killpg's reach.
-        for member in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
-        process.kill()
-        process.wait()
-        psutil.wait_procs(family, timeout=_GONE_SECONDS)
+        end(family, None if ended_well or self.scheduled else self.lease.folder)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GONE_SECONDS)
 
     def _show_notes(self, start: int) -> int:
         size = self.events.stat().st_size

@@ -20,6 +20,7 @@ import psutil
 from nanochat.errors import EXIT_STOPPED, stage_failure, wrong_input
 from nanochat.running.launcher import Launch
 from nanochat.running.lease import is_held
+from nanochat.running.leftovers import GONE_SECONDS, end
 from nanochat.running.nodes import Call, read_call
 from nanochat.running.plan import PlannedStage
 from nanochat.running.progress import Display
@@ -153,8 +154,6 @@ class Follower:
 def _kill(agent: subprocess.Popen[bytes]) -> None:
     """Kill the agent and all below it: its ranks are in sessions of their own, out of killpg's reach."""
     with suppress(psutil.NoSuchProcess):
-        for member in psutil.Process(agent.pid).children(recursive=True) if agent.poll() is None else ():
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
-    agent.kill()
-    agent.wait()
+        end([psutil.Process(agent.pid)] if agent.poll() is None else [], None)
+    with suppress(subprocess.TimeoutExpired):
+        agent.wait(GONE_SECONDS)

@@ -8,12 +8,14 @@ come, and what is said at the end (runner.py); what happens to the processes (at
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil
 
+from nanochat.errors import NanochatError, stage_failure
 from nanochat.quantity import duration
 from nanochat.registry import Registry
 from nanochat.running.attempt import Attempt, Ending
@@ -24,6 +26,7 @@ from nanochat.running.handover import Handover
 from nanochat.running.json_file import read_json, read_lines
 from nanochat.running.launcher import Launch, Scheduled
 from nanochat.running.lease import Lease, lease
+from nanochat.running.leftovers import WORKER, end
 from nanochat.running.nodes import Calls
 from nanochat.running.plan import CODE, Plan, PlannedStage
 from nanochat.running.progress import Display
@@ -115,6 +118,9 @@ class StageRun:
     def _attempt(self, held: Lease) -> Ending:
         planned, launcher = self.planned, self.planned.launcher
         assert launcher is not None
+        scheduled = isinstance(launcher, Scheduled)
+        if not scheduled and (left := end((), planned.folder.path)):
+            return Ending(state="failed", error=_still_at_work(planned.name, left))
         handover = Handover(planned.folder.path)
         handover.clear()
         handover.write_inputs(self.plan.inputs(planned.stage, self.store))
@@ -134,6 +140,7 @@ class StageRun:
             display=self.display,
             requests=self.requests,
             patience=self._patience,
+            scheduled=scheduled,
         ).run()
 
     def _record(self, ending: Ending, started: str) -> None:
@@ -184,7 +191,17 @@ class StageRun:
         )
 
 
+def _still_at_work(stage: str, left: Sequence[psutil.Process]) -> NanochatError:
+    """Two attempts at once would write over one another."""
+    return stage_failure(
+        "E402",
+        f"stage `{stage}`: of the attempt before, {', '.join(f'process {each.pid}' for each in left)} was killed and "
+        "is not gone",
+        help="it waits for a disk or a GPU that does not answer; once it is gone, the same command goes on",
+    )
+
+
 def worker_command(run: Path, planned: PlannedStage) -> list[str]:
     """A complete command line for one worker process. -P: a file of the user's folder never shadows a module."""
-    module = [sys.executable, "-P", "-u", "-m", "nanochat.running.worker"]
+    module = [sys.executable, "-P", "-u", "-m", WORKER]
     return [*module, "--run-folder", str(run), "--stage", planned.name, "--folder", str(planned.folder.path)]
