@@ -35,7 +35,15 @@ def ranks(house: House) -> dict[int, psutil.Process]:
     """The ranks of the stage `one` that live."""
     told = [path.read_text() for path in house.store.glob("one-*/worker/pulse-*.json")]
     found = {json.loads(text)["rank"]: json.loads(text)["pid"] for text in told}
-    return {rank: psutil.Process(pid) for rank, pid in found.items() if psutil.pid_exists(pid)}
+    return {rank: psutil.Process(pid) for rank, pid in found.items() if lives(pid)}
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and not only its number, which a parent has yet to take note of."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def attempt_of(rank: psutil.Process) -> list[psutil.Process]:
