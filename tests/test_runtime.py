@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,4 +32,7 @@ if __name__ == "__main__":  # one of the two processes
         torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], lr=0.1)  # imports more of torch
         assert runtime.sum(torch.ones(1)) == 2
         assert threads() > before
+    deadline = time.monotonic() + 10
+    while threads() > before and time.monotonic() < deadline:  # a thread that was joined may be listed a moment longer
+        time.sleep(0.01)
     sys.stdout.write(f"left {threads() - before}\n")
