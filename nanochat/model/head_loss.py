@@ -121,7 +121,8 @@ def _with_gradients(
 def _into_gradients(logits: Tensor, targets: Tensor, scale: Tensor, softcap: float) -> Tensor:
     """The losses (n,) of logits (n, V), which become the gradients of Σ scale·loss with respect to them.
 
-    On a CPU some rows at a time, so that what comes of a logit is in the processor's cache when it is needed again.
+    On a CPU some rows at a time, so that what comes of a logit is in the processor's cache when it is needed again; not
+    where it is compiled, for a compiler unrolls them: the code of each part anew, minutes in the making.
     """
     n, vocabulary = logits.shape
     by_hand = logits.device.type == "cpu" and not torch.compiler.is_compiling()
