@@ -20,6 +20,7 @@ from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, manifest, share
+from nanochat.training.saved_model import SavedModel
 from nanochat.training.schedule_config import ScheduleConfig
 
 STEPS, LANES = 12, 4
@@ -118,4 +119,4 @@ class Outcome:
     @classmethod
     def of(cls, folder: Path) -> "Outcome":
         newest = manifest.checkpoints(folder / "checkpoints")[-1]
-        return cls(json.loads((folder / "losses.json").read_text()), checkpoint.load_file(newest / "model.safetensors"))
+        return cls(json.loads((folder / "losses.json").read_text()), SavedModel(newest).whole())

@@ -107,6 +107,8 @@ def test_processes_share_the_memory_of_what_they_share_out() -> None:
     assert optimizer.optimizer == full.optimizer == -(-none.optimizer // 8)
     assert full.gradients == -(-none.gradients // 8) < optimizer.gradients == none.gradients
     assert none.peak > optimizer.peak > full.peak
+    weights, state = none.gradients, full.optimizer  # each float32, one of each parameter
+    assert (optimizer.snapshot, full.snapshot) == (weights + state, -(-weights // 8) + state)
 
 
 def test_a_finetuned_model_is_the_one_that_its_init_leads_to() -> None:
