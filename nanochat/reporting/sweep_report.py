@@ -16,7 +16,6 @@ from nanochat.quantity import duration
 from nanochat.registry import load_registry
 from nanochat.reporting.curves import Against, curve, in_time
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
-from nanochat.reporting.laws_report import laws_blocks
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
 from nanochat.reporting.subject import Subject, read_subject
 from nanochat.running.figures import value_text
@@ -44,6 +43,8 @@ class Variant:
 
 def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
     """All of a sweep; figure: the one that is compared, by default the first that its trials have."""
+    from nanochat.reporting.laws_report import laws_blocks  # imports NumPy, which `nanochat report --help` does without
+
     found = rows(sweep)
     done, failed = [row for row in found if row.state == "done"], [row for row in found if row.state == "failed"]
     names = figure_names(done)
