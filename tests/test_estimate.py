@@ -289,6 +289,19 @@ def test_a_batch_that_a_device_cannot_hold_is_a_warning_beside_its_price(gpu: st
     assert said.strip().startswith(f"warning: {warned}")
 
 
+@pytest.mark.parametrize("gpu", [None, "h100"])
+def test_a_price_is_never_assumed_and_where_it_comes_from_is_said(gpu: str | None) -> None:
+    arguments = [str(RECIPES / "quickstart.toml"), *(["--gpu", gpu] if gpu else [])]
+    without = CliRunner().invoke(command, arguments).stdout
+    assert "$" not in without
+    assert "the cost is not known; --price DOLLARS says what a device costs for an hour" in " ".join(without.split())
+    priced = CliRunner().invoke(command, [*arguments, "--price", "2.5"]).stdout
+    assert "the cost is that of $2.50 a device and hour, as --price says, on " in " ".join(priced.split())
+    assert ("as --price says, on h100" in " ".join(priced.split())) == (gpu is not None)
+    (*_, last) = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)["durations"]
+    assert last["cost"] is None
+
+
 def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:
     arguments = [str(RECIPES / "speedrun.toml"), "--depth", "4,8,12", "--gpu", "b200", "--price", "4"]
     plain = CliRunner().invoke(command, arguments)
