@@ -286,15 +286,16 @@ def test_no_setting_and_no_logits_choose_a_forbidden_id(
     size = len(logits)
     forbidden = data.draw(st.lists(st.booleans(), min_size=size, max_size=size).filter(lambda each: not all(each)))
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
-    (chosen,) = sample(torch.tensor([logits]), torch.tensor([forbidden]), [sampling], [number / 2**24]).tolist()
+    barred = torch.zeros(1, size).masked_fill(torch.tensor([forbidden]), -torch.inf)
+    (chosen,) = sample(torch.tensor([logits]), barred, [sampling], [number / 2**24]).tolist()
     assert not forbidden[chosen]
 
 
 @pytest.mark.parametrize("temperature", [1e-46, 5e-324, 1e-40, 9e-5])
 def test_a_temperature_next_to_nothing_is_greedy(temperature: float) -> None:
     logits = torch.tensor([[0.1, 0.3, 0.3, 0.2, 0.9]])
-    forbidden = torch.tensor([[False, False, False, False, True]])
-    assert sample(logits, forbidden, [Sampling(temperature=temperature)], [1.0]).tolist() == [1]
+    barred = torch.tensor([[0, 0, 0, 0, -torch.inf]])
+    assert sample(logits, barred, [Sampling(temperature=temperature)], [1.0]).tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ def built(model: Component, runtime: Runtime, *, int8: bool) -> GPT:
     return quantised(made) if int8 else made
 
 
-def engine_of(model: GPT, runtime: Runtime, *, rows: int, context: int) -> Engine:
-    """An engine whose tokenizer knows bytes alone."""
+def engine_of(model: GPT, runtime: Runtime, *, rows: int, context: int, chunk: int | None = None) -> Engine:
+    """An engine whose tokenizer knows bytes alone; chunk: as the engine's, timed like a server's."""
     tokenizer = Tokenizer.train(["bytes"], vocab_size=MINIMUM_VOCABULARY)
-    return Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=None)
+    return Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=chunk)
 
 
 def prompts(count: int, length: int, seed: int) -> list[list[int]]:

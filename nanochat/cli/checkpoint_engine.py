@@ -55,9 +55,10 @@ def open_engines(
 
 
 def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, int8: bool) -> "Engine":
-    from nanochat.inference.engine import CHUNK_TOKENS, Engine
+    from nanochat.inference.engine import Engine
     from nanochat.inference.int8 import quantised
     from nanochat.inference.kv import slots_in_memory
+    from nanochat.inference.scheduler import UNTIMED_CHUNK
     from nanochat.training.checkpoint import load_checkpoint
 
     loaded = load_checkpoint(folder, runtime, load_registry())
@@ -69,7 +70,7 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         runtime,
         tools=loaded.tools,
         rows=min(rows, slots_in_memory(model.config, runtime)),
-        chunk=CHUNK_TOKENS if deterministic else None,
+        chunk=UNTIMED_CHUNK if deterministic else None,
         reuse=not deterministic,
         patient=deterministic,
     )

@@ -30,8 +30,9 @@ from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
 
-CHUNK_TOKENS = 256
-"""The most ids of a prompt that are fed in one step, between two steps of the rows that are being answered."""
+CHUNK_TOKENS = 1024
+"""The most ids of prompts that are fed in one step, between two steps of the rows that are being answered, where nobody
+watches them: products of fewer reach less of a processor's speed, and more steps go by in which few rows write."""
 TOOL_WAIT_SECONDS = 0.01
 """How long a step waits where all rows wait for their tools."""
 
@@ -48,7 +49,7 @@ class Sampled:
 class Engine:
     """A model, its tokenizer and tools, and `rows` slots of `context` positions.
 
-    chunk: ids of a prompt fed in one step; None: as many as take 50 ms. reuse: whether what is cached of earlier
+    chunk: ids of prompts fed in one step; None: as many as take 50 ms. reuse: whether what is cached of earlier
     requests serves later ones. patient: a step waits for tools that are at work, so that which rows are computed
     together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
     """
@@ -161,13 +162,12 @@ class Engine:
         return Sampled(ids=ids, told=_tell(logits, ids, requests), prompt_told=prompt_told)
 
     def _choose(self, logits: Tensor, requests: Sequence[Request]) -> list[int]:
-        forbidden = self.grammar.forbidden[[request.transcript.state for request in requests]]
-        if endless := [row for row, request in enumerate(requests) if request.sampling.ignore_eos]:
-            forbidden[endless] |= self.grammar.endings
         samplings = [request.sampling for request in requests]
+        states = [request.transcript.state for request in requests]
+        barred = self.grammar.barred(states, [sampling.ignore_eos for sampling in samplings])
         ids, prompts = [each.ids for each in requests], [each.prompt_tokens for each in requests]
         logits = adjusted(logits, samplings, ids, prompts)
-        chosen: list[int] = sample(logits, forbidden, samplings, [each.uniform for each in requests]).tolist()
+        chosen: list[int] = sample(logits, barred, samplings, [each.uniform for each in requests]).tolist()
         return chosen
 
     def _tell_of_prompt(self, request: Request, hidden: Tensor) -> list[Told]:

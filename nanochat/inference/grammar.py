@@ -1,6 +1,6 @@
 """Which special tokens a model may write in which state: what makes a forged tool result or a foreign turn impossible.
 
-In: a tokenizer and the tools of a model. Out: for each state the mask of forbidden ids, the ids that end an answer, the
+In: a tokenizer and the tools of a model. Out: for each state the bar on forbidden ids, the ids that end an answer, the
 calls that special tokens begin. Plain text (a prompt that is no conversation) ends with the next document's <|bos|>.
 """
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 import torch
+from torch import Tensor
 
 from nanochat.errors import wrong_input
 from nanochat.inference.tool import Tool
@@ -54,18 +55,23 @@ class Grammar:
         allowed = [{tokenizer.bos_id}, {answer_end, *(call.start for call in self.calls)}]
         allowed += [{answer_end, call.end} for call in self.calls]
         every = [special(token) for token in tokenizer.special_tokens]
-        self.forbidden = torch.zeros(len(allowed), vocab_size, dtype=torch.bool)
-        """(states, V): True where the state does not allow the id."""
-        self.forbidden[:, every] = True
+        bars = torch.zeros(2, len(allowed), vocab_size)
+        bars[:, :, every] = -torch.inf
         # A model may have more rows than the tokenizer has tokens.
-        self.forbidden[:, tokenizer.vocab_size :] = True
+        bars[:, :, tokenizer.vocab_size :] = -torch.inf
         for state, ids in enumerate(allowed):
-            self.forbidden[state, list(ids)] = False
-        self.forbidden = self.forbidden.to(device)
-        self.endings = torch.zeros(vocab_size, dtype=torch.bool)
-        """(V,): True for what ends an answer."""
-        self.endings[sorted(self.ends)] = True
-        self.endings = self.endings.to(device)
+            bars[:, state, list(ids)] = 0
+        bars[1, :, sorted(self.ends)] = -torch.inf
+        self._bars = bars.to(device)
+        """(2, states, V): 0, or −∞ for what the state does not allow; in the second half nothing ends an answer."""
+
+    def barred(self, states: Sequence[int], endless: Sequence[bool]) -> Tensor:
+        """(B, V), or (1, V) where all rows are alike: 0, or −∞ for what a row in its state may not write."""
+        kinds = list(zip(map(int, endless), states, strict=True))
+        if len(set(kinds)) == 1:
+            return self._bars[kinds[0]][None]
+        halves, places = zip(*kinds, strict=True)
+        return self._bars[halves, places]
 
     def first_state(self, prompt: Sequence[int]) -> int:
         """TEXT in a conversation, PLAIN elsewhere. Text cannot spell the token that decides it."""

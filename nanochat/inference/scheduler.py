@@ -17,6 +17,8 @@ from nanochat.inference.slots import Copy, Slots
 CHUNK_SECONDS = 0.05
 """How long the rows that are being answered may be held up by a chunk of a prompt, where chunks are timed."""
 CHUNK_LIMITS = (64, 1024)
+UNTIMED_CHUNK = 256
+"""A chunk before any was timed, and where somebody watches but time may decide nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +41,7 @@ class Scheduler:
     """The waiting line and the slots. chunk: ids of a prompt fed in one step; None: as many as take CHUNK_SECONDS."""
 
     def __init__(self, *, slots: int, chunk: int | None, reuse: bool = True) -> None:
-        self.timed, self.chunk = chunk is None, chunk or 256
+        self.timed, self.chunk = chunk is None, chunk or UNTIMED_CHUNK
         self.waiting: deque[Request] = deque()
         self.slots = Slots(slots, reuse=reuse)
         self._seconds_per_id = CHUNK_SECONDS / self.chunk

@@ -17,8 +17,8 @@ class CacheView(Protocol):
     positions: Tensor  # (B, T) int64: position of each id in its row
     previous_ids: Tensor  # (B,) int64: the id before ids[:, 0], -1 at a row's start
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Store k, v (B, T, Hkv, D); return all keys and values (B, S, Hkv, D) and a bool mask (B, 1, T, S)."""
+    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Store k, v (B, T, Hkv, D); return all keys and values (B, S, Hkv, D) and the mask that `attend` takes."""
         ...
 
 
@@ -45,14 +45,15 @@ def visible(positions: int, window: int, device: torch.device, documents: Tensor
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention. q (B, T, H, D); k, v (B, S, Hkv, D) → (B, T, H, D).
 
-    mask: True means attend; it broadcasts to (B, H, T, S). Without one S = T and every position sees all before it.
+    mask: True means attend, or a number is added to the score; it broadcasts to (B, H, T, S). Without one S = T and
+    every position sees all before it, or T = 1 and it sees all.
     """
     y = F.scaled_dot_product_attention(
         q.transpose(1, 2),
         k.transpose(1, 2),
         v.transpose(1, 2),
         attn_mask=mask,
-        is_causal=mask is None,
+        is_causal=mask is None and q.size(1) > 1,
         enable_gqa=q.size(2) != k.size(2),
     )
     return y.transpose(1, 2)

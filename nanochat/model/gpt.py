@@ -64,7 +64,10 @@ class Attention(nn.Module):
         if value_embedding is not None:
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, Hkv), in (0, 3)
             v = v + gate.unsqueeze(-1) * value_embedding.view_as(v)
-        q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
+        if cache is None:
+            q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
+        else:  # as one: of few ids, what an operator costs is the call
+            q, k = norm(rotate(torch.cat((q, k), dim=2), *rotary)).split((q.size(2), k.size(2)), dim=2)
         # One factor on q stands for one on q and one on k: their product is what attention sees. The cached k stay
         # unscaled, which is the same to the last bit of q·k only up to rounding, and half the work.
         q = q * self.qk_scale**2

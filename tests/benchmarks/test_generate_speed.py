@@ -14,6 +14,7 @@ import torch
 from nanochat.benchmarking.subject import endless, engine_of, prompts
 from nanochat.exchange import huggingface
 from nanochat.exchange.weights import Weights
+from nanochat.inference.engine import CHUNK_TOKENS
 from nanochat.inference.int8 import quantised
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
@@ -62,7 +63,8 @@ def test_generate(benchmark: Any, theirs: Any, who: str, rows: int) -> None:
     if who == "transformers":
         run: Any = lambda: answered(theirs, asked)  # noqa: E731
     else:
-        engine = engine_of(classic(int8=who.endswith("int8")), local_runtime(), rows=rows, context=512)
+        model = classic(int8=who.endswith("int8"))
+        engine = engine_of(model, local_runtime(), rows=rows, context=512, chunk=CHUNK_TOKENS)
         run = lambda: engine.generate(asked, endless(TOKENS))  # noqa: E731
     benchmark.extra_info["tokens"] = rows * TOKENS
     benchmark.pedantic(run, rounds=3, warmup_rounds=1)
