@@ -19,6 +19,7 @@ from nanochat.reporting.document import Block, Document, Facts, Failure, Picture
 from nanochat.reporting.laws_report import laws_blocks
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
 from nanochat.reporting.subject import Subject, read_subject
+from nanochat.reporting.sweep_lines import line_blocks
 from nanochat.running.figures import value_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.sweeping.axes import SEED
@@ -26,6 +27,8 @@ from nanochat.sweeping.results import Row, figure_names, over_seeds, rows
 from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep
 
+COSTS = ("training_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
+"""Figures that are shown along the numbers of a sweep beside the one that is compared."""
 _MOST_CURVES = 24
 """Trials whose curves are drawn."""
 
@@ -63,6 +66,7 @@ def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
             ("Failures", [_failure(row, sweep.path.name) for row in failed]),
             ("Variants", _table(over_seeds(found), shown)),
             (f"{chosen} by variant", _comparison(variants, chosen) if chosen else []),
+            ("Along its numbers", line_blocks(done, _along(chosen, shown))),
             ("Scaling laws", laws_blocks(sweep)),
             ("Curves", _curves(done, subjects)),
             ("Trials", _trials(found, shown)),
@@ -94,6 +98,11 @@ def _main_figure(names: Sequence[str]) -> str | None:
     """bpb before anything else, since lower losses are what small models differ in."""
     whole = [name for name in names if name.endswith(".bpb") and name.count(".") == 1]
     return next(iter([*whole, *names]), None)
+
+
+def _along(chosen: str | None, shown: Sequence[str]) -> list[str]:
+    """The figure that is compared, and what the trials cost."""
+    return list(dict.fromkeys([*([chosen] if chosen else []), *(name for name in COSTS if name in shown)]))
 
 
 def _summary(found: Sequence[Row]) -> str:
