@@ -15,7 +15,7 @@ import attrs
 from nanochat.quantity import count
 from nanochat.recipe.sweep_table import VARIANT
 from nanochat.reporting.document import Block, Picture, Pictures, Table
-from nanochat.reporting.plot import Plot, Series, draw
+from nanochat.reporting.plot import HEIGHT, Plot, Series, draw
 from nanochat.running.figures import value_text
 from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row
@@ -129,6 +129,7 @@ def _picture(found: Sequence[Line], axis: str, figure: str, title: str) -> Pictu
         x_label=axis.rpartition(".")[2],
         y_label=figure,
         x_scale="log" if low > 0 and high / low >= _WIDE else "linear",
+        height=HEIGHT + 0.25 * max(0, len(found) - 4),  # the names stand above, and take their room from it
         y_from_zero=min(values) > 0 and max(values) > 2 * min(values),
     )
     return Picture(svg=draw(plot), caption=title)
