@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from plugin_site import install_many
 if TYPE_CHECKING:
     from test_running import House
 
+# Container images set it, and each process that a test starts would compile its modules anew: for torch's, 4 to 11 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # before torch is imported: threads that wait for each other's cores stand still
@@ -20,6 +24,20 @@ if (
     signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 ):  # a shell's job in the background, and all that it starts, have it so
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LONGEST = (
+    "quickstart", "running", "sweep", "supervision", "go_back", "record", "recipes", "resume_proof", "thirdparty",
+    "recipe_fuzz", "loop", "code", "slurm", "shards", "several_nodes", "scaffold", "public_layout", "chat_cli", "runs",
+    "hub_training", "reinforce", "plugins_readme", "estimate_memory", "saves_of_ranks", "checkpoint_crash", "sandbox",
+)  # fmt: skip
+"""The files that take longest, of which none should be begun when the other cores have nothing left to do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the files that take longest come first."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(scope="session")

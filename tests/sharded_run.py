@@ -20,6 +20,7 @@ from nanochat.stages.subject import Subject
 from nanochat.stages.training_stage import TrainingStage
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training import checkpoint, manifest, share
+from nanochat.training.saved_model import SavedModel
 from nanochat.training.schedule_config import ScheduleConfig
 
 STEPS, LANES = 12, 4
@@ -43,7 +44,8 @@ class RankLoader:
         return LoaderState(cursors={"rows": 8 * self.rows.step, "lane_count": LANES, "lanes": lanes}, buffers={})
 
     def load_state(self, state: LoaderState) -> None:
-        assert sorted(state.cursors["lanes"]) == [str(lane) for lane in range(LANES)]
+        own = [str(lane) for lane in range(self.runtime.rank, LANES, self.runtime.world_size)]
+        assert all(lane in state.cursors["lanes"] for lane in own)
         (self.rows.step,) = set(state.cursors["lanes"].values())
 
     def counts(self) -> Mapping[str, int]:
@@ -118,4 +120,4 @@ class Outcome:
     @classmethod
     def of(cls, folder: Path) -> "Outcome":
         newest = manifest.checkpoints(folder / "checkpoints")[-1]
-        return cls(json.loads((folder / "losses.json").read_text()), checkpoint.load_file(newest / "model.safetensors"))
+        return cls(json.loads((folder / "losses.json").read_text()), SavedModel(newest).whole())

@@ -19,7 +19,7 @@ from nanochat.runtime import local_runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint import newest_valid
 from nanochat.training.manifest import checkpoints
-from nanochat.training.tensor_file import _TYPES, write_tensors
+from nanochat.training.tensor_file import TYPES, write_tensors
 
 FILES = (
     "model.safetensors", "random.safetensors", "optim-0.safetensors", "optim-0.json", "loader-0.safetensors",
@@ -187,7 +187,7 @@ def test_a_stage_with_another_tokenizer_is_refused_the_checkpoint(tmp_path: Path
 
 
 def test_files_of_tensors_are_byte_for_byte_those_of_safetensors(tmp_path: Path) -> None:
-    tensors = {f"{kind}{rows}": torch.ones(3, rows).to(dtype) for rows in (1, 2) for dtype, kind in _TYPES.items()}
+    tensors = {f"{kind}{rows}": torch.ones(3, rows).to(dtype) for rows in (1, 2) for dtype, kind in TYPES.items()}
     tensors |= {"scalar": torch.tensor(3.5), "empty": torch.empty(0, 4), "ü": torch.arange(5), "t": torch.rand(3, 4).T}
     write_tensors(tensors, tmp_path / "ours")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "theirs", {"format": "pt"})

@@ -107,6 +107,8 @@ def test_processes_share_the_memory_of_what_they_share_out() -> None:
     assert optimizer.optimizer == full.optimizer == -(-none.optimizer // 8)
     assert full.gradients == -(-none.gradients // 8) < optimizer.gradients == none.gradients
     assert none.peak > optimizer.peak > full.peak
+    weights, state = none.gradients, full.optimizer  # each float32, one of each parameter
+    assert (optimizer.snapshot, full.snapshot) == (weights + state, -(-weights // 8) + state)
 
 
 def test_a_finetuned_model_is_the_one_that_its_init_leads_to() -> None:
@@ -285,6 +287,19 @@ def test_a_batch_that_a_device_cannot_hold_is_a_warning_beside_its_price(gpu: st
     printed = CliRunner().invoke(command, arguments).stdout
     (said, *_) = [line for line in printed.splitlines() if "warning" in line]
     assert said.strip().startswith(f"warning: {warned}")
+
+
+@pytest.mark.parametrize("gpu", [None, "h100"])
+def test_a_price_is_never_assumed_and_where_it_comes_from_is_said(gpu: str | None) -> None:
+    arguments = [str(RECIPES / "quickstart.toml"), *(["--gpu", gpu] if gpu else [])]
+    without = CliRunner().invoke(command, arguments).stdout
+    assert "$" not in without
+    assert "the cost is not known; --price DOLLARS says what a device costs for an hour" in " ".join(without.split())
+    priced = CliRunner().invoke(command, [*arguments, "--price", "2.5"]).stdout
+    assert "the cost is that of $2.50 a device and hour, as --price says, on " in " ".join(priced.split())
+    assert ("as --price says, on h100" in " ".join(priced.split())) == (gpu is not None)
+    (*_, last) = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)["durations"]
+    assert last["cost"] is None
 
 
 def test_the_command_prints_a_table_over_depths_whose_cost_grows() -> None:

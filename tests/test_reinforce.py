@@ -11,6 +11,7 @@ import attrs
 import pytest
 import torch
 from ranks import run_on_ranks
+from safetensors.torch import load_file
 from test_training import Recorder, group
 from tiny_plugin import CPU
 
@@ -162,7 +163,7 @@ def rollouts(folder: Path, rank: int = 0) -> list[dict[str, Any]]:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     newest = manifest.checkpoints(folder / "checkpoints")[-1]
-    return checkpoint.load_file(newest / "model.safetensors")
+    return load_file(newest / "model.safetensors")
 
 
 CLIMB: dict[str, Any] = {

@@ -5,6 +5,7 @@ The short form of what test_shards.py compares at length; both take the runs of 
 
 import errno
 import json
+import shutil
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -21,12 +22,14 @@ from sharded_run import Outcome, train_on
 from nanochat.exchange.checkpoint_folder import copy_model
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.checkpoint import newest_valid
 from nanochat.training.checkpoint_writer import CheckpointWriter
 from nanochat.training.manifest import checkpoints, verify
 from nanochat.training.saves import Saves
 from nanochat.training.snapshot import HostCopies, Snapshot
 
 MODES = ("none", "optimizer", "full")
+DAMAGED = ("model-0.safetensors", "model-1.safetensors", "optim-0.safetensors", "meta.json", "MANIFEST.json")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,20 @@ def on_two_ranks(runtime: Runtime, folder: Path) -> None:
         its = attrs.evolve(runtime, shard=shard)
         determinism = "fixed" if shard == "full" else "elastic"
         train_on(its, folder / shard, folder / "tok", until=6, checkpoint_every=2, determinism=determinism)
+    for file in DAMAGED:
+        choosing_ranks(runtime, folder, file)
+
+
+def choosing_ranks(runtime: Runtime, folder: Path, file: str) -> None:
+    """A file is damaged, which one of the ranks looks at; both go back to the checkpoint before."""
+    copies, notes = folder / f"without {file}" / "checkpoints", list[str]()
+    if runtime.is_main:
+        shutil.copytree(folder / "full/checkpoints", copies)
+        path = copies / "step_000007" / file
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    runtime.barrier()
+    assert newest_valid(copies, runtime, notes.append) == copies / "step_000006"
+    assert [file in note for note in notes] == ([True] if runtime.is_main else [])
 
 
 def late_rank(runtime: Runtime, folder: Path) -> None:
@@ -121,7 +138,11 @@ def test_one_process_goes_on_with_what_two_saved_beside_their_training(shard: st
 
 
 def test_what_processes_that_cut_the_model_saved_is_exported_as_one_whole_file(two: Path, tmp_path: Path) -> None:
-    copy_model(checkpoints(two / "full/checkpoints")[-1], tmp_path / "out")
+    (saved,) = checkpoints(two / "without meta.json/checkpoints")
+    parts = [(saved / f"model-{rank}.safetensors").stat().st_size for rank in range(2)]
+    assert max(parts) < 0.6 * sum(parts), "each process wrote its own"
+    assert not (saved / "model.safetensors").exists()
+    copy_model(saved, tmp_path / "out")
     whole, alone = load_file(tmp_path / "out/model.safetensors"), Outcome.of(two / "none").weights
     assert {name: t.shape for name, t in whole.items()} == {name: t.shape for name, t in alone.items()}
     assert all(bool(torch.isfinite(tensor).all()) for tensor in whole.values())

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from nanochat.config import Component
 from nanochat.data.loader import Batch, LoaderState
@@ -132,7 +133,7 @@ def stage(
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return checkpoint.load_file(folder / "model.safetensors")
+    return load_file(folder / "model.safetensors")
 
 
 def test_a_run_that_is_stopped_and_goes_on_equals_an_undisturbed_one_bit_for_bit(
@@ -173,7 +174,7 @@ def test_bases_of_gradients_go_on_bit_for_bit_and_are_no_part_of_the_model(
     assert disturbed.losses == undisturbed.losses
     whole, cut = (tmp_path / name / record.artifact for name in ("whole", "cut"))
     for file in ("model", "bases"):
-        expected, found = (checkpoint.load_file(folder / f"{file}.safetensors") for folder in (whole, cut))
+        expected, found = (load_file(folder / f"{file}.safetensors") for folder in (whole, cut))
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert (

@@ -18,7 +18,6 @@ from nanochat.cli.sheet import print_table
 from nanochat.cli.status_line import StatusLine
 from nanochat.cli.transfer_display import TransferDisplay
 from nanochat.data.source import split_digest
-from nanochat.data.text_statistics import text_statistics
 from nanochat.errors import Diagnostic, StageError
 from nanochat.estimating.data_need import DataNeed, pretraining_needs
 from nanochat.hardware import probe_machine
@@ -131,6 +130,8 @@ def verify(recipe: Path, overrides: tuple[str, ...], only: str | None, workers: 
 @_as_json
 def stats(recipe: Path, overrides: tuple[str, ...], only: str | None, documents: int, as_json: bool) -> None:
     """Read the first documents of the sources of RECIPE: how many, how long, how many were passed over."""
+    from nanochat.data.text_statistics import text_statistics  # imports NumPy
+
     _, found = _open(recipe, overrides, only)
     read = [
         (dataset, split, text_statistics(dataset.source, split, documents=documents))

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("nanochat.cli.run:command", "Run a recipe: what is done is reused, what was cut off is resumed."),
     "plan": ("nanochat.cli.plan:command", "What a run would do, and why."),
     "runs": ("nanochat.cli.runs:command", "List runs; show one, remove old ones, clear up."),
-    "watch": ("nanochat.cli.watch:command", "A run while it goes on: curves, speed, data, memory."),
+    "watch": ("nanochat.cli.watch:command", "A run or a sweep while it goes on: curves, speed, data, memory."),
     "report": ("nanochat.cli.report:command", "The report of a run."),
     "show": ("nanochat.cli.show:command", "The resolved recipe; --origin: where each value comes from."),
     "new": ("nanochat.cli.new:command", "Write a recipe: a few questions, a budget, a file."),

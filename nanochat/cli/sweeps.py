@@ -12,7 +12,7 @@ from nanochat.errors import wrong_input
 from nanochat.markdown import table
 from nanochat.quantity import duration
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
-from nanochat.sweeping.sweep import Sweep, find_sweep, list_sweeps
+from nanochat.sweeping.sweep import Sweep, find_sweep, in_words, list_sweeps
 
 
 @click.group("sweeps", invoke_without_command=True)
@@ -119,10 +119,8 @@ def drop(name: str, number: int) -> None:
 
 
 def _counts(sweep: Sweep) -> str:
-    """3 done, 1 failed, 2 waiting"""
     states = [trial.state for trial in sweep.trials()]
-    parts = [f"{states.count(state)} {state}" for state in ("done", "running", "failed", "waiting") if state in states]
-    return ", ".join(parts) + (" (paused)" if sweep.paused else "") if parts else "no trials"
+    return in_words(states) + (" (paused)" if states and sweep.paused else "")
 
 
 def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[str]]]:

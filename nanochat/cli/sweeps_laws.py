@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -9,9 +10,11 @@ import click
 from nanochat.cli.sheet import print_table
 from nanochat.hardware import probe_machine
 from nanochat.registry import load_registry
-from nanochat.sweeping.laws import FIGURE, FURTHER, Laws, laws, points_of
-from nanochat.sweeping.laws_text import budget_table, sentences
+from nanochat.sweeping.question import FIGURE, FURTHER
 from nanochat.sweeping.sweep import find_sweep
+
+if TYPE_CHECKING:
+    from nanochat.sweeping.laws import Laws
 
 
 @click.command("laws")
@@ -25,6 +28,9 @@ def command(name: str, figure: str, flops: float | None, as_json: bool) -> None:
     N is the number of parameters in a matrix product for every token (the blocks' and the head's), as where a recipe
     says tokens_per_param; C is FLOPs a token times tokens. Intervals are of 95 %. What cannot be fitted is named.
     """
+    from nanochat.sweeping.laws import laws, points_of  # import NumPy
+    from nanochat.sweeping.laws_text import budget_table, sentences
+
     points = points_of(find_sweep(name), figure, load_registry(), probe_machine())
     if flops is not None and not math.isfinite(flops):
         raise click.BadParameter("it must be finite", param_hint="--flops")
@@ -38,7 +44,7 @@ def command(name: str, figure: str, flops: float | None, as_json: bool) -> None:
         click.echo(line)
 
 
-def _description(found: Laws) -> dict[str, object]:
+def _description(found: "Laws") -> dict[str, object]:
     """Plain data; a budget's points stand once, at the top."""
     described = attrs.asdict(found)
     for budget in described["budgets"]:

@@ -1,48 +1,82 @@
-"""`nanochat watch [RUN]`: a run while it goes on: curves, speed, data, memory, until it ends."""
+"""`nanochat watch [RUN | SWEEP]`: a run while it goes on: curves, speed, data, memory, until it ends; or a sweep."""
 
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 import click
 
-from nanochat.cli.watch_screen import error_lines, screen, shown_stage
+from nanochat.cli.watch_screen import error_lines, in_one_line, screen, shown_stage
+from nanochat.cli.watch_sweep import SweepLines, sweep_screen
+from nanochat.errors import InputError, wrong_input
 from nanochat.quantity import duration
 from nanochat.running.find import find_run
 from nanochat.running.live import LiveRun, run_to_watch
+from nanochat.sweeping.live import LiveSweep
+from nanochat.sweeping.sweep import find_sweep, list_sweeps
 
 _TERMINAL_SECONDS, _LINE_SECONDS = 1.0, 10.0
+_GOES_ON = ("running", "waiting")
+Screen = Callable[[Mapping[str, Any], int, int], list[str]]
+"""What was seen, and the width and height in characters → lines."""
 
 
 @click.command("watch")
-@click.argument("run", required=False)
+@click.argument("what", required=False, metavar="[RUN | SWEEP]")
+@click.option("--sweep", "is_sweep", is_flag=True, help="It is the sweep of this name, not the run.")
 @click.option("--every", type=click.FloatRange(0.1, 3600), help="Seconds between two looks: 1 on a terminal, else 10.")
 @click.option("--once", is_flag=True, help="Look once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, without the curves.")
-def command(run: str | None, every: float | None, once: bool, as_json: bool) -> None:
-    """Watch RUN (a name or a folder; without one, what is being run, or the newest) until it ends.
+def command(what: str | None, is_sweep: bool, every: float | None, once: bool, as_json: bool) -> None:
+    """Watch a run (a name or a folder; without one, what is being run, or the newest) or a sweep until it ends.
 
     On a terminal a screen, elsewhere plain lines. Nothing of the run is touched: watching can begin and end at any
-    time. The exit code is 1 where the run has failed.
+    time. The exit code is 1 where the run, or a trial of the sweep, has failed.
+
+    A sweep: its queue, how far the trials at work are, the best so far. Where runs have the sweep's name too, it is
+    the sweep as long as trials wait or run; --sweep says that it is meant in any case.
     """
-    live = LiveRun(find_run(run) if run else run_to_watch())
+    watched = _found(what, is_sweep=is_sweep)
     on_terminal = sys.stdout.isatty() and not as_json
-    looks = _looks(live, every or (_TERMINAL_SECONDS if on_terminal else _LINE_SECONDS), once=once)
+    looks = _looks(watched, every or (_TERMINAL_SECONDS if on_terminal else _LINE_SECONDS), once=once)
+    is_run = isinstance(watched, LiveRun)
     try:
-        seen = _show_json(looks) if as_json else _show_screen(looks) if on_terminal else _show_lines(looks)
+        if as_json:
+            seen = _show_json(looks)
+        elif on_terminal:
+            seen = _show_screen(looks, screen if is_run else sweep_screen)
+        else:
+            seen = _show_lines(looks, Lines() if is_run else SweepLines())
     except KeyboardInterrupt:  # the watching ends, not the run
         return
     sys.exit(int(seen["state"] == "failed"))
 
 
-def _looks(live: LiveRun, seconds: float, *, once: bool) -> Iterator[dict[str, Any]]:
+def _found(what: str | None, *, is_sweep: bool) -> LiveRun | LiveSweep:
+    """What is meant. InputError E405 where nothing is."""
+    if what is None:
+        if is_sweep:
+            raise wrong_input("E407", "--sweep needs a name", help="nanochat sweeps lists them")
+        return LiveRun(run_to_watch())
+    called = {sweep.path.name: LiveSweep(sweep) for sweep in list_sweeps()}.get(what)
+    if is_sweep or (called is not None and called.look()["state"] in _GOES_ON):
+        return called or LiveSweep(find_sweep(what))
+    try:
+        return LiveRun(find_run(what))
+    except InputError:
+        if called is None:
+            raise
+        return called
+
+
+def _looks(watched: LiveRun | LiveSweep, seconds: float, *, once: bool) -> Iterator[dict[str, Any]]:
     while True:
-        seen = live.look()
+        seen = watched.look()
         yield seen
-        if once or seen["state"] != "running":
+        if once or seen["state"] not in _GOES_ON:
             return
         time.sleep(seconds)
 
@@ -50,12 +84,14 @@ def _looks(live: LiveRun, seconds: float, *, once: bool) -> Iterator[dict[str, A
 def _show_json(looks: Iterator[dict[str, Any]]) -> Mapping[str, Any]:
     seen: Mapping[str, Any] = {}
     for seen in looks:
-        stages = [{name: value for name, value in stage.items() if name != "curves"} for stage in seen["stages"]]
-        click.echo(json.dumps({**seen, "stages": stages}, ensure_ascii=False))
+        plain = dict(seen)
+        if "stages" in seen:  # a run
+            plain["stages"] = [{k: v for k, v in stage.items() if k != "curves"} for stage in seen["stages"]]
+        click.echo(json.dumps(plain, ensure_ascii=False))
     return seen
 
 
-def _show_screen(looks: Iterator[dict[str, Any]]) -> Mapping[str, Any]:
+def _show_screen(looks: Iterator[dict[str, Any]], lines_of: Screen) -> Mapping[str, Any]:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -64,16 +100,15 @@ def _show_screen(looks: Iterator[dict[str, Any]]) -> Mapping[str, Any]:
     with Live(console=console, auto_refresh=False, vertical_overflow="crop", transient=True) as display:
         for seen in looks:
             width, height = console.size
-            lines = screen(seen, width, height - 1)
+            lines = lines_of(seen, width, height - 1)
             display.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
     assert seen is not None
     # The last look stays on the screen, whole.
-    console.print(Text.from_ansi("\n".join(screen(seen, *console.size)), no_wrap=True))
+    console.print(Text.from_ansi("\n".join(lines_of(seen, *console.size)), no_wrap=True))
     return seen
 
 
-def _show_lines(looks: Iterator[dict[str, Any]]) -> Mapping[str, Any]:
-    lines = Lines()
+def _show_lines(looks: Iterator[dict[str, Any]], lines: "Lines | SweepLines") -> Mapping[str, Any]:
     seen: Mapping[str, Any] = {}
     for seen in looks:
         for line in lines.of(seen):
@@ -96,7 +131,7 @@ class Lines:
             if self._new(stage["stage"], state):
                 lines.append(f"{stage['stage']}: {state}" + _took(stage))
         stage = shown_stage(seen)
-        if stage is not None and stage["at_work"] and (told := _in_one_line(stage)) and self._new("", told):
+        if stage is not None and stage["at_work"] and (told := in_one_line(stage)) and self._new("", told):
             lines.append(f"{stage['stage']}: {told}")
         if seen["state"] != "running":
             lines.append(f"{seen['run']}: {seen['state']}")
@@ -111,18 +146,3 @@ class Lines:
 
 def _took(stage: Mapping[str, Any]) -> str:
     return f" in {duration(stage['seconds'])}" if stage["seconds"] is not None else ""
-
-
-def _in_one_line(stage: Mapping[str, Any]) -> str:
-    progress, figures, rate = stage["progress"], stage["figures"], stage["tokens_per_second"]
-    if not progress:
-        return ""
-    loss = figures.get("smoothed_loss", figures.get("loss"))
-    parts = [
-        f"{progress['done']:,} of {progress['total']:,} {progress['unit']}",
-        *([f"loss {loss:.4g}"] if loss is not None else []),
-        *([f"{rate:,.0f} tokens/s"] if rate else []),
-        *([f"MFU {figures['mfu']:.1%}"] if figures.get("mfu") else []),
-        *([f"{duration(stage['seconds_left'])} left"] if stage["seconds_left"] is not None else []),
-    ]
-    return " · ".join(parts)

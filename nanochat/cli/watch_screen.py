@@ -15,13 +15,14 @@ from nanochat.quantity import count, duration, size
 
 _LEAST_PLOT, _MOST_PLOT = 3, 12
 """Lines of a curve."""
-_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
+COLOURS = {"finished": "green", "done": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
+"""Of a state, of a stage or of a trial."""
 
 
 def screen(seen: Mapping[str, Any], width: int, height: int) -> list[str]:
     """The lines, styled."""
     head = f"{seen['run']}: {seen['state']}, {seen['done']} of {seen['planned']} stages"
-    lines = [click.style(_cut(head, width), bold=True)]
+    lines = [click.style(cut(head, width), bold=True)]
     lines += [_stage_line(stage, width) for stage in seen["stages"]]
     stage = shown_stage(seen)
     if stage is not None:
@@ -54,11 +55,27 @@ def error_lines(error: Mapping[str, str], width: int) -> list[str]:
     return [click.style(first, fg="red", bold=True), *more]
 
 
+def in_one_line(stage: Mapping[str, Any]) -> str:
+    """How far a stage is, its loss and its speed; nothing where it has not said."""
+    progress, figures, rate = stage["progress"], stage["figures"], stage["tokens_per_second"]
+    if not progress:
+        return ""
+    loss = figures.get("smoothed_loss", figures.get("loss"))
+    parts = [
+        f"{progress['done']:,} of {progress['total']:,} {progress['unit']}",
+        *([f"loss {loss:.4g}"] if loss is not None else []),
+        *([f"{rate:,.0f} tokens/s"] if rate else []),
+        *([f"MFU {figures['mfu']:.1%}"] if figures.get("mfu") else []),
+        *([f"{duration(stage['seconds_left'])} left"] if stage["seconds_left"] is not None else []),
+    ]
+    return " · ".join(parts)
+
+
 def _stage_line(stage: Mapping[str, Any], width: int) -> str:
     state = stage["state"]
     took = f"  {duration(stage['seconds'])}" if stage["seconds"] is not None else ""
-    line = _cut(f"  {stage['stage']:<8} {state}{took}  {' · '.join(_numbers(stage['results']))}".rstrip(), width)
-    return click.style(line, fg=_COLOURS.get(state.replace(",", " ").split(" ")[0]))
+    line = cut(f"  {stage['stage']:<8} {state}{took}  {' · '.join(_numbers(stage['results']))}".rstrip(), width)
+    return click.style(line, fg=COLOURS.get(state.replace(",", " ").split(" ")[0]))
 
 
 def _curves(curves: Mapping[str, Sequence[tuple[int, float]]], width: int, room: int) -> list[str]:
@@ -70,7 +87,7 @@ def _curves(curves: Mapping[str, Sequence[tuple[int, float]]], width: int, room:
     high = max(_LEAST_PLOT, min(_MOST_PLOT, room // fitting - 1))
     for name, points in list(curves.items())[:fitting]:
         (first, _), (last, value) = points[0], points[-1]
-        lines.append(click.style(_cut(f"{name} {value:.4g}, steps {first:,} to {last:,}", width), bold=True))
+        lines.append(click.style(cut(f"{name} {value:.4g}, steps {first:,} to {last:,}", width), bold=True))
         lines += plot(points, width, high)
     return lines
 
@@ -81,7 +98,7 @@ def _told(stage: Mapping[str, Any], width: int) -> list[str]:
     for name, parts in _facts(stage):
         if parts:
             first, *more = _wrapped(" · ".join(parts), max(20, width - 10))
-            lines += [_cut(f"{name:<9} {first}", width), *(_cut(f"{'':<9} {line}", width) for line in more)]
+            lines += [cut(f"{name:<9} {first}", width), *(cut(f"{'':<9} {line}", width) for line in more)]
     return lines
 
 
@@ -141,5 +158,6 @@ def _wrapped(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(1, width), break_on_hyphens=False) or [""]
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """What of a line there is room for."""
     return text if len(text) <= width else text[: width - 1] + "…"

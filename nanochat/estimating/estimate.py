@@ -14,7 +14,7 @@ from nanochat.estimating.data_need import BEST_FIT_KEPT, CHARACTERS_PER_TOKEN
 from nanochat.estimating.device import Device, this_cpu, this_device
 from nanochat.estimating.stage_estimate import USABLE_MEMORY, StageEstimate, estimate_stage, process_bytes
 from nanochat.hardware import Machine
-from nanochat.quantity import size
+from nanochat.quantity import money, size
 from nanochat.recipe.resolved import Recipe, Stage
 from nanochat.registry import Registry, load_registry
 from nanochat.stages.pretrain_config import PretrainConfig
@@ -101,7 +101,7 @@ def estimate(
         flops=sum(stage.flops or 0.0 for stage in stages),
         store_bytes=sum(stage.disk_bytes for stage in stages),
         download_bytes=_downloaded(stages),
-        assumptions=_assumptions(stages, devices, mfu),
+        assumptions=[*_assumptions(stages, devices, mfu), _price_said(fitted, price)],
     )
 
 
@@ -178,6 +178,13 @@ def _seconds(stage: StageEstimate, device: Device, machine: Machine, mfu: float)
 def _devices(stage: StageEstimate, device: Device) -> int:
     """GPUs, one a process; the processes of a CPU share its cores, which were measured together."""
     return stage.training.processes if stage.training is not None and device.kind == "cuda" else 1
+
+
+def _price_said(device: Device, price: float | None) -> str:
+    """Where a cost comes from, or how to have one: no price is assumed, since each provider has its own."""
+    if price is None:
+        return "the cost is not known; --price DOLLARS says what a device costs for an hour"
+    return f"the cost is that of {money(price)} a device and hour, as --price says, on {device.name}"
 
 
 def _assumptions(stages: Sequence[StageEstimate], devices: Sequence[Device], mfu: float) -> list[str]:

@@ -130,7 +130,7 @@ def footprint(
     state = ceil(sum(group.state for group in groups) / updating)
     held = {moment.name: _held(moment, gradients, cut, accumulates=accumulates) for moment in moments}
     held["optimizer step"] = ceil(_largest_step(groups, gradients) / updating)
-    copied = checkpointed + state if snapshot else 0
+    copied = ceil(checkpointed / cut) + state if snapshot else 0
     peak_at = max(held, key=lambda name: held[name])
     return Footprint(
         weights=weights,

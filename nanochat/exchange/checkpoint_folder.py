@@ -13,15 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from nanochat.config import Component
 from nanochat.errors import wrong_input
 from nanochat.exchange.weights import Weights, fitted
 from nanochat.registry import Registry
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint import describe, rebuild
-from nanochat.training.manifest import FORMAT, MODEL_FILES, broken, verify, write_manifest
+from nanochat.training.manifest import FORMAT, broken, verify_model, write_manifest
+from nanochat.training.saved_model import SavedModel
 from nanochat.training.tensor_file import write_tensors
 
 
@@ -46,17 +45,18 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
 
 def copy_model(checkpoint: Path, final: Path) -> None:
-    """The model's files of a checkpoint, of any model plugin, as a checkpoint of their own. StageError E406."""
-    verify(checkpoint, MODEL_FILES)
+    """A checkpoint's model, of any model plugin, as a checkpoint of its own, in one file. StageError E406."""
+    verify_model(checkpoint)
     with whole_folder(final) as folder:
-        for name in MODEL_FILES:
+        for name in ("meta.json", "tokenizer.json"):
             shutil.copyfile(checkpoint / name, folder / name)
+        SavedModel(checkpoint).write(folder / "model.safetensors")
         write_manifest(folder)
 
 
 def read_model(checkpoint: Path, registry: Registry) -> Weights:
     """The `gpt` model of a checkpoint. StageError E406 where it is broken, InputError E408 for another model."""
-    verify(checkpoint, MODEL_FILES)
+    verify_model(checkpoint)
     meta = json.loads((checkpoint / "meta.json").read_text())
     if meta["model"]["use"] != "gpt":
         raise wrong_input(
@@ -70,7 +70,7 @@ def read_model(checkpoint: Path, registry: Registry) -> Weights:
         raise broken(checkpoint, f"{fault} (meta.json)") from fault
     return Weights(
         config=config,
-        tensors=fitted(load_file(checkpoint / "model.safetensors"), config, checkpoint),
+        tensors=fitted(SavedModel(checkpoint).whole(), config, checkpoint),
         tokenizer=Tokenizer.load(checkpoint),
         tools=meta["tools"],
         step=int(meta.get("step", 0)),

@@ -15,8 +15,9 @@ from nanochat.registry import load_registry
 from nanochat.reporting.document import Block, Picture, Pictures, Table, Text
 from nanochat.reporting.plot import Plot, Series, draw
 from nanochat.sweeping.isoflop import LEAST_SIZES, Budget
-from nanochat.sweeping.laws import FIGURE, Laws, laws, points_of
+from nanochat.sweeping.laws import Laws, laws, points_of
 from nanochat.sweeping.laws_text import budget_table, sentences
+from nanochat.sweeping.question import FIGURE
 from nanochat.sweeping.sweep import Sweep
 
 _ALONG = 60

@@ -16,16 +16,15 @@ from nanochat.quantity import duration
 from nanochat.registry import load_registry
 from nanochat.reporting.curves import Against, curve, in_time
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
-from nanochat.reporting.laws_report import laws_blocks
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
 from nanochat.reporting.subject import Subject, read_subject
 from nanochat.reporting.sweep_lines import line_blocks
 from nanochat.running.figures import value_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.sweeping.axes import SEED
-from nanochat.sweeping.results import Row, figure_names, over_seeds, rows
+from nanochat.sweeping.results import Row, figure_names, main_figure, over_seeds, rows
 from nanochat.sweeping.student import half_width
-from nanochat.sweeping.sweep import Sweep
+from nanochat.sweeping.sweep import Sweep, in_words
 
 COSTS = ("training_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
 """Figures that are shown along the numbers of a sweep beside the one that is compared."""
@@ -47,10 +46,12 @@ class Variant:
 
 def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
     """All of a sweep; figure: the one that is compared, by default the first that its trials have."""
+    from nanochat.reporting.laws_report import laws_blocks  # imports NumPy, which `nanochat report --help` does without
+
     found = rows(sweep)
     done, failed = [row for row in found if row.state == "done"], [row for row in found if row.state == "failed"]
     names = figure_names(done)
-    chosen = figure or _main_figure(names)
+    chosen = figure or main_figure(names)
     shown = [name for name in names if _differs(name, done)]
     variants = variants_of(done)
     subjects = _subjects(done)
@@ -94,21 +95,14 @@ def _differs(name: str, done: Sequence[Row]) -> bool:
     return len(done) < 2 or len({row.figures.get(name) for row in done}) > 1
 
 
-def _main_figure(names: Sequence[str]) -> str | None:
-    """bpb before anything else, since lower losses are what small models differ in."""
-    whole = [name for name in names if name.endswith(".bpb") and name.count(".") == 1]
-    return next(iter([*whole, *names]), None)
-
-
 def _along(chosen: str | None, shown: Sequence[str]) -> list[str]:
     """The figure that is compared, and what the trials cost."""
     return list(dict.fromkeys([*([chosen] if chosen else []), *(name for name in COSTS if name in shown)]))
 
 
 def _summary(found: Sequence[Row]) -> str:
-    states = [row.state for row in found]
-    counts = [f"{states.count(s)} {s}" for s in ("done", "running", "failed", "waiting") if s in states]
-    return f"{len(found)} trials: {', '.join(counts)}." if found else "no trials."
+    states = in_words([row.state for row in found])
+    return f"{len(found)} trials: {states}." if found else "no trials."
 
 
 def _headlines(found: Sequence[Row], variants: Sequence[Variant], chosen: str | None) -> list[tuple[str, str]]:

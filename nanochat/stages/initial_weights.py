@@ -6,23 +6,23 @@ checkpoint, which takes all of these up.
 
 import json
 
-from safetensors.torch import load_file
 from torch import nn
 
 from nanochat.config import Artifact
 from nanochat.errors import stage_failure
 from nanochat.stages.context import StageContext
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.training.manifest import MODEL_FILES, verify
+from nanochat.training.manifest import verify_model
+from nanochat.training.saved_model import SavedModel
 
 
 def load_initial_weights(init: Artifact, model: nn.Module, tokenizer: Tokenizer, context: StageContext) -> None:
     """Copy a checkpoint's weights into the model. StageError E115 where they do not fit, E406 where it is broken."""
     folder = init.folder()
-    verify(folder, MODEL_FILES)
+    verify_model(folder)
     if json.loads((folder / "meta.json").read_text())["tokenizer"] != tokenizer.digest:
         raise _unfit(context, init, "it was trained with another tokenizer")
-    found = load_file(folder / "model.safetensors", device=str(context.runtime.device))
+    found = SavedModel(folder, context.runtime.device).whole()
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for name in [*own, *found]:
         if name not in found or name not in own:

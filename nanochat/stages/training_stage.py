@@ -6,7 +6,7 @@ what they put in.
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from platform import python_version
 from typing import Any, Protocol
@@ -36,6 +36,7 @@ from nanochat.training.meter import Meter
 from nanochat.training.objective import Objective, cross_entropy
 from nanochat.training.optimizer_state import Updater
 from nanochat.training.peak import peak_flops
+from nanochat.training.saved_model import SavedModel
 from nanochat.training.saves import Saves
 from nanochat.training.snapshot import HostCopies, Snapshot, json_text
 from nanochat.training.step_memory import StepMemory
@@ -207,21 +208,24 @@ class TrainingStage:
         """This rank's part of a checkpoint: a copy where it is written beside the training."""
         runtime, run = self.context.runtime, self.run
         place = self.loader.state()
-        model_state = run.exchange.model_state()
+        part = run.exchange.model_part()
         optimizer_tensors, optimizer_values = optimizer_state.state_of(self.updaters)
         tensors: dict[str, Mapping[str, torch.Tensor]] = {
             f"loader-{runtime.rank}": checkpoint.as_tensors(place.buffers),
             f"optim-{runtime.rank}": optimizer_tensors,
         }
         values = {f"loader-{runtime.rank}": place.cursors, f"optim-{runtime.rank}": optimizer_values}
+        if part is not None:
+            tensors[part.file] = part.tensors
         if runtime.is_main:
-            tensors |= {"model": model_state, "random": checkpoint.random_states(runtime)}
+            tensors["random"] = checkpoint.random_states(runtime)
             bases = factored_gradient.states(run.exchange.parameters)
             tensors |= {"bases": bases} if bases else {}
             values |= {"state": self.state(), "meta": self.meta()}
         return Snapshot(
             tensors=self.copies.of(tensors) if self.config.checkpoint_async else tensors,
             texts={name: json_text(value) for name, value in values.items()},
+            metadata={part.file: part.metadata} if part is not None else {},
             tokenizer=self.tokenizer if runtime.is_main else None,
         )
 
@@ -234,6 +238,7 @@ class TrainingStage:
             "meter": run.meter.state(),
             "loss_scale": run.loss_scale.state() if run.loss_scale else None,
             "key": self.context.key,
+            "processes": checkpoint.processes(self.context.runtime),
             "data": self.data,
             "versions": {"nanochat": nanochat.__version__, "torch": torch.__version__, "python": python_version()},
         }
@@ -262,15 +267,15 @@ class TrainingStage:
         state = json.loads((found / "state.json").read_text())
         if json.loads((found / "meta.json").read_text())["tokenizer"] != self.tokenizer.digest:
             raise manifest.broken(found, "it was trained with another tokenizer than this stage's")
-        device = str(runtime.device)
-        self.run.exchange.load_model_state(load_file(found / "model.safetensors", device=device))
+        ranks = checkpoint.ranks_to_read(state, runtime)
+        self.run.exchange.load_model(SavedModel(found, runtime.device, ranks))
         try:
-            optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device))
+            optimizer_state.restore(self.updaters, optimizer_state.read_states(found, runtime.device, ranks))
         except (KeyError, ValueError) as fault:
             raise manifest.broken(found, f"its optimizer state does not fit the groups: {fault}") from fault
         self.resume_bases(found / "bases.safetensors")
         checkpoint.restore_random_states(load_file(found / "random.safetensors"), runtime)
-        self.loader.load_state(read_loader_state(found))
+        self.loader.load_state(read_loader_state(found, ranks))
         self.run.step, self.run.tokens, self.run.saved_step = state["step"], state["tokens"], state["step"]
         self.run.meter.load_state(state["meter"])
         if self.run.loss_scale is not None:
@@ -293,10 +298,10 @@ def flops_per_token(model: nn.Module) -> int | None:
     return said() if callable(said) else None
 
 
-def read_loader_state(found: Path) -> LoaderState:
-    """The places of all ranks that wrote a checkpoint, in one."""
+def read_loader_state(found: Path, ranks: Collection[int] | None) -> LoaderState:
+    """The places of ranks that wrote a checkpoint, in one. None: of all."""
     states = []
-    for path in sorted(found.glob("loader-*.json")):
+    for path in manifest.files_of_ranks(found, "loader", ranks):
         tensors = load_file(path.with_suffix(".safetensors"))
         buffers = {name: tensor.numpy() for name, tensor in tensors.items()}
         states.append(LoaderState(cursors=json.loads(path.read_text()), buffers=buffers))

@@ -20,12 +20,9 @@ from nanochat.registry import Registry
 from nanochat.sweeping.isoflop import Budget, Point, budgets
 from nanochat.sweeping.parametric import Parametric, parametric
 from nanochat.sweeping.power_law import Estimate, PowerLaw, Saturating, power_law, saturating
+from nanochat.sweeping.question import FIGURE, FURTHER
 from nanochat.sweeping.results import Row, rows
 from nanochat.sweeping.sweep import Sweep
-
-FIGURE = "bpb.bpb"
-FURTHER = 10.0
-"""Times the largest budget: where the laws are asked what comes next."""
 
 _TOLD = 10.0
 """How many times apart the ends of an interval are of a factor that was not told by the points."""

@@ -58,7 +58,7 @@ class Row:
 
 def rows(sweep: Sweep) -> list[Row]:
     """One row a trial, in the sweep's order."""
-    return [_row(trial) for trial in sweep.trials()]
+    return [row_of(trial) for trial in sweep.trials()]
 
 
 def over_seeds(found: Sequence[Row], key: str = SEED) -> list[Row]:
@@ -111,7 +111,26 @@ def figure_names(found: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in found for name in row.figures))
 
 
-def _row(trial: Trial) -> Row:
+def main_figure(names: Sequence[str]) -> str | None:
+    """bpb before anything else, since lower losses are what small models differ in."""
+    whole = [name for name in names if name.endswith(".bpb") and name.count(".") == 1]
+    return next(iter([*whole, *names]), None)
+
+
+def best(found: Sequence[Row]) -> tuple[str, Row] | None:
+    """A figure, and the mean over seeds that is the best by it: the main one, else the first that has a better end."""
+    means = over_seeds(found)
+    names = figure_names(means)
+    directed = [name for name in [main_figure(names) or "", *names] if _better(name)]
+    if not directed:
+        return None
+    figure = directed[0]
+    having = [row for row in means if math.isfinite(row.figures.get(figure, math.nan))]
+    return (figure, max(having, key=lambda row: _better(figure) * row.figures[figure])) if having else None
+
+
+def row_of(trial: Trial) -> Row:
+    """A trial as it is now."""
     outcome = trial.outcome
     return Row(
         settings=dict(_pair(setting) for setting in trial.settings),
@@ -122,6 +141,14 @@ def _row(trial: Trial) -> Row:
         errors={},
         error=str(outcome.get("error", "")),
     )
+
+
+def _better(figure: str) -> int:
+    """1 where more of a figure is better, -1 where less is; 0 where that is not known of figures so called."""
+    last = figure.rpartition(".")[2]
+    if last in ("bpb", "loss"):
+        return -1
+    return int(last.startswith(("accuracy", "pass@")) or last in ("core", "chatcore", "reward"))
 
 
 def _figures(run: RunFolder) -> dict[str, float]:

@@ -25,7 +25,7 @@ from nanochat.running.provenance import now
 SWEEP, ORDER, PAUSED, OUTCOME = "sweep.json", "order.json", "paused", "outcome.json"
 ORDER_SECONDS = 30.0
 """How long somebody else may take to change the order, on a machine that does much else besides."""
-STATES = ("waiting", "running", "done", "failed")
+STATES = ("done", "running", "failed", "waiting")
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +159,11 @@ class Sweep:
             order = (read_json(self.path / ORDER) or {}).get("trials", [])
             yield order
             write_json(self.path / ORDER, {"trials": order})
+
+
+def in_words(states: Sequence[str]) -> str:
+    """3 done, 1 failed, 2 waiting"""
+    return ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states) or "no trials"
 
 
 def make_sweep(name: str, **about: Any) -> Sweep:

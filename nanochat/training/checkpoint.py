@@ -18,17 +18,16 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from nanochat.config import Component, revived
 from nanochat.durable import delete
-from nanochat.errors import NanochatError
 from nanochat.inference.tool import Tool
 from nanochat.registry import Registry
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint_writer import clear_remains
-from nanochat.training.manifest import MODEL_FILES, broken, refuse_newer, step_folders, verify
+from nanochat.training.manifest import broken, faults, refuse_newer, sizes, step_folders, verify_model
+from nanochat.training.saved_model import SavedModel
 
 
 @attrs.frozen(kw_only=True)
@@ -55,33 +54,58 @@ def rebuild(kind: str, described: Mapping[str, Any], registry: Registry) -> Comp
 
 
 def newest_valid(folder: Path, runtime: Runtime, note: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that verifies; rank 0 decides. Broken ones are set aside under a name that says so.
+    """The newest checkpoint that verifies. Broken ones are set aside under a name that says so.
 
-    StageError E406 where the newest is of a later version, which is no reason to lose its steps.
+    Rank 0 says which there are, and each rank hashes its share of the files of one. StageError E406 where the newest is
+    of a later version, which is no reason to lose its steps.
     """
-    chosen: list[str | None] = [None]
+    found: list[list[str]] = [[]]
     if runtime.is_main:
         clear_remains(folder)
-        for candidate in reversed(step_folders(folder)):
-            refuse_newer(candidate)
-            try:
-                verify(candidate)
-            except NanochatError as fault:
-                note(fault.diagnostics[0].message + "; set aside, going back to the one before it")
-                aside = candidate.with_name(f"broken_{candidate.name}")
-                delete(aside)
-                candidate.rename(aside)
-            else:
-                chosen[0] = str(candidate)
-                break
+        found = [[str(path) for path in reversed(step_folders(folder))]]
     if runtime.world_size > 1:
-        torch.distributed.broadcast_object_list(chosen)
-    return Path(chosen[0]) if chosen[0] else None
+        torch.distributed.broadcast_object_list(found)
+    for candidate in map(Path, found[0]):
+        refuse_newer(candidate)
+        fault = _fault(candidate, runtime)
+        if fault is None:
+            return candidate
+        if runtime.is_main:
+            note(broken(candidate, fault).diagnostics[0].message + "; set aside, going back to the one before it")
+            aside = candidate.with_name(f"broken_{candidate.name}")
+            delete(aside)
+            candidate.rename(aside)
+    return None
+
+
+def _fault(checkpoint: Path, runtime: Runtime) -> str | None:
+    """What is wrong with a checkpoint, the same on every rank."""
+    files = sizes(checkpoint)  # none, where the manifest is what is wrong
+    share = sorted(files, key=lambda name: (-files[name], name))[runtime.rank :: runtime.world_size]
+    own = next(faults(checkpoint, share), None) if share or not files else None
+    said = [own] * runtime.world_size
+    if runtime.world_size > 1:
+        torch.distributed.all_gather_object(said, own)
+    return next((fault for fault in said if fault is not None), None)
+
+
+def processes(runtime: Runtime) -> dict[str, Any]:
+    """What says which process keeps what: their number, and what they share out."""
+    return {"world_size": runtime.world_size, "shard": runtime.shard}
+
+
+def ranks_to_read(state: Mapping[str, Any], runtime: Runtime) -> set[int] | None:
+    """The ranks in whose files is all that this one goes on with; None: any.
+
+    state: a checkpoint's state.json. Where the processes are as they were it is its own, and the main rank's with what
+    is everybody's: were each to open the files of all, a thousand would open millions.
+    """
+    return {0, runtime.rank} if state.get("processes") == processes(runtime) else None
 
 
 def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> Loaded:
     """Build the model, tokenizer and tools that a checkpoint holds. StageError E406 where it is broken."""
-    verify(checkpoint, MODEL_FILES)
+    verify_model(checkpoint)
     meta = json.loads((checkpoint / "meta.json").read_text())
     try:
         component = rebuild("model", meta["model"], registry)
@@ -89,7 +113,7 @@ def load_checkpoint(checkpoint: Path, runtime: Runtime, registry: Registry) -> L
     except ValueError as fault:
         raise broken(checkpoint, f"{fault} (meta.json)") from fault
     model = registry.builder("model", component.use)(component.config, runtime)
-    model.load_state_dict(load_file(checkpoint / "model.safetensors", device=str(runtime.device)))
+    model.load_state_dict(SavedModel(checkpoint, runtime.device).whole())
     tools = [registry.builder("tool", tool.use)(tool.config) for tool in described_tools]
     return Loaded(model=model, tokenizer=Tokenizer.load(checkpoint), tools=tools, meta=meta)
 

@@ -52,7 +52,8 @@ class CheckpointWriter:
         try:
             make_folder(self.folder)
             for name, tensors in snapshot.tensors.items():
-                self._note(f"{name}.safetensors", *write_tensors(tensors, self.folder / f"{name}.safetensors"))
+                path = self.folder / f"{name}.safetensors"
+                self._note(path.name, *write_tensors(tensors, path, snapshot.metadata.get(name)))
             for name, text in snapshot.texts.items():
                 self._note(f"{name}.json", *write_synced(self.folder / f"{name}.json", [text.encode()]))
             if snapshot.tokenizer is not None:

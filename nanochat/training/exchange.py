@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nanochat.data.loader import Batch
 from nanochat.runtime import Runtime
 from nanochat.training.factored_gradient import Tracked, factors, forget_sums, set_factors, tracked
+from nanochat.training.saved_model import ModelPart, SavedModel
 from nanochat.training.share import Share
 
 
@@ -72,13 +73,13 @@ class Exchange:
         """While the model is used otherwise than to train: all of it is here."""
         yield
 
-    def model_state(self) -> dict[str, Any]:
-        """The model's state as one process has it. Every rank asks; the main rank is answered."""
-        return self.model.state_dict()
+    def model_part(self) -> ModelPart | None:
+        """What this rank writes of the model into a checkpoint; None where another rank writes all of it."""
+        return ModelPart(file="model", tensors=self.model.state_dict()) if self.runtime.is_main else None
 
-    def load_model_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `model_state` gave."""
-        self.model.load_state_dict(state)
+    def load_model(self, saved: SavedModel) -> None:
+        """Take over a checkpoint's model."""
+        self.model.load_state_dict(saved.whole())
 
     def lanes(self, batch: Batch) -> Sequence[Batch]:
         """The rows of a step in the pieces whose gradients are summed in a fixed order: here, all of them at once."""

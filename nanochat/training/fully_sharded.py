@@ -14,11 +14,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 
 from nanochat.runtime import Runtime
 from nanochat.training.exchange import Exchange
+from nanochat.training.saved_model import ModelPart, SavedModel, part_of_rank
 from nanochat.training.share import Share
 
 
@@ -49,12 +50,24 @@ class FullExchange(Exchange):
                 module.reshard()
                 module.set_reshard_after_forward(index > 0, recurse=False)  # the root comes first
 
-    def model_state(self) -> dict[str, Any]:
-        """The whole model, in the main rank's memory."""
-        return get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    def model_part(self) -> ModelPart:
+        """The rows that are here, and on the main rank what is everybody's. Nothing is gathered."""
+        cut = {name for name, share in self.shares.items() if share.kind != "replicated"}
+        held = {name: (start, rows) for name, start, rows in self._held() if name in cut or self.runtime.is_main}
+        return part_of_rank(self.runtime.rank, held)
 
-    def load_model_state(self, state: Mapping[str, Tensor]) -> None:
-        set_model_state_dict(self.model, dict(state), options=StateDictOptions(full_state_dict=True))
+    def load_model(self, saved: SavedModel) -> None:
+        """Read the rows that are kept here, and no others."""
+        for name, start, rows in self._held():
+            rows.copy_(saved.rows(name, start, start + (len(rows) if rows.dim() else 1)))
+
+    def _held(self) -> Iterator[tuple[str, int, Tensor]]:
+        """What is here of the model's state, over the same memory: name, place of the first row in the whole, rows."""
+        for name, tensor in self.model.state_dict().items():
+            if not isinstance(tensor, DTensor):
+                yield name, 0, tensor
+            elif len(rows := _rows_of(tensor)):
+                yield name, self.runtime.rank * -(-len(tensor) // self.runtime.world_size), rows
 
     def complete(self) -> Tensor:
         """The gradients of this rank's rows; of its own matrices the whole gradients, and the weights."""

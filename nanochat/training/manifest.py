@@ -14,8 +14,6 @@ from nanochat.errors import StageError, stage_failure
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
-MODEL_FILES = ("meta.json", "tokenizer.json", "model.safetensors")
-"""What a reader of the model needs; the optimizers' state, twice its size, is not even hashed."""
 Entry = dict[str, Any]
 """Of one file: {"bytes": …, "sha256": …}."""
 
@@ -80,6 +78,17 @@ def faults(
             yield f"{name} cannot be read: {_reason(fault)}"
 
 
+def model_weights(checkpoint: Path) -> list[str]:
+    """The files with a model's weights: one, or one for each process that held rows of it (saved_model.py)."""
+    return sorted(name for name in sizes(checkpoint) if name.startswith("model-")) or ["model.safetensors"]
+
+
+def files_of_ranks(checkpoint: Path, kind: str, ranks: Collection[int] | None) -> list[Path]:
+    """The files KIND-RANK.json that there are of ranks; None: of all."""
+    found = sorted(checkpoint.glob(f"{kind}-*.json"))
+    return found if ranks is None else [path for path in found if int(path.stem.rpartition("-")[2]) in ranks]
+
+
 def newer_format(checkpoint: Path) -> int | None:
     """The format of a checkpoint that a later version wrote, which this one cannot judge; None for every other."""
     try:
@@ -106,6 +115,11 @@ def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
     refuse_newer(checkpoint)
     for fault in faults(checkpoint, names):
         raise broken(checkpoint, fault)
+
+
+def verify_model(checkpoint: Path) -> None:
+    """As `verify`, of what a reader of the model needs: the optimizers' state, twice its size, is not even hashed."""
+    verify(checkpoint, ["meta.json", "tokenizer.json", *model_weights(checkpoint)])
 
 
 def broken(checkpoint: Path, reason: object) -> StageError:

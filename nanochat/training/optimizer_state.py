@@ -3,12 +3,13 @@
     optim-RANK.safetensors   what the rank's optimizers remember: "group/parameter@row/slot"
     optim-RANK.json          the same by group and parameter: its rows, its tensors, its plain values; param groups
 
-A rank writes what it updates. Read are all files of a checkpoint, and of each just what this rank goes on with: rows
-are cut and joined anew. A tensor with as many numbers as its parameter's rows has such rows; any other belongs to all.
+A rank writes what it updates. Read are the files of all ranks, or of those that have what this rank goes on with, and
+of each just that: rows are cut and joined anew. A tensor with as many numbers as its parameter's rows has such rows;
+any other belongs to all.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from nanochat.training.manifest import broken
+from nanochat.training.manifest import broken, files_of_ranks
 from nanochat.training.optimizer import Optimizer
 
 
@@ -85,10 +86,10 @@ def state_of(updaters: Sequence[Updater]) -> tuple[dict[str, Tensor], dict[str, 
     return tensors, groups
 
 
-def read_states(folder: Path, device: torch.device) -> SavedState:
-    """The state that all ranks wrote into a checkpoint. StageError E406 where it has none by parameter."""
+def read_states(folder: Path, device: torch.device, ranks: Collection[int] | None = None) -> SavedState:
+    """The state that ranks wrote into a checkpoint, by default all. StageError E406 where it has none by parameter."""
     found = []
-    for path in sorted(folder.glob("optim-*.json")):
+    for path in files_of_ranks(folder, "optim", ranks):
         tensors = safe_open(path.with_suffix(".safetensors"), framework="pt", device=str(device))
         found.append((json.loads(path.read_text()), tensors.get_tensor))
     if not found:

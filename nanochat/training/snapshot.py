@@ -25,6 +25,8 @@ class Snapshot:
     tensors: Tensors
     texts: Mapping[str, str]
     """File without its suffix → JSON."""
+    metadata: Mapping[str, Mapping[str, str]] = attrs.field(factory=dict)
+    """Of tensor files' headers."""
     tokenizer: Tokenizer | None
     """The main rank's."""
 
