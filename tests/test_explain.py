@@ -182,7 +182,7 @@ def test_a_misspelt_hook_or_derivation_suggests_the_right_one(capsys: pytest.Cap
 def test_alone_it_lists_all_that_can_be_explained(capsys: pytest.CaptureFixture[str]) -> None:
     shown = explained(capsys)
     assert "E102  unknown key\n" in shown
-    for line in ("optimizer: adamw, muon", "derivation: gpt.dim, ", "hook: register_stages, "):
+    for line in ("optimizer: adamw, galore, muon", "derivation: gpt.dim, ", "hook: register_stages, "):
         assert f"\n{line}" in shown
     listed = json.loads(explained(capsys, "--json"))
     assert listed["codes"] == CODES

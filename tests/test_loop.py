@@ -21,12 +21,14 @@ from nanochat.errors import StageError, Stopped
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.text.tokenizer import Tokenizer
+from nanochat.training.groups import assign
 from nanochat.training.loop import TrainingRun, train
 from nanochat.training.loss_scale import LossScale
 from nanochat.training.meter import Meter
 from nanochat.training.peak import measured, peak_flops
 from nanochat.training.schedule import remember_peaks
 from nanochat.training.schedule_config import ScheduleConfig
+from nanochat.training.step_memory import StepMemory
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,63 @@ def test_speed_counts_the_time_of_training_alone(monkeypatch: pytest.MonkeyPatch
     assert meter.figures(steps_left=7) == {
         "tokens_per_second": 50.0, "data_wait": 0.25, "seconds_left": 7.0, "mfu": pytest.approx(0.3)
     }  # fmt: skip
+
+
+def test_the_speed_of_a_run_is_the_median_of_its_lines_by_the_clock_and_by_cpu_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lines of 100 tokens in 2, 4 and 10 seconds, of which two processes computed a half; 5 seconds of evaluation."""
+    clock = [0.0]
+    monkeypatch.setattr("nanochat.training.meter.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("nanochat.training.meter.time.process_time", lambda: clock[0] / 4)
+    for processes, expected in {
+        2: {"tokens_per_second": 25.0, "tokens_per_cpu_second": 50.0},
+        0: {"tokens_per_second": 25.0},
+    }.items():
+        meter = Meter(processes=processes)
+        assert meter.speed == {}
+        for seconds in (2.0, 4.0, 10.0):
+            clock[0] += seconds
+            meter.add(1.0, tokens=100)
+            with meter.pause():
+                clock[0] += 5
+            meter.figures(steps_left=1)
+        assert meter.speed == expected
+
+
+def test_the_memory_of_a_step_is_the_most_that_its_tensors_take_at_once() -> None:
+    """4,000 bytes and 8,000 beside them, then 400 alone; what stood before a step began does not count."""
+    memory, before = StepMemory(device=torch.device("cpu"), steps=2), torch.zeros(5000)
+    for step in range(4):
+        memory.begin()
+        first = torch.zeros(1000)
+        second = torch.zeros(2000 + (100_000 if step in (0, 3) else 0))  # of the steps that are not looked at
+        del first, second
+        third = torch.zeros(100)
+        memory.end()
+    assert before.nbytes == 20_000 and third.nbytes == 400
+    assert memory.figures(held=20_000) == {"step_memory_bytes": 12_000, "training_memory_bytes": 32_000}
+    assert StepMemory(device=torch.device("cpu")).figures(held=20_000) == {}
+
+
+def test_a_record_says_what_its_steps_took_where_that_is_asked(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    figures = stage(tmp_path / "asked", tokenizer, Recorder(), track_memory=2).execute().figures
+    made = stage(tmp_path / "not", tokenizer, Recorder())
+    plain = made.execute().figures
+    memory, held = figures["step_memory_bytes"].value, figures["training_memory_bytes"].value
+    groups = made.config.optim.values()
+    parameters = dict(made.model.named_parameters())
+    weights = sum(p.nbytes for p in parameters.values())
+    of_groups = assign(parameters, {name: group.slot.match for name, group in made.config.optim.items()}).groups
+    state = sum(
+        group.config.state_bytes([tuple(parameters[name].shape) for name in of_groups[group.name]]) for group in groups
+    )
+    buffers = sum(b.nbytes for b in made.model.buffers())
+    assert memory is not None and held is not None
+    assert held - memory == weights + state + buffers
+    assert memory > weights  # gradients of all of them stand at once
+    assert "step_memory_bytes" not in plain
+    assert plain["tokens_per_second"].value > 0  # type: ignore[operator]
 
 
 def test_a_measured_peak_is_the_speed_of_products_of_that_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -259,9 +259,10 @@ def test_no_optimizer_of_ours_imports_the_compiler() -> None:
     code = """if True:
         import sys, torch
         from nanochat.runtime import local_runtime
-        from nanochat_plugins.optimizers import adamw, muon, adamw_config, muon_config
+        from nanochat_plugins.optimizers import adamw, galore, muon, adamw_config, galore_config, muon_config
         weight = torch.nn.Parameter(torch.eye(4))
         for built in (adamw.build(adamw_config.AdamWConfig(), {"w": weight}, local_runtime()),
+                      galore.build(galore_config.GaLoreConfig(rank=2), {"w": weight}, local_runtime()),
                       muon.build(muon_config.MuonConfig(weight_decay=0.0), {"w": weight}, local_runtime())):
             weight.grad = torch.ones(4, 4)
             built.step()

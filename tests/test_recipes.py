@@ -77,6 +77,42 @@ def test_each_ablation_is_a_recipe_of_its_own_that_shares_the_tokenizer() -> Non
     assert made[0][0].text == "variant=current"
 
 
+def test_low_rank_gradients_are_compared_with_dense_ones_that_differ_in_the_mlps_alone() -> None:
+    """And memory at every length of the rows, of one row a step."""
+    registry = load_registry()
+
+    def each(name: str) -> list[tuple[str, Any]]:
+        path = RECIPES / "small" / f"{name}.toml"
+        table = read_sweep(path)
+        made = trials(table.axes, table.ranges, table.draws, seed=0)
+        return [
+            (changes[0].text.partition("=")[2], load_recipe(path, changes=changes, machine=CPU, registry=registry))
+            for changes in made
+            if changes[-1].text != "seed=2" and changes[-1].text != "seed=3"
+        ]
+
+    losses = {name: found.stages["base"].config for name, found in each("molegrad_compare")}
+    assert {(c.steps, c.total_batch_size, c.model.config.sequence_len) for c in losses.values()} == {(146, 2048, 1024)}
+    for group in ("attention", "head", "embeddings", "scalars"):
+        assert len({str(config.optim[group]) for config in losses.values()}) == 1
+    ways = {
+        name: (config.optim["mlps"].use, *(t.use for t in config.transforms.values()))
+        for name, config in losses.items()
+    }
+    assert ways == {
+        "dense": ("adamw",),
+        "activation checkpointing": ("adamw", "activation_checkpointing"),
+        **{f"galore, k = {k}": ("galore",) for k in (8, 32, 128)},
+        **{f"molegrad, k = {k}": ("adamw", "molegrad") for k in (8, 32, 128)},
+        "dense, Muon": ("muon",),
+        "molegrad, Muon, k = 32": ("muon", "molegrad"),
+    }
+    rows = [(name, found.stages["base"].config) for name, found in each("molegrad_memory")]
+    assert len(rows) == 8 * 4
+    assert {config.model.config.sequence_len for _, config in rows} == {1024, 2048, 4096, 8192}
+    assert all(config.total_batch_size == config.model.config.sequence_len for _, config in rows)
+
+
 def test_the_sizes_of_the_field_are_those_that_are_known() -> None:
     """d20 of 561M parameters for 21,400 steps; 5,568 steps of a d24."""
     classic = recipe("classic").stages["base"].config

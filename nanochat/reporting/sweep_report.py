@@ -18,6 +18,7 @@ from nanochat.reporting.curves import Against, curve, in_time
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
 from nanochat.reporting.plot import Interval, Plot, Series, draw, draw_intervals
 from nanochat.reporting.subject import Subject, read_subject
+from nanochat.reporting.sweep_lines import line_blocks
 from nanochat.running.figures import value_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.sweeping.axes import SEED
@@ -25,6 +26,8 @@ from nanochat.sweeping.results import Row, figure_names, main_figure, over_seeds
 from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep, in_words
 
+COSTS = ("training_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
+"""Figures that are shown along the numbers of a sweep beside the one that is compared."""
 _MOST_CURVES = 24
 """Trials whose curves are drawn."""
 
@@ -64,6 +67,7 @@ def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
             ("Failures", [_failure(row, sweep.path.name) for row in failed]),
             ("Variants", _table(over_seeds(found), shown)),
             (f"{chosen} by variant", _comparison(variants, chosen) if chosen else []),
+            ("Along its numbers", line_blocks(done, _along(chosen, shown))),
             ("Scaling laws", laws_blocks(sweep)),
             ("Curves", _curves(done, subjects)),
             ("Trials", _trials(found, shown)),
@@ -89,6 +93,11 @@ def _name(row: Row) -> str:
 def _differs(name: str, done: Sequence[Row]) -> bool:
     """Whether it is not the same in all trials: how many steps they took says nothing then."""
     return len(done) < 2 or len({row.figures.get(name) for row in done}) > 1
+
+
+def _along(chosen: str | None, shown: Sequence[str]) -> list[str]:
+    """The figure that is compared, and what the trials cost."""
+    return list(dict.fromkeys([*([chosen] if chosen else []), *(name for name in COSTS if name in shown)]))
 
 
 def _summary(found: Sequence[Row]) -> str:

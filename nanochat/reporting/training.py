@@ -14,7 +14,7 @@ from nanochat.reporting.document import Block, Pictures, Table, Text
 from nanochat.reporting.subject import ReportedStage
 from nanochat.running.figures import whole_text
 
-COUNTS = ("steps", "tokens", "parameters", "peak_memory_bytes")
+COUNTS = ("steps", "tokens", "parameters", "peak_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
 """Figures of a training record that have a column of their own."""
 _TITLES = (
     "stage",

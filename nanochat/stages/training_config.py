@@ -41,6 +41,13 @@ class TrainingConfig:
     log_every: int = option(
         10, minimum=1, maximum=1_000_000_000, execution=True, doc="steps between lines of metrics.jsonl"
     )
+    track_memory: int = option(
+        0,
+        minimum=0,
+        maximum=1_000_000_000,
+        execution=True,
+        doc="of so many steps, from the second on, the most bytes that tensors take become figures of the record",
+    )
     batch_digests: bool = option(
         False, execution=True, doc="write a digest of every step's rows into batches-RANK.jsonl, to compare two runs"
     )

@@ -39,6 +39,7 @@ from nanochat.training.peak import peak_flops
 from nanochat.training.saved_model import SavedModel
 from nanochat.training.saves import Saves
 from nanochat.training.snapshot import HostCopies, Snapshot, json_text
+from nanochat.training.step_memory import StepMemory
 
 
 class ResumableLoader(Protocol):
@@ -126,7 +127,9 @@ class TrainingStage:
                 flops_per_token=flops_per_token(self.model),
                 peak_flops=peak_flops(context.runtime),
                 waits_for=self.waits_for,
+                processes=context.runtime.world_size if context.runtime.device.type == "cpu" else 0,
             ),
+            memory=StepMemory(device=context.runtime.device, steps=config.track_memory),
         )
         self.resume()
         if config.compile:
@@ -146,6 +149,7 @@ class TrainingStage:
 
     def record(self, figures: dict[str, Figure]) -> Record:
         """What the finished stage leaves, beside the figures of its evaluations."""
+        measured = self.run.meter.speed | self.run.memory.figures(self.held_bytes())
         return Record(
             data=self.data,
             artifact=f"checkpoints/step_{self.run.step:06d}",
@@ -155,8 +159,16 @@ class TrainingStage:
                 "tokens": Figure(value=float(self.run.tokens)),
                 "parameters": Figure(value=float(sum(p.numel() for p in self.model.parameters()))),
                 "peak_memory_bytes": Figure(value=float(peak_memory_bytes(self.context.runtime.device))),
-            },
+            }
+            | {name: Figure(value=float(value)) for name, value in measured.items()},
         )
+
+    def held_bytes(self) -> int:
+        """Of this rank's weights, buffers, and state of optimizers and bases."""
+        optimizers_tensors, _ = optimizer_state.state_of(self.updaters)
+        bases = factored_gradient.states(self.run.exchange.parameters)
+        held = [*self.model.parameters(), *self.model.buffers(), *optimizers_tensors.values(), *bases.values()]
+        return sum(tensor.nbytes for tensor in held)
 
     def digested(self) -> DigestedLoader:
         """The loader, what it gives written down."""

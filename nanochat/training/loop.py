@@ -34,6 +34,7 @@ from nanochat.training.optimizer import Optimizer
 from nanochat.training.saves import Saves
 from nanochat.training.schedule_config import ScheduleConfig
 from nanochat.training.share import shares
+from nanochat.training.step_memory import StepMemory
 
 ASK_SECONDS = 1.0
 """How long the loop waits for data before it asks whether to stop."""
@@ -94,6 +95,8 @@ class TrainingRun:
     """Those that a person who watches is shown at every step, beside the meter's."""
     loss_scale: LossScale | None = attrs.field()
     meter: Meter = attrs.field(factory=Meter)
+    memory: StepMemory = attrs.field()
+    """Looks at the memory of some steps; by default of none."""
     step: int = 0
     """Steps done."""
     tokens: int = 0
@@ -105,6 +108,10 @@ class TrainingRun:
     @loss_scale.default
     def _needed_scale(self) -> LossScale | None:
         return LossScale() if self.runtime.dtype == torch.float16 else None
+
+    @memory.default
+    def _of_no_step(self) -> StepMemory:
+        return StepMemory(device=self.runtime.device)
 
     exchange: Exchange = attrs.field()
     """Between the processes; by default every process updates every parameter."""
@@ -145,6 +152,7 @@ def train(run: TrainingRun) -> None:
         run.done = run.fraction(run.step + 1)
         shown = (run.step + 1) % run.log_every == 0 or run.finished_at(run.step + 1)
 
+        run.memory.begin()
         loss, parts = accumulate_gradients(run, batch)
         norm = run.exchange.norm()
         agreed = agree(
@@ -161,6 +169,7 @@ def train(run: TrainingRun) -> None:
             run.saves.commit()
         require_finite(run, agreed, batch, parts)
         changes = update(run, agreed, measured=shown)
+        run.memory.end()
 
         run.step += 1
         tokens = batch.inputs.numel() * run.runtime.world_size

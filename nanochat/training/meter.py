@@ -4,6 +4,7 @@ In: each step's loss and tokens, and the pauses between steps. Out: figures for 
 are written.
 """
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ class Meter:
     """FLOP/s of all ranks together; None: not known."""
     waits_for: str = "data_wait"
     """What the figure is called that says which share of the time went before a step had its batch."""
+    processes: int = 0
+    """That compute, where it is their CPU time that tells how fast; 0: it is not."""
     mean: float = 0.0
     weight: float = 0.0
     """What the losses behind `mean` weigh together, 0 … 1: `mean` began at 0, which dividing by it takes out."""
@@ -38,6 +41,17 @@ class Meter:
     wait: float | None = None
     """The last line's share of the time that went before steps had their batches."""
     began: float = attrs.field(factory=lambda: time.monotonic())
+    cpu_began: float = attrs.field(factory=lambda: time.process_time())
+    rates: list[float] = attrs.field(factory=list)
+    """Tokens a second of each line so far."""
+    cpu_rates: list[float] = attrs.field(factory=list)
+    """Tokens a second of CPU time."""
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """The medians of all lines so far. Beside other work the clock tells of that too; CPU time nearly does not."""
+        found = {"tokens_per_second": self.rates, "tokens_per_cpu_second": self.cpu_rates}
+        return {name: statistics.median(rates) for name, rates in found.items() if rates}
 
     @property
     def smoothed_loss(self) -> float:
@@ -66,14 +80,19 @@ class Meter:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Its time is not training's: an evaluation, a checkpoint."""
-        began = time.monotonic()
+        began, cpu_began = time.monotonic(), time.process_time()
         yield
         self.began += time.monotonic() - began
+        self.cpu_began += time.process_time() - cpu_began
 
     def figures(self, steps_left: int) -> dict[str, float]:
         """What was measured since the last line; the count begins again."""
         seconds = max(time.monotonic() - self.began, 1e-9)
         rate, self.wait = self.tokens / seconds, self.waited / seconds
+        self.rates.append(rate)
+        if self.processes:
+            cpu_seconds = max(time.process_time() - self.cpu_began, 1e-9)
+            self.cpu_rates.append(self.tokens / cpu_seconds / self.processes)
         found = {
             "tokens_per_second": rate,
             self.waits_for: self.wait,
@@ -86,7 +105,8 @@ class Meter:
 
     def begin(self) -> None:
         """Count from now on."""
-        self.steps, self.tokens, self.waited, self.began = 0, 0, 0.0, time.monotonic()
+        self.steps, self.tokens, self.waited = 0, 0, 0.0
+        self.began, self.cpu_began = time.monotonic(), time.process_time()
 
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps."""

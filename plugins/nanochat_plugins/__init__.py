@@ -26,6 +26,7 @@ def register_optimizers(registry: Registrar) -> None:
     """Optimizers, each for one group of parameters."""
     package = "nanochat_plugins.optimizers"
     registry.add("adamw", build=f"{package}.adamw:build", config=f"{package}.adamw_config:AdamWConfig")
+    registry.add("galore", build=f"{package}.galore:build", config=f"{package}.galore_config:GaLoreConfig")
     registry.add("muon", build=f"{package}.muon:build", config=f"{package}.muon_config:MuonConfig")
     for name in TORCH_OPTIMIZERS:
         build, config = f"{package}.torch_optimizer:build", f"{package}.torch_config:{name}"
