@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import click
 
+from nanochat.cli.said import Said
 from nanochat.cli.watch_screen import error_lines, in_one_line, screen, shown_stage
 from nanochat.cli.watch_sweep import SweepLines, sweep_screen
 from nanochat.errors import InputError, wrong_input
@@ -121,27 +122,23 @@ def _show_lines(looks: Iterator[dict[str, Any]], lines: "Lines | SweepLines") ->
 class Lines:
     """What is new since the look before, as lines for a log."""
 
-    _said: dict[str, str] = attrs.field(factory=dict)
+    _said: Said = attrs.field(factory=Said)
 
     def of(self, seen: Mapping[str, Any]) -> list[str]:
         """How each stage's state has changed, the figures of the one at work, the end."""
         lines = []
         for stage in seen["stages"]:
             state = stage["state"].partition(",")[0]
-            if self._new(stage["stage"], state):
+            if self._said.is_new(stage["stage"], state):
                 lines.append(f"{stage['stage']}: {state}" + _took(stage))
         stage = shown_stage(seen)
-        if stage is not None and stage["at_work"] and (told := in_one_line(stage)) and self._new("", told):
+        if stage is not None and stage["at_work"] and (told := in_one_line(stage)) and self._said.is_new("", told):
             lines.append(f"{stage['stage']}: {told}")
         if seen["state"] != "running":
             lines.append(f"{seen['run']}: {seen['state']}")
         if seen["error"] is not None:
             lines += error_lines(seen["error"], 10**6)
         return lines
-
-    def _new(self, name: str, said: str) -> bool:
-        new, self._said[name] = self._said.get(name) != said, said
-        return new
 
 
 def _took(stage: Mapping[str, Any]) -> str:

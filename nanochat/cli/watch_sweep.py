@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import click
 
+from nanochat.cli.said import Said
 from nanochat.cli.watch_screen import COLOURS, cut, in_one_line
 from nanochat.quantity import duration
 from nanochat.sweeping.sweep import in_words
@@ -35,26 +36,22 @@ def sweep_screen(seen: Mapping[str, Any], width: int, height: int) -> list[str]:
 class SweepLines:
     """What is new since the look before, as lines for a log."""
 
-    _said: dict[str, str] = attrs.field(factory=dict)
+    _said: Said = attrs.field(factory=Said)
 
     def of(self, seen: Mapping[str, Any]) -> list[str]:
         """How the sweep stands, how each trial's state has changed and how far it is, the best, the end."""
         lines, number = [], len(seen["trials"])
         for trial in seen["trials"]:
             state, name = trial["state"], _name(trial, number)
-            if self._new(str(trial["trial"]), state) and state != "waiting":
+            if self._said.is_new(str(trial["trial"]), state) and state != "waiting":
                 lines.append(f"{name}: {_outcome(trial)}")
-            if (told := _at_work(trial)) and self._new(f"{trial['trial']} at work", told):
+            if (told := _at_work(trial)) and self._said.is_new(f"{trial['trial']} at work", told):
                 lines.append(f"{name}: {told}")
-        if seen["best"] is not None and self._new("best", best := _best(seen)):
+        if seen["best"] is not None and self._said.is_new("best", best := _best(seen)):
             lines.append(best)
-        if self._new("head", head := _head(seen)):
+        if self._said.is_new("head", head := _head(seen)):
             lines.append(head)
         return lines
-
-    def _new(self, name: str, said: str) -> bool:
-        new, self._said[name] = self._said.get(name) != said, said
-        return new
 
 
 def _head(seen: Mapping[str, Any]) -> str:
