@@ -67,4 +67,4 @@ def test_generate(benchmark: Any, theirs: Any, who: str, rows: int) -> None:
         engine = engine_of(model, local_runtime(), rows=rows, context=512, chunk=CHUNK_TOKENS)
         run = lambda: engine.generate(asked, endless(TOKENS))  # noqa: E731
     benchmark.extra_info["tokens"] = rows * TOKENS
-    benchmark.pedantic(run, rounds=3, warmup_rounds=1)
+    benchmark.pedantic(run, rounds=7, warmup_rounds=1)
