@@ -142,6 +142,15 @@ def test_told_of_documents_a_row_gives_the_logits_of_each_document_alone(cuts: l
     torch.testing.assert_close(loss.double(), torch.nn.functional.cross_entropy(alone, ids), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("backout", [True, False])
+def test_hidden_states_of_some_places_are_those_of_all(depth: int, backout: bool) -> None:
+    model = randomised(tiny(depth=depth, backout=backout))
+    ids = torch.randint(0, 300, (3, 40), generator=torch.Generator().manual_seed(1))
+    places = torch.tensor([2, 0, 0, 2]), torch.tensor([39, 0, 17, 39])
+    torch.testing.assert_close(model.hidden(ids, places=places), model.hidden(ids)[places], atol=1e-5, rtol=1e-5)
+
+
 def test_a_fresh_current_model_predicts_the_uniform_distribution() -> None:
     config = tiny()
     ids = torch.randint(0, 300, (4, 64))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nanochat.errors import stage_failure
+from nanochat.model.attention import additive
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.quantity import size
@@ -102,8 +103,7 @@ class View:
         return self.together and (count == 1 or (self.first == 0 and count <= window + 1))
 
     def _additive(self, begin: int, window: int) -> Tensor:
-        """(B, 1, T, S): 0 where a position sees another, else −∞. Of a bool one each layer would make this anew."""
+        """(B, 1, T, S)"""
         keys = torch.arange(begin, self.end, device=self.positions.device)
         distance = self.positions[:, None, :, None] - keys
-        hidden = (distance < 0) | (distance > window)
-        return torch.zeros(hidden.shape, dtype=self.cache.k.dtype, device=keys.device).masked_fill_(hidden, -torch.inf)
+        return additive((distance >= 0) & (distance <= window), self.cache.k.dtype)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nanochat.model.attention import additive
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 
@@ -153,7 +154,8 @@ class _Row:
 class _Branches:
     """The view of a batch of rows that a forward pass gets: no cache is kept, each ending sees its own beginning."""
 
-    def __init__(self, rows: Sequence[_Row], width: int, device: torch.device) -> None:
+    def __init__(self, rows: Sequence[_Row], width: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.dtype = dtype
         self.positions = _padded([row.positions for row in rows], width, 0).to(device)  # (B, T)
         self.previous_ids = torch.full((len(rows),), -1, device=device)
         segments = _padded([row.segments for row in rows], width, -1).to(device)
@@ -167,7 +169,7 @@ class _Branches:
     def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG002
         """k, v (B, T, Hkv, D) as they are, and the mask (B, 1, T, T)."""
         if window not in self.masks:
-            self.masks[window] = self.related & (self.distance <= window)
+            self.masks[window] = additive(self.related & (self.distance <= window), self.dtype)
         return k, v, self.masks[window]
 
 
@@ -211,11 +213,12 @@ class Scorer:
         ids = _padded([row.ids for row in rows], width, 0).to(device)
         branched = any(example.branched for example in examples)
         # Without branches, causal attention alone keeps real ids from seeing the padding behind them.
-        hidden = self.model.hidden(ids, _Branches(rows, width, device) if branched else None)  # (B, T, C)
         line = torch.tensor([number for number, row in enumerate(rows) for _ in row.at], device=device)
         at = torch.tensor([place for row in rows for place in row.at], device=device)
         targets = torch.tensor([target for row in rows for target in row.targets], device=device)
-        nats, greedy = self._foretold(hidden[line, at], targets)
+        view = _Branches(rows, width, device, self.model.dtype) if branched else None
+        hidden = self.model.hidden(ids, view, places=(line, at))  # (N, C)
+        nats, greedy = self._foretold(hidden, targets)
         return list(_by_example(rows, nats, greedy))
 
     def _foretold(self, hidden: Tensor, targets: Tensor) -> tuple[list[float], list[bool]]:

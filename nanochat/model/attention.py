@@ -42,6 +42,11 @@ def visible(positions: int, window: int, device: torch.device, documents: Tensor
     return (near & (documents[:, :, None] == documents[:, None, :])).unsqueeze(1)
 
 
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """A bool mask as what is added to scores: 0 where it is True, else −∞. Attention makes it so in each layer else."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention. q (B, T, H, D); k, v (B, S, Hkv, D) → (B, T, H, D).
 

@@ -20,6 +20,9 @@ from nanochat.model.head_loss import Head, head_loss, softcapped
 from nanochat.model.pointwise import norm, relu_squared, rotate
 from nanochat.runtime import Runtime
 
+Places = tuple[Tensor, Tensor]
+"""Rows and positions, (N,) int64 each."""
+
 
 class Linear(nn.Linear):
     """A linear layer without bias whose float32 weight is used in the input's dtype."""
@@ -64,7 +67,7 @@ class Attention(nn.Module):
         if value_embedding is not None:
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, Hkv), in (0, 3)
             v = v + gate.unsqueeze(-1) * value_embedding.view_as(v)
-        if cache is None:
+        if cache is None or x.size(1) > 1:
             q, k = norm(rotate(q, *rotary)), norm(rotate(k, *rotary))
         else:  # as one: of few ids, what an operator costs is the call
             q, k = norm(rotate(torch.cat((q, k), dim=2), *rotary)).split((q.size(2), k.size(2)), dim=2)
@@ -108,9 +111,12 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor],
         mask: Any,
         cache: CacheView | None,
+        places: Places | None = None,
     ) -> Tensor:
-        """x (B, T, C) → (B, T, C)."""
+        """x (B, T, C) → (B, T, C), or (N, C) where only N places are asked for."""
         x = x + self.attn(norm(x), value_embedding, rotary, mask, cache)
+        if places is not None:
+            x = x[places]
         x = x + self.mlp(norm(x))
         return x
 
@@ -180,10 +186,17 @@ class GPT(nn.Module):
                 case _:  # q, k, v and the value embeddings
                     _draw(weight, current=current, dim=self.config.dim)
 
-    def hidden(self, ids: Tensor, cache: CacheView | None = None, documents: Tensor | None = None) -> Tensor:
+    def hidden(
+        self,
+        ids: Tensor,
+        cache: CacheView | None = None,
+        documents: Tensor | None = None,
+        places: Places | None = None,
+    ) -> Tensor:
         """ids (B, T) int64 → the residual stream after the last norm, (B, T, C) in the compute dtype.
 
         documents (B, T), in training only: numbers of the documents of each row; no token sees another document's.
+        places: rows and positions of the N hidden states that are wanted, (N, C) then; the last MLP computes no others.
         """
         config = self.config
         _, T = ids.shape
@@ -199,17 +212,19 @@ class GPT(nn.Module):
         masks: dict[int, Any] = {}  # the blocks of one window share theirs
         if cache is None:
             masks = {window: self.attention.mask(T, window, ids.device, documents) for window in set(windows)}
-        x0, middle = x, x
+        x0, middle, last = x, x, config.depth - 1
         # The learnt scales enter as zero-dimensional float32 tensors: they do not promote x, and are not rounded to its
         # dtype, in which steps of their learning rate would be lost.
         for i, block in enumerate(self.blocks):
             if config.residual_lambdas:
                 x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             value = self.value_embeds[str(i)](ids).to(x.dtype) if config.has_value_embedding(i) else None
-            x = block(x, value, rotary, masks.get(windows[i]), cache)
+            x = block(x, value, rotary, masks.get(windows[i]), cache, places if i == last else None)
             if i == config.depth // 2:
                 middle = x
         if config.backout:
+            if places is not None and config.depth // 2 != last:
+                middle = middle[places]
             x = x - self.backout_lambda[0] * middle
         return norm(x)
 
