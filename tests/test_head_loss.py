@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from nanochat.model.gpt import GPT
 from nanochat.model.head_loss import Head, head_loss
 from nanochat.testing.tiny import tiny_model
+from nanochat.training.step_memory import most_bytes
 
 VOCABULARY, PADDED, WIDTH = 90, 96, 16
 
@@ -107,12 +108,7 @@ def peak_bytes(chunk: int) -> int:
     targets = torch.randint(0, 4096, (2048,))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         head_loss(hidden, weight, targets, Head(vocabulary=4096, softcap=15.0, chunk=chunk), reduction="sum").backward()
-    level = most = 0
-    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            level += event.nbytes()
-            most = max(most, level)
-    return most
+    return most_bytes(profiler)
 
 
 def test_a_chunk_of_logits_is_what_stands_in_memory() -> None:

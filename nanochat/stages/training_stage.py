@@ -164,11 +164,13 @@ class TrainingStage:
         )
 
     def held_bytes(self) -> int:
-        """Of this rank's weights, buffers, and state of optimizers and bases."""
-        optimizers_tensors, _ = optimizer_state.state_of(self.updaters)
+        """On the main rank, which writes the record: of weights, buffers, and state of optimizers and bases."""
+        part = self.run.exchange.model_part()
+        weights = part.tensors if part else {}  # of weights that are cut, the rows that are here
+        buffers = [its for name, its in self.model.named_buffers() if name not in weights]
+        state, _ = optimizer_state.state_of(self.updaters)
         bases = factored_gradient.states(self.run.exchange.parameters)
-        held = [*self.model.parameters(), *self.model.buffers(), *optimizers_tensors.values(), *bases.values()]
-        return sum(tensor.nbytes for tensor in held)
+        return sum(its.nbytes for its in (*weights.values(), *buffers, *state.values(), *bases.values()))
 
     def digested(self) -> DigestedLoader:
         """The loader, what it gives written down."""

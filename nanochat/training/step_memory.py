@@ -45,7 +45,7 @@ class StepMemory:
             self.most = max(self.most, torch.cuda.max_memory_allocated(self.device) - self._before)
         elif self.looks:
             self._profiler.stop()
-            self.most = max(self.most, _most(self._profiler))
+            self.most = max(self.most, most_bytes(self._profiler))
             self._profiler = None
 
     def figures(self, held: int) -> dict[str, int]:
@@ -53,8 +53,11 @@ class StepMemory:
         return {"step_memory_bytes": self.most, "training_memory_bytes": held + self.most} if self.most else {}
 
 
-def _most(profiler: Any) -> int:
-    """The highest sum of the allocator's events, in their order."""
+def most_bytes(profiler: Any) -> int:
+    """The most that tensors took while a torch.profiler.profile with profile_memory recorded, above what stood before.
+
+    It is the highest sum of the allocator's events, in their order.
+    """
     level = most = 0
     for event in sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":

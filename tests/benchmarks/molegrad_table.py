@@ -23,6 +23,7 @@ from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.runtime import Runtime, local_runtime
 from nanochat.training.factored_gradient import Tracked, forget_sums, tracked
+from nanochat.training.step_memory import most_bytes
 from nanochat_plugins.transforms import activation_checkpointing, molegrad
 from nanochat_plugins.transforms.activation_checkpointing_config import ActivationCheckpointingConfig
 from nanochat_plugins.transforms.molegrad_config import MolegradConfig
@@ -104,13 +105,7 @@ def _peak(work: Callable[[], Any], device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         work()
-    level = most = 0
-    events: Any = profiler.profiler
-    for event in sorted(events.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            level += event.nbytes()
-            most = max(most, level)
-    return most
+    return most_bytes(profiler)
 
 
 def _seconds(way: Way, ids: Tensor) -> float:
