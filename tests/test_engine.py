@@ -80,8 +80,9 @@ class Scripted:
         self.script, self.second = list(script), second
         self.config = SimpleNamespace(depth=1, n_kv_head=1, head_dim=2, sequence_len=context, vocab_size=VOCABULARY)
 
-    def hidden(self, ids: Tensor, cache: Any) -> Tensor:
-        return torch.as_tensor(cache.positions[..., None].float())
+    def hidden(self, ids: Tensor, cache: Any, *, places: Any = None) -> Tensor:
+        hidden = torch.as_tensor(cache.positions[..., None].float())
+        return hidden if places is None else hidden[places]
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits = torch.zeros(hidden.size(0), VOCABULARY)
@@ -385,9 +386,10 @@ def test_the_forced_result_is_in_the_cache_as_if_it_had_been_in_the_prompt() -> 
 
         config, dtype = MODEL.config, MODEL.dtype
 
-        def hidden(self, ids: Tensor, cache: Any) -> Tensor:
+        def hidden(self, ids: Tensor, cache: Any, *, places: Any = None) -> Tensor:
             hidden = MODEL.hidden(ids, cache)
-            return torch.cat((hidden, cache.positions[..., None].float()), dim=-1)
+            hidden = torch.cat((hidden, cache.positions[..., None].float()), dim=-1)
+            return hidden if places is None else hidden[places]
 
         def logits(self, hidden: Tensor) -> Tensor:
             logits = MODEL.logits(hidden[..., :-1])

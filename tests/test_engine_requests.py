@@ -144,6 +144,17 @@ def test_a_prompt_can_be_told_of_without_an_answer_even_one_that_fills_the_conte
     assert len(answering.completion().ids) == 20
 
 
+def test_a_prompt_of_one_id_is_told_of_beside_those_who_are_being_answered() -> None:
+    engine = make_engine(rows=2)
+    answering = engine.submit(random_prompt(5, 1), Sampling(max_tokens=20))
+    engine.step()
+    told = engine.submit([7], Sampling(max_tokens=3, prompt_logprobs=True))
+    while engine.scheduler.busy:
+        engine.step()
+    assert [each.id for each in told.completion().prompt_told] == [7]
+    assert len(told.completion().ids) == 3 and len(answering.completion().ids) == 20
+
+
 # Tools that take their time
 
 

@@ -29,9 +29,9 @@ class Counting:
     def __init__(self) -> None:
         self.config, self.dtype, self.fed = MODEL.config, MODEL.dtype, 0
 
-    def hidden(self, ids: Tensor, cache: Any) -> Tensor:
+    def hidden(self, ids: Tensor, cache: Any, *, places: Any = None) -> Tensor:
         self.fed += ids.numel()
-        return MODEL.hidden(ids, cache)
+        return MODEL.hidden(ids, cache, places=places)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return MODEL.logits(hidden)

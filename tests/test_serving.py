@@ -60,10 +60,11 @@ class Answering:
         )
         self.ids = torch.zeros(64, CONTEXT, dtype=torch.long)
 
-    def hidden(self, ids: Tensor, cache: Any) -> Tensor:
+    def hidden(self, ids: Tensor, cache: Any, *, places: Any = None) -> Tensor:
         time.sleep(self.seconds)
         self.ids[cache.slots, cache.positions] = ids
-        return torch.cat((cache.slots.expand_as(ids)[..., None], cache.positions[..., None]), dim=-1)
+        hidden = torch.cat((cache.slots.expand_as(ids)[..., None], cache.positions[..., None]), dim=-1)
+        return hidden if places is None else hidden[places]
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits = torch.zeros(hidden.size(0), TOKENIZER.vocab_size)
@@ -431,10 +432,10 @@ def test_an_engine_that_fails_costs_its_answers_and_not_the_server() -> None:
     app_model = Answering(CALLING)
     hidden, failing = app_model.hidden, [True]
 
-    def fail_once(ids: Tensor, cache: Any) -> Tensor:
+    def fail_once(ids: Tensor, cache: Any, **options: Any) -> Tensor:
         if failing.pop() if failing else False:
             raise RuntimeError("no memory left")
-        return hidden(ids, cache)
+        return hidden(ids, cache, **options)
 
     app_model.hidden = fail_once  # type: ignore[method-assign]
     model: Any = app_model

@@ -144,17 +144,21 @@ class Engine:
         """Feed a batch; one sampled id a row, or none where a prompt is not at its end yet."""
         began = time.perf_counter()
         requests, count = batch.requests, batch.count
-        fed = [request.ids[request.cached : request.cached + count] for request in requests]
+        fed = torch.tensor(
+            [request.ids[request.cached : request.cached + count] for request in requests], device=self.runtime.device
+        )  # (B, T)
         view = self.cache.view(
             slots=[request.slot for request in requests if request.slot is not None],
             starts=[request.cached for request in requests],
             previous_ids=[request.previous_id for request in requests],
             count=count,
         )
-        hidden = self.model.hidden(torch.tensor(fed, device=self.runtime.device), view)  # (B, T, C)
+        telling = requests[0].telling
+        hidden = self.model.hidden(fed, view, places=None if telling or count == 1 else _last(fed))
+        hidden = hidden.view(len(requests), -1, hidden.shape[-1])  # (B, T or 1, C)
         if count > 1:
             self.scheduler.note_fill(count * len(requests), time.perf_counter() - began)
-        prompt_told = self._tell_of_prompt(requests[0], hidden[0])
+        prompt_told = self._tell_of_prompt(requests[0], hidden[0]) if telling else []
         if requests[0].pending > count or not requests[0].room:
             return Sampled(prompt_told=prompt_told)
         logits = self.model.logits(hidden[:, -1])  # (B, V)
@@ -172,8 +176,6 @@ class Engine:
 
     def _tell_of_prompt(self, request: Request, hidden: Tensor) -> list[Told]:
         """What is told of the ids that follow those of a chunk, hidden (T, C), and belong to the prompt."""
-        if not request.sampling.prompt_logprobs:
-            return []
         start = request.cached
         first = [Told(request.ids[0], None)] if start == 0 else []
         following = request.ids[start + 1 : min(start + 1 + len(hidden), request.prompt_tokens)]
@@ -201,6 +203,12 @@ class Engine:
         for request in moved:
             if request.finish_reason is not None:
                 self.scheduler.release(request)
+
+
+def _last(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of the last id of each row of ids (B, T)."""
+    rows = torch.arange(len(ids), device=ids.device)
+    return rows, torch.full_like(rows, ids.shape[1] - 1)
 
 
 def _versions(model: Any) -> int:

@@ -83,6 +83,11 @@ class Request:
         return len(self.ids) == self.prompt_tokens
 
     @property
+    def telling(self) -> bool:
+        """Whether its prompt is being fed, and told of."""
+        return self.in_prompt and self.sampling.prompt_logprobs
+
+    @property
     def previous_id(self) -> int:
         """The id before the next one to be fed; -1 at the row's start."""
         return self.ids[self.cached - 1] if self.cached else -1

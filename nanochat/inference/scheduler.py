@@ -130,9 +130,9 @@ def _join(groups: list[tuple[int, list[Request]]], request: Request, count: int)
 
 
 def _is_plain(request: Request) -> bool:
-    return request.room > 0 and not request.sampling.prompt_logprobs
+    return request.room > 0 and not request.telling
 
 
 def _decodes(request: Request) -> bool:
     """Whether one id is fed and one is written."""
-    return request.pending == 1 and request.room > 0
+    return request.pending == 1 and _is_plain(request)
