@@ -22,7 +22,8 @@ export async function ask(messages, model, signal, onIncrement) {
     if (event.usage) outcome.usage = event.usage;
     const [choice] = event.choices;
     if (!choice) continue;
-    for (const part of choice.delta.parts ?? [{ type: "text", text: choice.delta.content ?? "" }]) onIncrement(part);
+    const parts = choice.delta.parts ?? [{ type: "text", text: choice.delta.content ?? "" }];
+    for (const { index, ...part } of parts) onIncrement(part);
     outcome.finish_reason = choice.finish_reason ?? outcome.finish_reason;
     if (choice.delta.role === undefined) {
       began ||= performance.now();
