@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from nanochat.benchmarking.catalogue import Benchmark, Quantity, benchmarks
@@ -60,6 +62,39 @@ def test_one_that_fails_or_says_something_else_leaves_its_error(broken: Benchmar
     assert what in outcome.error and not outcome.quantities
 
 
+ENDLESS = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(child.pid, file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+
+
+def test_one_that_does_not_end_is_stopped_with_all_that_it_started_and_says_so() -> None:
+    told: list[float] = []
+    outcome = run(benchmark("endless", ENDLESS), limit=5.0, waiting=told.append)
+    pid, end = outcome.error.splitlines()
+    assert not outcome.finished and end == "stopped after 5 s, its limit"
+    assert told == sorted(told) and len(told) >= 2 and told[-1] < 5
+    # Killed; where nobody waits for it, it may still stand in the table of processes.
+    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    page = Page(facts={}, cores=2, outcomes=[outcome])
+    assert "It did not finish:" in page.markdown()
+
+
+def test_an_interrupt_leaves_no_benchmark_running() -> None:
+    pids: list[int] = []
+
+    def interrupt(spent: float) -> None:
+        pids.extend(each.pid for each in psutil.Process().children() if "sleep(601)" in " ".join(each.cmdline()))
+        if pids:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(benchmark("interrupted", "import time; time.sleep(601)"), waiting=interrupt)
+    assert pids and not any(psutil.pid_exists(pid) for pid in pids)
+
+
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def put(*there: Benchmark) -> None:
@@ -82,16 +117,27 @@ def test_the_page_holds_what_failed_beside_what_did_not(
     assert code == 0 and "raises" not in out
 
 
+def test_after_one_that_reached_its_limit_the_rest_goes_on(
+    faked: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faked(benchmark("endless", "import time; time.sleep(600)"), benchmark("quick", "print(1)"))
+    page = tmp_path / "page.md"
+    words = ["--limit", "0.05", "--output", str(page)]
+    code, out, err = nanochat(capsys, "bench", "all", str(QUICKSTART), *words)
+    assert code == 1 and "[1/2] endless … not finished in " in err and "[2/2] quick … " in err
+    assert "stopped after 3 s, its limit" in out and "## quick" in out
+
+
 def test_the_page_is_written_after_each(
     faked: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faked(GOOD, benchmark("stopped", ""))
     page = tmp_path / "page.md"
 
-    def stopped_in_the_second(each: Benchmark) -> Outcome:
+    def stopped_in_the_second(each: Benchmark, **more: Any) -> Outcome:
         if each.name == "stopped":
             raise KeyboardInterrupt
-        return run(each)
+        return run(each, **more)
 
     monkeypatch.setattr(bench_all, "run", stopped_in_the_second)
     with pytest.raises(SystemExit):

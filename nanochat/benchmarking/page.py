@@ -1,17 +1,19 @@
 """What all benchmarks told on one machine: as JSON, to be compared; as one page of Markdown, to be read.
 
-In: benchmarks, run one after another, each in a process of its own. Out: a `Page`. One that fails leaves its error on
-the page, and the others are run.
+In: benchmarks, run one after another, each in a process of its own. Out: a `Page`. One that fails, or is stopped at its
+limit, leaves that on the page, and the others are run.
 """
 
+import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,11 @@ from nanochat.errors import wrong_input
 from nanochat.quantity import count, duration, size
 
 FORMAT = 1
+LIMIT_SECONDS = 3600.0
+"""Of one benchmark, by default: each takes minutes on a machine that does nothing else."""
+_STREAMS = ("stdout", "stderr")
+"""Files of what it said."""
+_TELLING_SECONDS = 1.0
 _LAST_LINES = 8
 """Of what a benchmark that failed has said."""
 
@@ -37,6 +44,8 @@ class Outcome:
     """Processes that wanted a processor just before it, by the system's average of a minute."""
     quantities: Sequence[Quantity] = ()
     error: str = ""
+    finished: bool = True
+    """False where it was stopped at its limit."""
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +73,12 @@ class Page:
             lines += ["", f"## {each.name}", "", f"    {each.command}", ""]
             lines.append(f"{duration(each.seconds)}{_busy(each.load, self.cores)}.")
             if each.error:
-                lines += ["", "It failed:", "", *(f"    {line}" for line in each.error.splitlines())]
+                lines += [
+                    "",
+                    "It failed:" if each.finished else "It did not finish:",
+                    "",
+                    *(f"    {line}" for line in each.error.splitlines()),
+                ]
                 continue
             lines += ["", "| quantity | value |", "| --- | ---: |"]
             prefix = f"{each.name}: "
@@ -72,24 +86,55 @@ class Page:
         return "\n".join(lines) + "\n"
 
 
-def run(benchmark: Benchmark) -> Outcome:
-    """Run it to its end, at any length."""
+def run(
+    benchmark: Benchmark, *, limit: float = LIMIT_SECONDS, waiting: Callable[[float], None] | None = None
+) -> Outcome:
+    """Run it to its end, or for `limit` seconds. waiting: is told every second for how many it has run."""
     load, began = os.getloadavg()[0], time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="nanochat-bench-") as folder:
-        place = Path(folder) / "found.json"
+    with tempfile.TemporaryDirectory(prefix="nanochat-bench-") as name:
+        folder = Path(name)
+        place = folder / "found.json"
         words = [*benchmark.arguments, *([str(place)] if benchmark.file else [])]
-        made = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+        code = _run([sys.executable, *words], folder, limit, waiting)
+        output, said = (_read(folder / file) for file in _STREAMS)
         told = Outcome(
             name=benchmark.name, command=_command(benchmark), seconds=time.monotonic() - began, load=round(load, 2)
         )
         try:
-            found = json.loads(place.read_text() if benchmark.file else made.stdout)
-            if made.returncode == 0:
+            found = json.loads(_read(place) if benchmark.file else output)
+            if code == 0:
                 return attrs.evolve(told, quantities=benchmark.quantities(found))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             pass  # what it said tells why
-    said = (made.stderr.strip() or made.stdout.strip()).splitlines()[-_LAST_LINES:]
-    return attrs.evolve(told, error="\n".join([*said, f"exit code {made.returncode}"]))
+    last = (said.strip() or output.strip()).splitlines()[-_LAST_LINES:]
+    end = f"exit code {code}" if code is not None else f"stopped after {duration(limit)}, its limit"
+    return attrs.evolve(told, error="\n".join([*last, end]), finished=code is not None)
+
+
+def _run(words: Sequence[str], folder: Path, limit: float, waiting: Callable[[float], None] | None) -> int | None:
+    """Its exit code, None where it reached its limit. However this ends, no process of it is left."""
+    with (folder / _STREAMS[0]).open("wb") as output, (folder / _STREAMS[1]).open("wb") as said:
+        # In a group of its own: what it started is stopped with it.
+        child = subprocess.Popen(words, stdout=output, stderr=said, start_new_session=True)
+        began = time.monotonic()
+        try:
+            while (spent := time.monotonic() - began) < limit:
+                if waiting is not None:
+                    waiting(spent)
+                try:
+                    return child.wait(min(_TELLING_SECONDS, limit - spent))
+                except subprocess.TimeoutExpired:
+                    continue
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _read(path: Path) -> str:
+    """Empty where it is not there."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 def parse(path: Path) -> Page:

@@ -10,9 +10,10 @@ import click
 
 import nanochat
 from nanochat.benchmarking.catalogue import Benchmark, benchmarks
-from nanochat.benchmarking.page import Page, improvement, overall, parse, run, shown
+from nanochat.benchmarking.page import LIMIT_SECONDS, Outcome, Page, improvement, overall, parse, run, shown
 from nanochat.cli.recipe_argument import recipe_file
 from nanochat.cli.sheet import print_table, print_text
+from nanochat.cli.status_line import StatusLine
 from nanochat.errors import EXIT_DONE, EXIT_STAGE_FAILED, did_you_mean, wrong_input
 from nanochat.hardware import default_device, probe_machine, processors
 from nanochat.quantity import duration, size
@@ -38,11 +39,20 @@ _NEAR = 0.05
     show_default=True,
     help="The page; beside it goes the .json for `bench diff`.",
 )
-def command(recipe: Path, overrides: tuple[str, ...], only: str, listed: bool, output: Path) -> None:
+@click.option(
+    "--limit",
+    type=click.FloatRange(0, 10_000, min_open=True),
+    default=LIMIT_SECONDS / 60,
+    show_default=True,
+    metavar="MINUTES",
+    help="Of one benchmark: then it is stopped, and the next begins.",
+)
+def command(recipe: Path, overrides: tuple[str, ...], only: str, listed: bool, output: Path, limit: float) -> None:
     """Run every benchmark with RECIPE's model, one after another, and write one page with the machine's description.
 
-    In a checkout of nanochat's source those of tests/benchmarks are among them. One that fails stands on the page with
-    its error, and the exit code is 1. The page is written anew after each: a stopped command leaves what was measured.
+    In a checkout of nanochat's source those of tests/benchmarks are among them. One that fails, or does not end within
+    its limit, stands on the page with its error, and the exit code is 1. The page is written anew after each: a stopped
+    command leaves what was measured.
     """
     loaded = load_recipe(recipe_file(recipe), overrides=overrides, machine=probe_machine())
     there = benchmarks(recipe, overrides, _tests(), cpu=default_device(probe_machine()) == "cpu")
@@ -52,16 +62,31 @@ def command(recipe: Path, overrides: tuple[str, ...], only: str, listed: bool, o
             click.echo(each.name)
         return
     page = Page(facts=_facts(loaded.name, overrides), cores=probe_machine().cpu_cores, outcomes=())
-    for each in chosen:
-        click.echo(f"{each.name} … ", nl=False, err=True)
-        outcome = run(each)
-        click.echo(f"{'failed' if outcome.error else 'done'} in {duration(outcome.seconds)}", err=True)
+    for number, each in enumerate(chosen, 1):
+        outcome = _told(each, f"{number}/{len(chosen)}", 60 * limit)
         page = attrs.evolve(page, outcomes=[*page.outcomes, outcome])
         write_text(output, page.markdown())
         write_text(output.with_suffix(".json"), page.json())
     click.echo(page.markdown(), nl=False)
     click.echo(f"written to {output} and {output.with_suffix('.json')}", err=True)
     sys.exit(EXIT_STAGE_FAILED if any(outcome.error for outcome in page.outcomes) else EXIT_DONE)
+
+
+def _told(benchmark: Benchmark, which: str, limit: float) -> Outcome:
+    """Run it, and say on stderr which it is and how it ended; on a terminal also for how long it has run."""
+    with StatusLine(err=True) as line:
+        begun = f"[{which}] {benchmark.name} … "
+        if not line.on_terminal:
+            click.echo(begun, nl=False, err=True)
+            begun = ""
+        outcome = run(
+            benchmark,
+            limit=limit,
+            waiting=lambda spent: line.show(f"{begun}{duration(spent)} (at most {duration(limit)})"),
+        )
+        ended = "not finished" if not outcome.finished else "failed" if outcome.error else "done"
+        line.say(f"{begun}{ended} in {duration(outcome.seconds)}")
+    return outcome
 
 
 @click.command("diff")

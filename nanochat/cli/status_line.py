@@ -13,7 +13,9 @@ _SECONDS = 0.2
 class StatusLine:
     """In use between its `with` and the end of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, err: bool = False) -> None:
+        """err: on stderr, where stdout is for results."""
+        self._err = err
         self._shown = ""
         self._changed = 0.0
 
@@ -25,20 +27,25 @@ class StatusLine:
     ) -> None:
         self._clear()
 
+    @property
+    def on_terminal(self) -> bool:
+        """Whether it is shown at all."""
+        return (sys.stderr if self._err else sys.stdout).isatty()
+
     def show(self, text: str) -> None:
         """What goes on now."""
         now = time.monotonic()
-        if sys.stdout.isatty() and now - self._changed >= _SECONDS:
+        if self.on_terminal and now - self._changed >= _SECONDS:
             self._clear()
-            click.echo(text, nl=False)
+            click.echo(text, nl=False, err=self._err)
             self._shown, self._changed = text, now
 
     def say(self, text: str) -> None:
         """A line that stays."""
         self._clear()
-        click.echo(text)
+        click.echo(text, err=self._err)
 
     def _clear(self) -> None:
         if self._shown:
-            click.echo("\r" + " " * len(self._shown) + "\r", nl=False)
+            click.echo("\r" + " " * len(self._shown) + "\r", nl=False, err=self._err)
             self._shown = ""
