@@ -34,6 +34,11 @@ def money(dollars: float) -> str:
     return f"${dollars:.2f}" if dollars < 10 else f"${dollars:,.0f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """1 line, 2 lines: of nouns whose plural ends in s."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _digits(value: float, wanted: int = 3) -> str:
     """At least `wanted` digits, whole where the number has more, without zeros behind the point."""
     places = max(0, wanted - len(str(int(value))))

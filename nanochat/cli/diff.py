@@ -14,17 +14,12 @@ from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.cli.sheet import print_pairs, print_table, print_text
 from nanochat.markdown import table
 from nanochat.recipe.diff import GROUPS, Difference, Side, diff
+from nanochat.recipe.diff_text import ratio_text, value_texts
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.lock import distribution_versions
-from nanochat.recipe.notation import shown, value_text
 from nanochat.running.figures import finished_stages
 from nanochat.running.paired import Paired, compare
 from nanochat.running.side import lock_table, run_side
-
-DIGITS = 6
-"""Of a float, as long as the sides then still differ; --json has all of it."""
-TABLE_CHARACTERS = 120
-"""What a table whose `use` changed is cut to; --json has all of it."""
 
 
 @click.command("diff")
@@ -131,20 +126,14 @@ def _print_changes(found: Sequence[Difference], sides: Sequence[Side]) -> None:
 
 
 def _change(difference: Difference) -> str:
-    values = _texts(difference)
+    values = value_texts(difference)
     return (values[0] if difference.same else " → ".join(values)) + _notes(difference)
 
 
 def _notes(difference: Difference) -> str:
-    ratio = f"  ×{_ratio(difference)}" if _ratio(difference) else ""
+    ratio = f"  ×{ratio_text(difference)}" if ratio_text(difference) else ""
     deviations = difference.deviations
     return ratio if deviations is None else f"{ratio}  ({deviations:.1f} standard errors)"
-
-
-def _ratio(difference: Difference) -> str:
-    """In three digits; nothing where these say that the sides are the same."""
-    text = f"{difference.ratio:.3g}" if difference.ratio is not None else ""
-    return "" if text == "1" else text
 
 
 def _print_tables(found: Sequence[Difference], sides: Sequence[Side]) -> None:
@@ -169,32 +158,5 @@ def _titles_and_rows(members: Sequence[Difference], sides: Sequence[Side]) -> tu
     two = len(sides) == 2
     rows = []
     for difference in members:
-        rows.append([difference.key, *_texts(difference), *([_ratio(difference)] if two else [])])
+        rows.append([difference.key, *value_texts(difference), *([ratio_text(difference)] if two else [])])
     return ["key", *(side.label for side in sides), *(["ratio"] if two else [])], rows
-
-
-def _texts(difference: Difference) -> list[str]:
-    """All sides' values, floats in few digits where these tell them apart: 0.3, not 0.30000000000000004."""
-    values = difference.values
-    if _counts(difference):
-        return ["—" if value is None else f"{value:,.0f}" for value in values]
-    short, whole = [_value(value, DIGITS) for value in values], [_value(value) for value in values]
-    return short if len(set(short)) == len(set(whole)) else whole
-
-
-def _counts(difference: Difference) -> bool:
-    """Whether they are figures that count: tokens, parameters, bytes."""
-    measured = difference.group == "metrics" and not any(difference.errors)
-    return measured and all(value is None or float(value).is_integer() for value in difference.values)
-
-
-def _value(value: Any, digits: int | None = None) -> str:
-    if value is None:
-        return "—"
-    if isinstance(value, float) and digits is not None:
-        return shown(float(f"{value:.{digits}g}"))
-    if isinstance(value, dict) and "use" in value:
-        own = {name: inner for name, inner in value.items() if name != "use"}
-        text = f"{value['use']} {value_text(own)}" if own else str(value["use"])
-        return text if len(text) <= TABLE_CHARACTERS else text[: TABLE_CHARACTERS - 1] + "…"
-    return shown(value)

@@ -6,6 +6,7 @@ import click
 
 from nanochat.cli.sheet import print_table, print_text
 from nanochat.markdown import table
+from nanochat.quantity import counted
 from nanochat.running.paired import Flip, Paired
 
 QUESTION_CHARACTERS = 100
@@ -24,7 +25,9 @@ def print_pairs_of_examples(pairs: Sequence[Paired], *, as_markdown: bool, flips
         print_text(f"p: {tests}", indent="  ")
     for pair in pairs:
         if pair.unpaired:
-            print_text(f"{pair.name}: {pair.unpaired} examples that one of them lacks are left out", indent="  ")
+            are = "is" if pair.unpaired == 1 else "are"
+            examples = counted(pair.unpaired, "example")
+            print_text(f"{pair.name}: {examples} that one of them lacks {are} left out", indent="  ")
     if flips:
         _print_flips(pairs, as_markdown=as_markdown)
 

@@ -1,6 +1,8 @@
 """Where a run came from, and what it differs in from the run before.
 
-In: a run. Out: blocks.
+In: a run. Out: blocks. The run before is the one that its recipe was branched from, else the recipe's newest that was
+started before. A trial of a sweep is compared with the sweep's first variant: whichever trial ended before it differs
+in its seed and in its variant at once.
 """
 
 import shlex
@@ -11,9 +13,10 @@ from typing import Any
 from nanochat.errors import NanochatError
 from nanochat.quantity import size
 from nanochat.recipe.diff import Difference, diff
-from nanochat.recipe.notation import value_text
+from nanochat.recipe.diff_text import ratio_text, value_texts
 from nanochat.reporting.document import Block, Facts, Table, Text
 from nanochat.reporting.subject import Subject
+from nanochat.reporting.swept_trial import SweptTrial, swept_trial
 from nanochat.running.find import list_runs
 from nanochat.running.run_folder import LOCK, RunFolder
 from nanochat.running.side import run_side
@@ -23,6 +26,7 @@ _SHOWN_PACKAGES = ("torch", "numpy", "nanochat-run", "nanochat-plugins")
 _SHOWN_DIFFERENCES = 60
 _LONGEST = 80
 _BEFORE = "the run of this recipe before it"
+_BRANCHED = "the run that it was branched from"
 
 
 def provenance_blocks(environment: Mapping[str, Any]) -> list[Block]:
@@ -59,23 +63,44 @@ def code_blocks(environment: Mapping[str, Any]) -> list[Block]:
 
 
 def parent_blocks(subject: Subject) -> list[Block]:
-    """What differs from the run of this recipe that came before."""
+    """What differs from the run that this one is best compared with, and which that is."""
+    trial = swept_trial(subject.run)
+    if trial is not None:
+        return _trial_blocks(subject.run, trial)
     parent = parent_of(subject.run)
     if parent is None:
         return []
+    return _compared(parent, subject.run, _BRANCHED if _branched(subject.run) == parent.path.name else _BEFORE)
+
+
+def _trial_blocks(run: RunFolder, trial: SweptTrial) -> list[Block]:
+    """A trial's: from the first variant with its seed. A trial of that one is what others are compared with."""
+    said = f"It is a trial of the sweep {trial.sweep.path.name}: {trial.trial.name}."
+    reference = trial.reference
+    if trial.is_of_the_first:
+        return [Text(text=f"{said} The sweep's other variants are compared with this one.")]
+    if reference is None:
+        return [Text(text=f"{said} It is not compared: the sweep's first variant has no trial of this seed.")]
+    there = RunFolder(run.path.parent / reference.run)
+    if reference.state != "done" or not (there.path / LOCK).is_file():
+        return [Text(text=f"{said} It is not compared: the trial {reference.name} is not done, or was removed.")]
+    return [Text(text=said), *_compared(there, run, f"the sweep's first variant with the same seed: {reference.name}")]
+
+
+def _compared(before: RunFolder, now: RunFolder, which: str) -> list[Block]:
+    name = before.path.name
     try:
-        found = diff([run_side(parent), run_side(subject.run)])
+        found = diff([run_side(before), run_side(now)])
     except (NanochatError, OSError, KeyError) as fault:
-        return [Text(text=f"The run before is {parent.path.name}; it cannot be compared: {fault}")]
+        return [Text(text=f"It cannot be compared with {name}, {which}: {fault}")]
     if not found:
-        return [Text(text=f"Nothing differs from the run before, {parent.path.name}.")]
+        return [Text(text=f"Nothing differs from {name}, {which}.")]
     more = len(found) - _SHOWN_DIFFERENCES
-    how = "the run that it was branched from" if _branched(subject.run) == parent.path.name else _BEFORE
-    blocks: list[Block] = [Text(text=f"Compared with {parent.path.name}, {how}.")]
-    titles = ("what", "key", "before", "now", "apart")
+    blocks: list[Block] = [Text(text=f"Compared with {name}, {which}.")]
+    titles = ("what", "key", name, now.path.name, "apart")
     blocks.append(Table(titles=titles, rows=[_row(one) for one in found[:_SHOWN_DIFFERENCES]], words=5))
     if more > 0:
-        blocks.append(Text(text=f"And {more} more: nanochat diff {parent.path.name} {subject.run.path.name}"))
+        blocks.append(Text(text=f"And {more} more: nanochat diff {name} {now.path.name}"))
     return blocks
 
 
@@ -100,15 +125,12 @@ def parent_of(run: RunFolder) -> RunFolder | None:
 
 
 def _row(one: Difference) -> list[str]:
-    before, now = (_shown(value) for value in one.values)
-    said = f"× {one.ratio:.3g}" if one.ratio is not None else ""
+    ratio = ratio_text(one)
+    apart = f"× {ratio}" if ratio else ""
     if one.deviations is not None:
-        said = f"{one.deviations:.1f} standard errors"
-    return [one.group, one.key, before, now, said]
+        apart = f"{one.deviations:.1f} standard errors"
+    return [one.group, one.key, *(_cut(text) for text in value_texts(one)), apart]
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "not there"
-    text = f"{value:.5g}" if isinstance(value, float) else value_text(value)
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
