@@ -75,6 +75,70 @@ def test_errors_are_bars_of_their_length() -> None:
     assert ticks == ["2", "4"]
 
 
+LONG = [f"muon orthogonalization = {'newton_schulz' if i % 2 else 'polar_express'} {i}" for i in range(17)]
+
+
+def places(svg: str) -> list[tuple[str, float, float]]:
+    """Each text with the left end of its baseline."""
+    found = []
+    for element in ElementTree.fromstring(svg).iter(f"{SVG}text"):
+        numbers = re.search(r"translate\((\S+) (\S+)\)", element.get("transform", ""))
+        x, y = numbers.groups() if numbers else (element.get("x", "0"), element.get("y", "0"))
+        found.append(("".join(element.itertext()), float(x), float(y)))
+    return found
+
+
+def extent(svg: str) -> tuple[float, float]:
+    _, _, width, height = map(float, ElementTree.fromstring(svg).get("viewBox", "").split())
+    return width, height
+
+
+def test_a_legend_of_many_rows_makes_the_plot_higher_and_takes_nothing_from_the_curves() -> None:
+    x, y = [0.0, 1.0, 2.0], np.array([3.0, 2.0, 1.0])
+    few, many = (plot(*(Series(x=x, y=list(y + i), label=name) for i, name in enumerate(LONG[:n]))) for n in (1, 17))
+    for svg in (few, many):
+        width, height = extent(svg)
+        legend = [found for found in places(svg) if found[0] in LONG]
+        assert all(0 < at_y < height and at_x > 0 and at_x + 4 * len(text) < width for text, at_x, at_y in legend)
+    assert len([found for found in places(many) if found[0] in LONG]) == 17
+    heights = []
+    for svg in (few, many):
+        corners = line(svg)
+        heights.append(extent(svg)[1] - max(found[2] for found in places(svg) if found[0] in LONG))
+        assert corners[-1, 1] > corners[0, 1]
+    assert heights[1] == pytest.approx(heights[0], rel=0.1), "what is below the legend is as high as before"
+
+
+def test_a_name_longer_than_a_legend_keeps_both_its_ends() -> None:
+    names = [f"{'a' * 60} {end}" for end in ("one", "two")]
+    shown = [
+        text for text in texts(plot(*(Series(x=[0, 1], y=[1, i], label=n) for i, n in enumerate(names)))) if "…" in text
+    ]
+    assert [text[-4:] for text in shown] == [" one", " two"] and all(text.startswith("aaa") for text in shown)
+
+
+def test_long_names_stand_above_their_intervals_which_keep_the_width() -> None:
+    rows = [Interval(label=name, value=float(i), low=i - 0.5, high=i + 0.5) for i, name in enumerate(LONG)]
+    svg = draw_intervals("differences", rows, "bpb")
+    width, height = extent(svg)
+    named = [found for found in places(svg) if found[0] in LONG]
+    assert len(named) == 17 and all(0 < y < height for _, _, y in named)
+    first, last = line_ends(svg)
+    assert last - first > 0.8 * width
+
+
+def line_ends(svg: str) -> tuple[float, float]:
+    """Least and greatest x of the drawn intervals."""
+    paths = [path.get("d", "") for path in ElementTree.fromstring(svg).iter(f"{SVG}path")]
+    spans = [
+        [float(x) for x, _ in re.findall(r"[ML] (\S+) (\S+)", d)]
+        for d in paths
+        if re.fullmatch(r"\s*M \S+ \S+\s+L \S+ \S+\s*", d)
+    ]
+    wide = [(min(its), max(its)) for its in spans if len(its) == 2 and its[0] != its[1]]
+    return min(low for low, _ in wide), max(high for _, high in wide)
+
+
 NAMES = st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=12).filter(str.strip)
 
 

@@ -245,5 +245,18 @@ def test_the_report_of_a_sweep_draws_the_laws_and_says_them(monkeypatch: pytest.
     assert isinstance(table, Table) and len(table.rows) == len(COMPUTE)
     assert isinstance(pictures, Pictures) and all("<svg" in picture.svg for picture in pictures.pictures)
     assert [block.text for block in said if isinstance(block, Text)] == sentences(laws(points))
-    points = [point for point in points if point.parameters == points[0].parameters]
-    assert laws_blocks(Sweep(tmp_path)) == []
+
+
+def test_a_sweep_that_was_not_made_for_laws_has_no_section_of_what_was_not_fitted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = Truth().points(noise=0.002)
+    first = [budget.points for budget in budgets(whole)]
+    gone = [attrs.evolve(point, loss=math.nan) for point in whole[len(first[0]) :]]  # runs that were removed
+    one_size = [point for point in whole if point.parameters == whole[0].parameters]
+    two_sizes = [point for its in first for point in its[:2]]
+    for points in ([*first[0]], [*first[0], *gone], one_size, two_sizes, gone):
+        monkeypatch.setattr("nanochat.reporting.laws_report.points_of", lambda *_, points=points: points)
+        assert laws_blocks(Sweep(tmp_path)) == []
+    monkeypatch.setattr("nanochat.reporting.laws_report.points_of", lambda *_: [*first[0], *first[1]])
+    assert laws_blocks(Sweep(tmp_path)) != []

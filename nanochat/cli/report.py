@@ -8,6 +8,7 @@ import click
 
 from nanochat.errors import InputError, wrong_input
 from nanochat.home import expanded
+from nanochat.quantity import counted
 from nanochat.reporting.files import document_of_stage, settle, write_plots, write_report
 from nanochat.reporting.run_report import run_document
 from nanochat.reporting.subject import read_subject
@@ -89,7 +90,7 @@ def command(
     click.echo(write_report(document, folder), nl=False)
     click.echo(f"\nwith plots: {folder / PAGE}", err=True)
     if plots is not None:
-        click.echo(f"{len(write_plots(document, plots))} plots in {plots}", err=True)
+        click.echo(f"{counted(len(write_plots(document, plots)), 'plot')} in {plots}", err=True)
     if in_browser:
         click.launch((folder / PAGE).as_uri())
 

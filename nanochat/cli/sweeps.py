@@ -6,12 +6,12 @@ import sys
 import attrs
 import click
 
-from nanochat.cli.sheet import print_table
+from nanochat.cli.sheet import print_table, print_text
 from nanochat.cli.sweeps_laws import command as laws
 from nanochat.errors import wrong_input
 from nanochat.markdown import table
-from nanochat.quantity import duration
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
+from nanochat.sweeping.results_text import DIFFERENCES_NOTE, MEANS_NOTE, rows_table, told_apart
 from nanochat.sweeping.sweep import Sweep, find_sweep, in_words, list_sweeps
 
 
@@ -35,10 +35,19 @@ def command(context: click.Context) -> None:
 @click.option("--sort", metavar="COLUMN", help="By a figure or a key, the least first; -COLUMN: the largest first.")
 @click.option("--against", metavar="VALUE", help="Differences from the trials with this value, seed by seed.")
 @click.option("--trials", "singly", is_flag=True, help="Each trial, not means over seeds.")
+@click.option("--all", "everything", is_flag=True, help="Also figures that are the same in all trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--md", "as_markdown", is_flag=True, help="Print a Markdown table.")
-def show(name: str, sort: str | None, against: str | None, singly: bool, as_json: bool, as_markdown: bool) -> None:
-    """What came out of a sweep: means and their standard errors over seeds, and the trials that are not done.
+def show(
+    name: str,
+    sort: str | None,
+    against: str | None,
+    singly: bool,
+    everything: bool,
+    as_json: bool,
+    as_markdown: bool,
+) -> None:
+    """What came out of a sweep: means and their standard errors over seeds, and the trials that run or failed.
 
     --against current, or --against KEY=VALUE: the mean difference of each figure from the trials that have this value
     and are else alike, paired by seed, with a 95 % interval of Student's t.
@@ -59,12 +68,26 @@ def show(name: str, sort: str | None, against: str | None, singly: bool, as_json
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
         return
-    columns, cells = _table(shown, against)
-    if as_markdown:
-        click.echo(table(columns, cells))
-    else:
-        print_table(columns, cells)
-        click.echo(_counts(sweep))
+    if not singly:
+        shown = [row for row in shown if row.state != "waiting"]
+    _print(shown, *told_apart([row for row in found if row.state == "done"]), against or "", everything, as_markdown)
+    click.echo(_counts(sweep))
+
+
+def _print(
+    shown: list[Row], differing: list[str], same: dict[str, str], against: str, everything: bool, as_markdown: bool
+) -> None:
+    """The table, what of it was left out, and what ± is."""
+    made = rows_table(shown, [*differing, *same] if everything else differing, against=against)
+    if shown and as_markdown:
+        click.echo(table(made.titles, made.cells) + "\n")
+    elif shown:
+        print_table(made.titles, made.cells)
+    if same and not everything:
+        alike = ", ".join(f"{figure} {text}" for figure, text in same.items())
+        print_text(f"The same in all trials: {alike} (--all shows them).")
+    if any(row.errors for row in shown):
+        print_text(f"{MEANS_NOTE}{f' {DIFFERENCES_NOTE}' if against else ''}")
 
 
 command.add_command(laws)
@@ -121,30 +144,3 @@ def drop(name: str, number: int) -> None:
 def _counts(sweep: Sweep) -> str:
     states = [trial.state for trial in sweep.trials()]
     return in_words(states) + (" (paused)" if states and sweep.paused else "")
-
-
-def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[str]]]:
-    keys = list(dict.fromkeys(key for row in shown for key in row.settings))
-    figures = figure_names(shown)
-    compared_figures = figures if against is not None else []
-    failed = any(row.error for row in shown)
-    cells = [
-        [
-            *(row.settings.get(key, "") for key in keys),
-            row.state,
-            *(row.text(name) for name in figures),
-            *(_difference(row, name) for name in compared_figures),
-            "" if row.seconds is None else duration(row.seconds),
-            *([row.error.partition("\n")[0]] if failed else []),
-        ]
-        for row in shown
-    ]
-    differences = [f"{name} against {against}" for name in compared_figures]
-    return [*keys, "state", *figures, *differences, "time", *(["error"] if failed else [])], cells
-
-
-def _difference(row: Row, name: str) -> str:
-    found = row.differences.get(name)
-    if found is None:
-        return ""
-    return f"{found.mean:+.2g}" if found.half is None else f"{found.mean:+.2g} ± {found.half:.2g}"

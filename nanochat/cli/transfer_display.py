@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from nanochat.quantity import size
+from nanochat.quantity import counted, size
 from nanochat.running.datasets import DataFile
 
 
@@ -34,7 +34,7 @@ class TransferDisplay:
             self._task = self._bar.add_task(f"0 of {self._count} files", total=self._total, completed=self._came)
             self._bar.start()
         elif self._count:
-            click.echo(f"{self._count:,} files to fetch, {size(self._total - self._came)}")
+            click.echo(f"{counted(self._count, 'file')} to fetch, {size(self._total - self._came)}")
         return self
 
     def __exit__(

@@ -1,7 +1,7 @@
 """Scaling laws in the report of a sweep: the parabola of each budget, and the best sizes and losses against compute.
 
-In: a sweep. Out: blocks; none where its trials are not of three sizes at least, or do not say their sizes. The numbers
-are those of `nanochat sweeps laws`.
+In: a sweep. Out: blocks; none where it was not made for it: fewer than two budgets have finite losses of three sizes,
+or its models do not say their sizes. The numbers are those of `nanochat sweeps laws`.
 """
 
 import math
@@ -20,6 +20,8 @@ from nanochat.sweeping.laws_text import budget_table, sentences
 from nanochat.sweeping.question import FIGURE
 from nanochat.sweeping.sweep import Sweep
 
+_LEAST_BUDGETS = 2
+"""That a law against compute goes through."""
 _ALONG = 60
 """Points of a drawn curve."""
 
@@ -27,11 +29,11 @@ _ALONG = 60
 def laws_blocks(sweep: Sweep) -> list[Block]:
     """A table, two plots and what they say."""
     try:
-        points = points_of(sweep, FIGURE, load_registry(), probe_machine())
-        if len({point.parameters for point in points}) < LEAST_SIZES:
-            return []
-        found = laws(points)
+        found = laws(points_of(sweep, FIGURE, load_registry(), probe_machine()))
     except NanochatError:
+        return []
+    whole = [each for each in found.budgets if len({point.parameters for point in each.points}) >= LEAST_SIZES]
+    if len(whole) < _LEAST_BUDGETS:
         return []
     titles, rows = budget_table(found)
     pictures = [_parabolas(found), *([_against_compute(found)] if found.size_law is not None else [])]

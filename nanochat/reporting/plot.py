@@ -27,6 +27,12 @@ DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _LEGEND_CHARACTERS = 58
 """That fit side by side above a plot."""
+_LONGEST_LABEL = 46
+"""Characters of a name in a legend; of a longer one the middle is left out, so that both ends still tell it apart."""
+_LEGEND_ROW = 0.235
+"""Inches that the plot grows by for each further row of its legend."""
+_BESIDE = 16
+"""Characters of a name that still stands beside its interval; longer ones stand above theirs."""
 Scale = Literal["linear", "log"]
 
 
@@ -63,6 +69,9 @@ class Plot:
     y_scale: Scale = "linear"
     y_from_zero: bool = False
     """A rate that varies by a hundredth is then a level line."""
+    x_range: tuple[float, float] | None = None
+    """What is shown of an axis; None: all that is drawn."""
+    y_range: tuple[float, float] | None = None
     marks: Sequence[tuple[float, str]] = ()
     """Upright lines: where on x, and what they say."""
     width: float = WIDTH
@@ -80,8 +89,13 @@ class Interval:
 
 
 def draw(plot: Plot) -> str:
-    """The plot as an `<svg>` element. What is not finite, or not above 0 on a log axis, is a gap."""
-    figure, axes = _canvas(plot.width, plot.height)
+    """The plot as an `<svg>` element. What is not finite, or not above 0 on a log axis, is a gap.
+
+    A legend of several rows takes no room from the curves: the plot is higher by it.
+    """
+    labels = [_short(series.label) for series in plot.series if series.label]
+    columns = _legend_columns(labels)
+    figure, axes = _canvas(plot.width, plot.height + _LEGEND_ROW * max(0, math.ceil(len(labels) / columns) - 1))
     axes.set_xscale(plot.x_scale)
     axes.set_yscale(plot.y_scale)
     for number, series in enumerate(plot.series):
@@ -99,23 +113,42 @@ def draw(plot: Plot) -> str:
         )
     if plot.y_from_zero:
         axes.set_ylim(bottom=0)
+    for limits, put in ((plot.x_range, axes.set_xlim), (plot.y_range, axes.set_ylim)):
+        if limits is not None:
+            put(*limits)
     axes.set_xlabel(_plain(plot.x_label))
     axes.set_ylabel(_plain(plot.y_label))
     _label_ticks(axes, plot)
-    _legend(axes, [series.label for series in plot.series if series.label])
+    if labels and axes.get_legend_handles_labels()[0]:
+        _legend(axes, columns)
     return _svg(figure, plot.title)
 
 
 def draw_intervals(title: str, rows: Sequence[Interval], x_label: str, *, zero: bool = False) -> str:
-    """A row for each: its value as a point, its interval as a line. zero: with a line at 0, to read differences."""
-    figure, axes = _canvas(WIDTH, 0.9 + 0.34 * max(2, len(rows)))
+    """A row for each: its value as a point, its interval as a line. zero: with a line at 0, to read differences.
+
+    Where a name is long, all stand above their intervals, so that these keep the width.
+    """
+    above = max((len(row.label) for row in rows), default=0) > _BESIDE
+    figure, axes = _canvas(WIDTH, 0.9 + (0.46 if above else 0.34) * max(2, len(rows)))
     if zero:
         axes.axvline(0, color=TEXT, linewidth=0.9, linestyle=DASHES[1])
     for place, row in enumerate(rows):
         axes.plot([row.low, row.high], [place, place], color=SERIES_COLOURS[0], linewidth=2.2, solid_capstyle="round")
         axes.plot([row.value], [place], color=SERIES_COLOURS[0], marker="o", markersize=6)
-    axes.set_yticks(range(len(rows)), [_plain(row.label) for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+        if above:
+            text = axes.text(
+                0,
+                place - 0.28,
+                _plain(_short(row.label)),
+                transform=axes.get_yaxis_transform(),  # x in shares of the width
+                va="center",
+                color=TEXT,
+                fontsize=FONT_POINTS,
+            )
+            text.set_in_layout(False)  # it stands over the axes, and must not push them aside
+    axes.set_yticks([] if above else range(len(rows)), [] if above else [_plain(row.label) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.6 if above else -0.5)
     axes.set_xlabel(_plain(x_label))
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -169,7 +202,7 @@ def _draw_series(axes: "Axes", series: Series, number: int, plot: Plot) -> None:
         x,
         y,
         color=colour,
-        label=_plain(series.label) if series.label else "_nolegend_",
+        label=_plain(_short(series.label)) if series.label else "_nolegend_",
         linestyle=_line(series, number),
         linewidth=0.8 if series.faint else 1.7,
         alpha=0.45 if series.faint else 1,
@@ -219,12 +252,14 @@ def tick(value: float) -> str:
     return f"{text} {('', 'k', 'M', 'G', 'T', 'P')[power]}".rstrip()
 
 
-def _legend(axes: "Axes", labels: Sequence[str]) -> None:
+def _legend_columns(labels: Sequence[str]) -> int:
+    """How many names stand side by side."""
+    longest = max(map(len, labels), default=0)
+    return max(1, min(len(labels), _LEGEND_CHARACTERS // (longest + 6)))
+
+
+def _legend(axes: "Axes", columns: int) -> None:
     """Above the plot, where it hides no point."""
-    if not labels or not axes.get_legend_handles_labels()[0]:
-        return
-    longest = max(len(label) for label in labels)
-    columns = max(1, min(len(labels), _LEGEND_CHARACTERS // (longest + 6)))
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
@@ -236,6 +271,12 @@ def _legend(axes: "Axes", labels: Sequence[str]) -> None:
         columnspacing=1.2,
         borderaxespad=0.2,
     )
+
+
+def _short(label: str) -> str:
+    """A name that is too long for a legend, without its middle."""
+    half = (_LONGEST_LABEL - 1) // 2
+    return label if len(label) <= _LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
 
 
 def _plain(text: str) -> str:

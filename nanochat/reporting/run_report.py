@@ -6,7 +6,7 @@ at any time, and says the same.
 
 from collections.abc import Mapping, Sequence
 
-from nanochat.quantity import count, duration
+from nanochat.quantity import count, counted, duration
 from nanochat.recipe.artifacts import KEY_CHARACTERS
 from nanochat.reporting.costs import cost_blocks
 from nanochat.reporting.document import Block, Document, Failure, Section, Table, Text, sections
@@ -35,7 +35,7 @@ def run_document(subject: Subject) -> Document:
             *sections(("Failure", _failures(subject))),
             *_results(stages),
             *sections(
-                ("What differs from the run before", parent_blocks(subject)),
+                ("What differs", parent_blocks(subject)),
                 ("Time, energy and cost", cost_blocks(stages, environment, settings) if stages else []),
                 ("Size of the code", code_blocks(environment)),
                 ("Provenance", [*_trouble(subject), *provenance_blocks(environment)]),
@@ -138,7 +138,7 @@ def _failures(subject: Subject) -> list[Block]:
     """The stage that failed last, where that is how the run stands."""
     failed = [found for stage in subject.stages if (found := _failure(stage)) is not None]
     lost = [event for event in subject.events if event.get("event") == "attempt_lost"]
-    again = f"{len(lost)} time{'s' if len(lost) > 1 else ''} a process was lost and its stage started again; the last:"
+    again = f"{counted(len(lost), 'time')} a process was lost and its stage started again; the last:"
     return [*failed, *([Text(text=f"{again} {lost[-1].get('error', '')}")] if lost else [])]
 
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from nanochat.quantity import count
 from nanochat.recipe.sweep_table import VARIANT
-from nanochat.reporting.document import Block, Picture, Pictures, Table
-from nanochat.reporting.plot import HEIGHT, Plot, Series, draw
-from nanochat.running.figures import value_text
+from nanochat.reporting.document import Block, Picture, Pictures, Table, Text
+from nanochat.reporting.plot import Plot, Series, draw
+from nanochat.running.figures import measured_text
 from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row
+from nanochat.sweeping.results_text import short_key, variant_name
 from nanochat.sweeping.student import half_width
 
 MOST_LINES = 10
@@ -48,9 +48,10 @@ def line_blocks(done: Sequence[Row], figures: Sequence[str]) -> list[Block]:
         for figure in figures:
             found = lines(placed, axis, figure)
             if any(len(line.places) > 1 for line in found) and len(found) <= MOST_LINES:
-                title = f"{figure} against {axis.rpartition('.')[2]}"
+                title = f"{figure} against {short_key(axis)}"
                 blocks += [_table(found, axis, figure), Pictures(pictures=[_picture(found, axis, figure, title)])]
-    return blocks
+    note = "Means over seeds, ± half their 95 % interval (Student's t); a single seed has none."
+    return [Text(text=note), *blocks] if blocks else []
 
 
 def lines(placed: Sequence[tuple[Row, Mapping[str, str]]], axis: str, figure: str) -> list[Line]:
@@ -58,7 +59,8 @@ def lines(placed: Sequence[tuple[Row, Mapping[str, str]]], axis: str, figure: st
     found: dict[str, tuple[dict[float, list[float]], list[float]]] = {}
     for row, coordinates in placed:
         if figure in row.figures:
-            places, level = found.setdefault(_name(coordinates, axis), ({}, []))
+            others = {key: value for key, value in coordinates.items() if key != axis}
+            places, level = found.setdefault(variant_name(others), ({}, []))
             here = places.setdefault(float(coordinates[axis]), []) if axis in coordinates else level
             here.append(row.figures[figure])
     return [
@@ -86,18 +88,11 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _name(coordinates: Mapping[str, str], axis: str) -> str:
-    """dense · galore depth=4: the variant as it is, other keys with their names."""
-    others = {key: value for key, value in coordinates.items() if key != axis}
-    parts = [value if key == VARIANT else f"{key.rpartition('.')[2]}={value}" for key, value in others.items()]
-    return " ".join(parts) or "all"
-
-
 def _table(found: Sequence[Line], axis: str, figure: str) -> Table:
     """A row a line, a column a place; means ± half their interval."""
     places = sorted({place for line in found for place in line.places})
     levels = any(line.level for line in found)
-    short = axis.rpartition(".")[2]
+    short = short_key(axis)
     titles = [figure, *(f"{short} {place:,g}" for place in places), *([f"without {short}"] if levels else [])]
     rows = [
         [
@@ -114,8 +109,7 @@ def _cell(figure: str, values: Sequence[float]) -> str:
     if not values:
         return ""
     mean, half = statistics.fmean(values), half_width(values)
-    shown = count(mean, "B") if figure.endswith("_bytes") else value_text(figure, mean)
-    return shown if half is None else f"{shown} ± {count(half, 'B') if figure.endswith('_bytes') else f'{half:.2g}'}"
+    return measured_text(figure, mean, half)
 
 
 def _picture(found: Sequence[Line], axis: str, figure: str, title: str) -> Picture:
@@ -126,10 +120,9 @@ def _picture(found: Sequence[Line], axis: str, figure: str, title: str) -> Pictu
     plot = Plot(
         title=title,
         series=series,
-        x_label=axis.rpartition(".")[2],
+        x_label=short_key(axis),
         y_label=figure,
         x_scale="log" if low > 0 and high / low >= _WIDE else "linear",
-        height=HEIGHT + 0.25 * max(0, len(found) - 4),  # the names stand above, and take their room from it
         y_from_zero=min(values) > 0 and max(values) > 2 * min(values),
     )
     return Picture(svg=draw(plot), caption=title)

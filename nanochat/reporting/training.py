@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nanochat.quantity import count
+from nanochat.quantity import count, counted
 from nanochat.reporting.curves import Curve, curve, pictures
 from nanochat.reporting.document import Block, Pictures, Table, Text
 from nanochat.reporting.subject import ReportedStage
@@ -45,8 +45,8 @@ def training_blocks(stages: Sequence[ReportedStage]) -> list[Block]:
 
 
 def _torn(stage: ReportedStage) -> str:
-    lines = f"{stage.torn} line{'s' if stage.torn > 1 else ''}"
-    return f"{stage.name}: {lines} of metrics.jsonl cannot be read (cut off in the middle, mostly) and are left out."
+    lines, are = counted(stage.torn, "line"), "is" if stage.torn == 1 else "are"
+    return f"{stage.name}: {lines} of metrics.jsonl cannot be read (cut off in the middle, mostly) and {are} left out."
 
 
 def _row(stage: ReportedStage, made: Curve) -> list[str]:

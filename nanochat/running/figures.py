@@ -3,12 +3,14 @@
 In: a run folder, its records and events. Out: stages with their figures, and figures as text. Not here: reports.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
 from nanochat.markdown import table
+from nanochat.quantity import size
 from nanochat.running.run_folder import SET_ASIDE, RunFolder
 from nanochat.running.store import StageFolder
 
@@ -87,7 +89,13 @@ def value_text(name: str, value: float | None) -> str:
         return "not finite"
     if "accuracy" in name:
         return f"{100 * value:.1f}%"
-    return whole_text(value) if float(value).is_integer() and abs(value) >= 1000 else f"{value:.4g}"
+    return whole_text(value) if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def measured_text(name: str, value: float, error: float | None = None) -> str:
+    """A figure beside others, with what it may be off by: 1.622 ± 0.00095, 45.0% ± 1.2%, 1.4 GB ± 29 MB."""
+    shown = size(value) if _is_size(name, value) else value_text(name, value)
+    return f"{shown} {error_text(name, {'standard_error': error})}" if error else shown
 
 
 def error_text(name: str, figure: Mapping[str, Any]) -> str:
@@ -95,7 +103,16 @@ def error_text(name: str, figure: Mapping[str, Any]) -> str:
     error = figure.get("standard_error")
     if error is None:
         return ""
-    return f"± {100 * error:.1f}%" if "accuracy" in name else f"± {error:.2g}"
+    if "accuracy" in name:
+        return f"± {100 * error:.1f}%"
+    if _is_size(name, error):
+        return f"± {size(error)}"
+    return f"± {whole_text(error) if error >= 100 else f'{error:.2g}'}"
+
+
+def _is_size(name: str, value: float) -> bool:
+    """Whether it is a size in bytes; one that is not finite has no unit."""
+    return name.endswith("_bytes") and math.isfinite(value)
 
 
 def count_text(figure: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import attrs
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import runs_dir
+from nanochat.running.figures import measured_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.summary import summary
 from nanochat.sweeping.axes import SEED
@@ -50,10 +51,8 @@ class Row:
 
     def text(self, figure: str) -> str:
         """A figure with its error, `1.234 ± 0.01`; nothing where there is none."""
-        if figure not in self.figures:
-            return ""
-        error = f" ± {self.errors[figure]:.2g}" if figure in self.errors else ""
-        return f"{self.figures[figure]:.4g}{error}"
+        value = self.figures.get(figure)
+        return "" if value is None else measured_text(figure, value, self.errors.get(figure))
 
 
 def rows(sweep: Sweep) -> list[Row]:
