@@ -7,29 +7,31 @@ from pathlib import Path
 from typing import Any
 
 from test_page import axe, browser, pytestmark, shoot
-from test_report import Home, home, registry, sweep
+from test_report import Home, home, registry
+from test_sweep_report import many, sweep
 
 from nanochat.sweeping.sweep import Sweep
 
-__all__ = ["axe", "browser", "home", "pytestmark", "registry", "sweep"]
+__all__ = ["axe", "browser", "home", "many", "pytestmark", "registry", "sweep"]
 
 
-def pages(home: Home, sweep: Sweep) -> dict[str, Path]:
-    """A sweep's page, a whole run's, and a failed one's."""
+def pages(home: Home, sweep: Sweep, many: Sweep) -> dict[str, Path]:
+    """A sweep's page, one's of many variants, a whole run's, and a failed one's."""
     failed = home.run("stages.base.steps=9", until="tok")
     errors = [{"code": "E403", "message": "out of memory " * 30, "help": "a smaller batch"}]
     failed.event("stage_failed", stage="base", key=failed.stages[1].folder.key, seconds=3.0, errors=errors)
     whole = home.run()
-    for name in ("batches", failed.path.name, whole.path.name):
+    for name in ("batches", "many", failed.path.name, whole.path.name):
         result = home.report(name)
         assert result.exit_code == 0, result.output
-    return {"sweep": sweep.path / "report.html", "failed": failed.page, "run": whole.page}
+    swept = {"sweep": sweep.path / "report.html", "many": many.path / "report.html"}
+    return {**swept, "failed": failed.page, "run": whole.page}
 
 
 def test_every_page_fits_its_screen_has_no_fault_that_axe_finds_and_changes_its_colours(
-    home: Home, sweep: Sweep, browser: Any, axe: str
+    home: Home, sweep: Sweep, many: Sweep, browser: Any, axe: str
 ) -> None:
-    found = pages(home, sweep)
+    found = pages(home, sweep, many)
     colours, asked = dict[tuple[str, str], str](), list[str]()
     for scheme, width in (("light", 1280), ("dark", 390)):
         context = browser.new_context(bypass_csp=True, color_scheme=scheme, viewport={"width": width, "height": 844})

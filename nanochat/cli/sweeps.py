@@ -68,10 +68,9 @@ def show(
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
         return
-    if not singly:
-        shown = [row for row in shown if row.state != "waiting"]
-    _print(shown, *told_apart([row for row in found if row.state == "done"]), against or "", everything, as_markdown)
-    click.echo(_counts(sweep))
+    listed = shown if singly else [row for row in shown if row.state != "waiting"]
+    _print(listed, *told_apart([row for row in found if row.state == "done"]), against or "", everything, as_markdown)
+    click.echo(_counts(sweep) + ("; --trials lists each" if len(listed) < len(shown) else ""))
 
 
 def _print(
