@@ -121,5 +121,7 @@ class Recipe:
     """Plugins that the recipe blocks."""
     warnings: Sequence[Diagnostic] = ()
     """What is odd and stops nothing: an observer that failed, a plugin of another version than the lock's."""
+    derived: Mapping[str, Any] = attrs.field(factory=dict)
+    """Of a lock that was loaded as it is: what it says of the values that a rule once gave, by key."""
     trackers: Mapping[str, Component] = attrs.field(factory=dict)
     """[trackers.NAME]: who else is told the run's figures."""

@@ -99,6 +99,11 @@ class RunFolder:
         return read_json(self.path / ENVIRONMENT) or {}
 
     @property
+    def started(self) -> str:
+        """When it was last started, ISO 8601; empty where it was never."""
+        return str(self.environment.get("time", ""))
+
+    @property
     def report(self) -> Path:
         """Where the report is, or will be, as text."""
         return self.path / REPORT
