@@ -1,7 +1,7 @@
 """Runs side by side: columns by key path or figure, filtered, sorted, averaged over seeds.
 
 In: runs, and what the command line asks for. Out: titles, and rows of cells. A column is a key of the runs' recipes
-(`stages.base.model.depth`) or a figure of a stage (`base.val.bpb`), written out or with parts left out where that is
+(`stages.base.model.depth`) or a figure of a stage (`base.bpb.bpb`), written out or with parts left out where that is
 clear (`model.depth`, `base.bpb`). `STAGE.loss` is the last of the training.
 """
 

@@ -24,7 +24,7 @@ from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import make_display
 from nanochat.running.store import Store
 from nanochat.sweeping.axes import EXAMPLE, grid_axes, number_of_trials, over, random_ranges, trials
-from nanochat.sweeping.sweep import make_sweep
+from nanochat.sweeping.sweep import Sweep, make_sweep
 
 MANY = 100
 """More trials than these are not run without --yes."""
@@ -86,19 +86,23 @@ def command(
     machine = probe_machine()
     variants = _plans(recipe, trials(table.axes, table.ranges, draws, seed=0), overrides, until, machine)
     called = name or variants[0][1].recipe.name
-    rows = _rows(variants, machine, until)
     if as_json:
-        click.echo(json.dumps(_described(called, rows, until), ensure_ascii=False))
+        click.echo(json.dumps(_described(called, _rows(variants, machine, until), until), ensure_ascii=False))
     elif dry_run or not quiet:
-        _print_plan(rows)
+        _print_plan(_rows(variants, machine, until))
     if dry_run:
         return
     sweep = make_sweep(called, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
+    _queue(sweep, variants)
+    sys.exit(run_sweep(sweep, make_display(quiet=quiet, as_json=as_json)))
+
+
+def _queue(sweep: Sweep, variants: Sequence[Variant]) -> None:
+    """Add what is not there yet; says which trials are there as the recipe was before."""
     sweep.add(variants)
     for trial in sweep.outdated(variants):
         there = f"trial {trial.number} is there as the recipe was"
         click.echo(f"{there}: nanochat sweeps drop {sweep.path.name} {trial.number}", err=True)
-    sys.exit(run_sweep(sweep, make_display(quiet=quiet, as_json=as_json)))
 
 
 def _check_number(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, *, yes: bool) -> None:
