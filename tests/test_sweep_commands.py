@@ -254,3 +254,9 @@ def test_what_changes_a_sweep_says_what_is_now_so(house: House, capsys: Captured
     for words in (["drop", "counting", "2"], ["move", "counting", "2", "1"], ["retry", "counting", "2"]):
         code, output = call(capsys, "sweeps", *words)
         assert code == 2 and "its trials are 1, 3" in output
+
+
+def test_laws_of_trials_without_the_figure_name_those_there_are(house: House, capsys: Captured) -> None:
+    swept(capsys, house, "seed=1")
+    code, output = call(capsys, "sweeps", "laws", "counting")
+    assert code == 2 and "no trial of `counting` that is done has bpb.bpb" in output and "figures: count.loss" in output
