@@ -17,7 +17,7 @@ from nanochat.recipe.sweep_table import VARIANT
 from nanochat.reporting.document import Block, Picture, Pictures, Table
 from nanochat.reporting.plot import HEIGHT, Plot, Series, draw
 from nanochat.running.figures import value_text
-from nanochat.sweeping.axes import SEED, in_short
+from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row
 from nanochat.sweeping.student import half_width
 
@@ -88,7 +88,9 @@ def _number(text: str) -> float | None:
 
 def _name(coordinates: Mapping[str, str], axis: str) -> str:
     """dense · galore depth=4: the variant as it is, other keys with their names."""
-    return in_short((key, value) for key, value in coordinates.items() if key != axis) or "all"
+    others = {key: value for key, value in coordinates.items() if key != axis}
+    parts = [value if key == VARIANT else f"{key.rpartition('.')[2]}={value}" for key, value in others.items()]
+    return " ".join(parts) or "all"
 
 
 def _table(found: Sequence[Line], axis: str, figure: str) -> Table:

@@ -21,7 +21,7 @@ from nanochat.reporting.subject import Subject, read_subject
 from nanochat.reporting.sweep_lines import line_blocks
 from nanochat.running.figures import value_text
 from nanochat.running.run_folder import RunFolder
-from nanochat.sweeping.axes import SEED, in_short
+from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row, figure_names, main_figure, over_seeds, rows
 from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep, in_words
@@ -86,7 +86,8 @@ def variants_of(done: Sequence[Row]) -> list[Variant]:
 
 def _name(row: Row) -> str:
     """depth=4 lr=0.02: what sets it apart, without the seed."""
-    return in_short((key, value) for key, value in row.settings.items() if key != SEED) or "all"
+    parts = [f"{key.rpartition('.')[2]}={value}" for key, value in row.settings.items() if key != SEED]
+    return " ".join(parts) or "all"
 
 
 def _differs(name: str, done: Sequence[Row]) -> bool:
@@ -114,8 +115,9 @@ def _headlines(found: Sequence[Row], variants: Sequence[Variant], chosen: str | 
 
 
 def _failure(row: Row, sweep: str) -> Failure:
+    name = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in row.settings.items())
     return Failure(
-        title=f"The trial {in_short(row.settings.items())} failed",
+        title=f"The trial {name} failed",
         message=row.error or "it left no word",
         help=f"When it is mended: nanochat sweeps retry {sweep}, then nanochat sweeps go {sweep}",
         facts=[("its run", ", ".join(row.runs))],

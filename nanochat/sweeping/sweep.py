@@ -128,7 +128,7 @@ class Sweep:
         with self._order() as order:
             known = {frozenset(trial["settings"]) for trial in order}
             places = {_key(setting): place for place, setting in enumerate(order[0]["settings"] if order else [])}
-            number, added = self._highest_number(), []
+            number, added = max([0, *self._numbers(), *(trial["number"] for trial in order)]), []
             for settings, plan in plans:
                 if frozenset(settings) in known:
                     continue
@@ -180,9 +180,9 @@ class Sweep:
             raise wrong_input("E401", f"the order of the sweep `{self.path.name}` cannot be read: {path}", help=help_)
         return found
 
-    def _highest_number(self) -> int:
-        """Of any trial that was ever in it."""
-        return max((int(path.stem) for path in (self.path / TRIALS).glob("*") if path.stem.isdecimal()), default=0)
+    def _numbers(self) -> Iterator[int]:
+        """Of the trials that were ever in it, as far as their folders are there."""
+        return (int(path.stem) for path in (self.path / TRIALS).glob("*") if path.stem.isdecimal())
 
     def _trial(self, number: int, settings: Sequence[str], run: str) -> Trial:
         return Trial(folder=self.path / TRIALS / f"{number:04d}", number=number, settings=settings, run=run)
