@@ -22,7 +22,7 @@ import httpx
 import pytest
 import torch
 
-from nanochat.cli.answer_printer import AnswerPrinter, printable
+from nanochat.cli.answer_printer import printable
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.main import main
 from nanochat.config import Component
@@ -105,10 +105,14 @@ def test_a_prompt_from_the_option_and_the_same_from_stdin_are_answered_alike(
 ) -> None:
     settings = ("--max-tokens", "12", "--temperature", "1", "--seed", "3")
     option = nanochat("chat", str(checkpoint), "-p", "how many?", *settings)
-    piped = nanochat("chat", str(checkpoint), *settings, stdin="how many?")
     assert (option.code, option.err) == (0, "")
-    assert option.out == piped.out
     assert option.out.strip()
+    for stdin in ("how many?", "how many?\n"):  # as `printf` writes it, and `echo`
+        assert nanochat("chat", str(checkpoint), *settings, stdin=stdin).out == option.out
+    piped = nanochat("complete", str(checkpoint), *settings, stdin="how many?\n")
+    assert piped.out == nanochat("complete", str(checkpoint), *settings, "-p", "how many?").out
+    more = nanochat("complete", str(checkpoint), *settings, stdin="how many?\n\n")
+    assert more.out.startswith("how many?\n"), "one line's end alone is echo's"
 
 
 def test_complete_prints_the_text_and_what_follows_it(nanochat: Command, checkpoint: Path) -> None:
@@ -126,6 +130,8 @@ def test_complete_prints_the_text_and_what_follows_it(nanochat: Command, checkpo
         (("chat", "-p", "hi", "--temperature=-1"), "E602", "temperature is -1.0"),
         (("chat", "-p", "hi", "--temperature", "nan"), "E602", "temperature is nan"),
         (("complete", "-p", "hi", "--max-tokens", "0"), "E602", "max_tokens is 0"),
+        (("complete", "-p", "hi", "--frequency-penalty", "3"), "E602", "frequency_penalty is 3.0"),
+        (("chat", "-p", "hi", "--system", "a\udcff"), "E407", "--system is no UTF-8 text"),
         (("chat",), "E407", "the prompt is empty"),
         (("chat", "-p", " "), "E407", "the prompt is empty"),
         (("serve", "no-such-run", "--port", "0"), "E405", "no-such-run"),
@@ -341,33 +347,3 @@ def test_a_question_to_which_nothing_was_said_is_forgotten() -> None:
     talk.engine.cancel(request)
     talk.answered(request)
     assert talk.turns == []
-
-
-def test_tool_calls_are_shown_in_brackets_with_their_results(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = AnswerPrinter()
-    for kind, text in (
-        ("text", "so "), ("python", ""), ("python", "1+"), ("python", "1"), ("python_output", ""),
-        ("python_output", "2"), ("text", " is "), ("python", ""), ("python", "no"), ("python", ""), ("python", "3"),
-    ):  # fmt: skip
-        printer.add({"type": kind, "text": text})
-    printer.end()
-    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "so [1+1 = 2] is [no][3]\n"
-
-
-def test_a_call_of_a_tool_with_tokens_of_its_own_is_shown_by_the_tools_name(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = AnswerPrinter()
-    printer.add({"type": "python", "text": "", "tool": "search"})
-    for kind, text in (
-        ("python", "x"),
-        ("python_output", ""),
-        ("python_output", "42"),
-        ("python", ""),
-        ("python", "1"),
-    ):
-        printer.add({"type": kind, "text": text})
-    printer.end()
-    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "[search: x = 42][1]\n"
-
-
-def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[31mb\tc\nd\x07é") == "a\ufffd[31mb\tc\nd\ufffdé"
