@@ -23,6 +23,7 @@ import pytest
 import torch
 
 from nanochat.cli.answer_printer import printable
+from nanochat.cli.checkpoint_engine import model_name
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.main import main
 from nanochat.config import Component
@@ -213,6 +214,9 @@ def test_on_a_terminal_one_can_talk_stop_an_answer_begin_anew_and_leave(home: Pa
     terminal.type("/help\n")
     terminal.wait_for("Several lines: paste them")
     terminal.wait_for("> ")
+    os.write(terminal.end, b"/system caf\xe9 \xff\n")
+    terminal.wait_for("the line is no UTF-8 text: it holds the byte 0xe9")
+    terminal.wait_for("> ")
     terminal.type("how many?\n")
     terminal.wait_for("how many?\r\n")
     time.sleep(0.3)  # the likeliest noise never ends: it is being written until the context of 3,000 tokens is full
@@ -255,9 +259,15 @@ def serving(home: Path, checkpoint: Path, port: int, *options: str) -> Iterator[
 
 
 @pytest.fixture
-def server(home: Path, checkpoint: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
-    with serving(home, checkpoint, free_port) as started:
+def server(home: Path, checkpoint: Path, namesake: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
+    with serving(home, checkpoint, free_port, str(namesake)) as started:
         yield started
+
+
+@pytest.fixture
+def namesake(checkpoint: Path, tmp_path: Path) -> Path:
+    """The same elsewhere, in a folder of the name that the checkpoint has."""
+    return shutil.copytree(checkpoint, tmp_path / model_name(checkpoint))
 
 
 def test_sigterm_lets_answers_end_and_a_checkpoint_that_is_overwritten_meanwhile_changes_nothing(
@@ -285,16 +295,20 @@ def test_sigterm_lets_answers_end_and_a_checkpoint_that_is_overwritten_meanwhile
 
 
 def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
-    server: subprocess.Popen[str], free_port: int, nanochat: Command
+    server: subprocess.Popen[str], namesake: Path, free_port: int, nanochat: Command
 ) -> None:
     assert server.stdout is not None
-    assert f"http://127.0.0.1:{free_port} (chat page)" in server.stdout.readline()
     url = f"http://127.0.0.1:{free_port}"
+    names = [f"{namesake.name}@7", f"{namesake.parent.name}/{namesake.name}"]
+    assert server.stdout.readline().startswith(f"{', '.join(names)} answers at {url} (chat page)")
     asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
     assert httpx.post(f"{url}/v1/chat/completions", json=asked).status_code == 401
     key = {"Authorization": "Bearer secret"}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=asked, headers=key, timeout=30).json()
-    assert answer["usage"]["completion_tokens"] == 4
+    assert [model["id"] for model in httpx.get(f"{url}/v1/models", headers=key).json()["data"]] == names
+    for name in names:
+        named = asked | {"model": name}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=named, headers=key, timeout=30).json()
+        assert (answer["model"], answer["usage"]["completion_tokens"]) == (name, 4)
     assert "<title>nanochat</title>" in httpx.get(url).text
     assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
     second = nanochat("serve", "--port", str(free_port))

@@ -193,6 +193,8 @@ def test_another_answer_with_a_set_seed_is_another_one_and_the_same_the_next_tim
     assert second.startswith("(with seed 4)") and third.startswith("(with seed 5)")
     assert len({first, second.partition("\n")[2], third.partition("\n")[2]}) == 3
     assert session.dialogue.sampling.seed == 3
+    say("two", "/undo")
+    assert say("/retry")[0] == second
     say("/reset")
     assert [say("one")[0], say("/retry")[0]] == [first, second]
 

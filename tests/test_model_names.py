@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanochat.cli.checkpoint_engine import model_name, model_names
+from nanochat.serving.models import Models
 
 SFT = "/home/store/sft-6807520b/checkpoints/"
 
@@ -48,3 +49,10 @@ def test_no_two_folders_have_one_name(parts: list[list[str]]) -> None:
     for name, folder in names.items():
         if sum(model_name(other) == model_name(folder) for other in folders) == 1:
             assert name == model_name(folder)
+
+
+def test_no_model_takes_the_place_of_another() -> None:
+    models = Models()
+    models.add("ck", [])
+    with pytest.raises(AssertionError, match="two models are called ck"):
+        models.add("ck", [])

@@ -125,6 +125,7 @@ class ChatSession:
             _note("the same again" + ("" if sampling.temperature else why))
 
     def _undo(self, _: str) -> None:
+        self.retries = 0
         _note(f"forgotten: {self.dialogue.forget_last()!r:.60}")
 
     def _save(self, name: str) -> None:
@@ -138,6 +139,7 @@ class ChatSession:
     def _load(self, name: str) -> None:
         path = _path(name)
         unanswered = self.dialogue.take_up(given_json(path, help="name a file as /save writes them"))
+        self.retries = 0
         _note(f"{len(self.dialogue.messages)} messages from {path}")
         if unanswered:
             _note(f"left out, as it has no answer: {unanswered!r:.60}")
