@@ -391,10 +391,17 @@ def test_axe_finds_no_violation(browser: Any, url: str, axe: str, width: int, sc
     page = context.new_page()
     page.goto(url)
     page.evaluate(axe)
-    for state in ("empty", "answered", "menu", "settings"):
+    for state in ("empty", "answered", "unanswered", "menu", "settings"):
         if state == "answered":
             send(page, "How many letters?")
             answered(page)
+        elif state == "unanswered":
+            context.set_offline(True)
+            page.get_by_role("button", name="Edit").click()
+            click(page, "Send again")
+            send(page, "And now?")
+            expect(page.get_by_role("button", name="Try again")).to_be_visible()
+            context.set_offline(False)
         elif state == "menu" and width < 700:
             page.get_by_role("button", name="Chats").click()
         elif state == "settings":

@@ -78,6 +78,31 @@ def test_what_is_imported_takes_the_place_of_nothing_newer(page: Any, url: str, 
     assert [len(each) for each in stored(page)] == [2] and len(messages(page)) == 2
 
 
+def test_two_tabs_that_go_on_with_one_conversation_lose_nothing_of_each_others(page: Any, url: str) -> None:
+    page.goto(url)
+    send(page, "One?")
+    answered(page)
+    other = page.context.new_page()
+    other.goto(url)
+    answered(other)
+    for count, asking, watching in ((4, page, other), (6, other, page)):
+        send(asking, "And?")
+        answered(asking, count)
+        answered(watching, count)
+    assert [len(each) for each in stored(page)] == [6]
+
+
+FILL = """() => {
+  for (let size = 2 ** 20; size >= 1; size = Math.floor(size / 2)) {
+    try {
+      while (true) localStorage.setItem(`filler${Math.random()}`, "x".repeat(size));
+    } catch {
+      // no more of this size
+    }
+  }
+}"""
+
+
 def test_a_browser_without_room_says_so_and_keeps_what_it_has(page: Any, url: str, tmp_path: Path) -> None:
     page.goto(url)
     send(page, "One?")
@@ -94,6 +119,12 @@ def test_a_browser_without_room_says_so_and_keeps_what_it_has(page: Any, url: st
         "1 of 2 conversations were imported. This browser has no room left for conversations. Export and delete some."
     )
     assert sorted(stored(page)) == sorted([*kept, ["x"]])
+    page.evaluate(FILL)
+    send(page, "Two?")
+    answered(page, 4)
+    expect(page.get_by_role("status")).to_contain_text("no room left")
+    page.reload()
+    assert messages(page) == ["One?", "So: strawberry = 10 is ten."]
 
 
 def test_a_reload_in_the_middle_of_an_answer_loses_nothing_that_was_shown(page: Any) -> None:

@@ -105,7 +105,6 @@ function editMessage(place, text) {
       return showConversation();
     }
     current.edited = { place, text: changed };
-    keep();
     answer([...current.messages.slice(0, place), { role: "user", content: changed }]);
   });
 }
@@ -117,10 +116,11 @@ async function answer(asked, { anew = false } = {}) {
   const controller = new AbortController();
   const message = { role: "assistant", content: [], unfinished: true };
   setWriting(controller);
+  say("");
+  keep();
   show([...asked, message]);
   const element = log.lastElementChild;
   element.classList.add("writing");
-  say("");
   let frame = 0;
   let saved = 0;
   try {
@@ -191,6 +191,14 @@ function openConversation(id) {
   input.focus();
 }
 
+// Another tab, or an import, may have gone on with the open conversation.
+function takeNewer() {
+  const kept = conversations.load(current.id);
+  if (writing || !(kept?.updated > current.updated)) return showList();
+  current = kept;
+  showConversation();
+}
+
 function deleteConversation(id) {
   if (id === current.id) openConversation("");
   conversations.remove(id);
@@ -209,7 +217,6 @@ form.addEventListener("submit", (event) => {
   input.value = "";
   fit();
   current.messages.push({ role: "user", content: text });
-  keep();
   answer(current.messages);
 });
 
@@ -224,6 +231,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && writing && !named("settings").open) writing.abort();
 });
 window.addEventListener("pagehide", () => writing && keep());
+window.addEventListener("storage", takeNewer);
 
 stop.addEventListener("click", () => {
   writing?.abort();
@@ -257,9 +265,7 @@ named("file").addEventListener("change", async () => {
     say(`${file.name} holds no exported conversations.`, { wrong: true });
   }
   named("file").value = "";
-  if (writing) return showList();
-  current = conversations.load(current.id) ?? current;
-  showConversation();
+  takeNewer();
 });
 
 async function listModels() {

@@ -1,5 +1,5 @@
 // Conversations in this browser: {id, title, updated, messages, edited?}, each under a key of its own, so that two tabs do
-// not overwrite each other's. edited: {place, text} of a question that was changed, until an answer to it begins.
+// not overwrite each other's. edited: {place, text} of a question that was changed, until an answer begins.
 const PREFIX = "nanochat.conversation.";
 
 export function newConversation() {
