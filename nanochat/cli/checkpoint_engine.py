@@ -76,7 +76,8 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         rows=min(rows, slots_in_memory(model.config, runtime)),
         chunk=UNTIMED_CHUNK if deterministic else None,
         reuse=not deterministic,
-        patient=deterministic,
+        patient=False,
+        alone=deterministic,
     )
 
 

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A name that this server may be asked by, beside loopback's; bound to loopback, it takes no other.",
 )
-@click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
+@click.option(
+    "--deterministic", is_flag=True, help="One row at a time: a request's numbers are its own, to the last bit; slower."
+)
 @click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
 def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> None:

@@ -1,7 +1,8 @@
 """Answers in OpenAI's shapes: chat completions and text completions, whole and in chunks.
 
 In: completions and updates of the engine's thread. Out: dictionaries ready to be encoded. One extension: `parts` in an
-answer that called tools ({"type": "text" | "python" | "python_output", "text"}).
+answer that called tools ({"type": "text" | "python" | "python_output", "text"}), and in a stream in each increment of a
+model that has tools, numbered by `index`, by which OpenAI's own client joins them.
 """
 
 import secrets
@@ -52,15 +53,18 @@ def _spelled(token: int, tokenizer: Tokenizer) -> str:
 class ChatForm:
     """A chat completion."""
 
-    def __init__(self, model: str, tokenizer: Tokenizer, choices: int, *, logprobs: bool) -> None:
-        self.tokenizer, self.choices, self.logprobs = tokenizer, choices, logprobs
+    def __init__(self, model: str, tokenizer: Tokenizer, choices: int, *, logprobs: bool, tools: bool) -> None:
+        self.tokenizer, self.choices, self.logprobs, self.tools = tokenizer, choices, logprobs, tools
+        self.last: list[Json] = [{"index": -1, "type": ""} for _ in range(choices)]
+        """The last part of each choice's, as it was sent."""
         self.head = _head("chatcmpl", model)
 
     def whole(self, completions: Sequence[Completion]) -> Json:
         choices = []
         for index, completion in enumerate(completions):
             message: Json = {"role": "assistant", "content": completion.text, "refusal": None}
-            message |= _tool_parts(completion.parts)
+            if any(part["type"] != "text" for part in completion.parts):
+                message["parts"] = list(completion.parts)
             choice = {"index": index, "message": message, "finish_reason": completion.finish_reason}
             choices.append(choice | {"logprobs": self._told(completion.told)})
         return self.head | {"object": "chat.completion", "choices": choices, "usage": usage(completions, 1)}
@@ -72,7 +76,10 @@ class ChatForm:
         made = []
         if update.parts or update.told:
             text = "".join(part["text"] for part in update.parts if part["type"] == "text")
-            made.append(self._chunk(update.choice, {"content": text} | _tool_parts(update.parts), told=update.told))
+            delta: Json = {"content": text}
+            if self.tools:
+                delta["parts"] = [self._numbered(update.choice, part) for part in update.parts]
+            made.append(self._chunk(update.choice, delta, told=update.told))
         if update.completion is not None:
             made.append(self._chunk(update.choice, {}, update.completion.finish_reason))
         return made
@@ -84,6 +91,13 @@ class ChatForm:
         logprobs = self._told(told) if told else None
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         return self.head | {"object": "chat.completion.chunk", "choices": [choice]}
+
+    def _numbered(self, choice: int, part: Part) -> Json:
+        """An increment with its part's place: one without text begins a part, others of its type join it."""
+        last = self.last[choice]
+        begins = not part["text"] or part["type"] != last["type"]
+        self.last[choice] = {"index": last["index"] + begins, **part}
+        return self.last[choice]
 
     def _told(self, told: Sequence[Told]) -> Json | None:
         if not self.logprobs:
@@ -172,8 +186,3 @@ class TextForm:
         for token, logprob in [*told.top, (told.id, told.logprob)]:
             found.setdefault(_spelled(token, self.tokenizer), logprob)
         return found
-
-
-def _tool_parts(parts: Sequence[Part]) -> Json:
-    """The `parts` extension, where there is more than text."""
-    return {"parts": list(parts)} if any(part["type"] != "text" for part in parts) else {}

@@ -68,11 +68,20 @@ def create_server(
         yield
         await asyncio.to_thread(models.stop)
 
-    middleware = [Middleware(Guard, keys=keys or Keys(), metrics=metrics, origins=origins, hosts=hosts)]
+    routes = _routes(service, RunService(runs or NoRuns()))
+    middleware = [
+        Middleware(
+            Guard,
+            keys=keys or Keys(),
+            metrics=metrics,
+            counted={route.path for route in routes},
+            origins=origins,
+            hosts=hosts,
+        )
+    ]
     if origins:
         cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
-    routes = _routes(service, RunService(runs or NoRuns()))
     return Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=middleware)
 
 
@@ -82,6 +91,7 @@ def _routes(service: Service, runs: RunService) -> list[Route | Mount]:
         Route("/v1/completions", service.complete, methods=["POST"]),
         Route("/v1/tokenize", service.tokenize, methods=["POST"]),
         Route("/v1/models", service.list_models),
+        Route("/v1/models/{name}", service.model),
         Route("/v1/runs", runs.list_runs),
         Route("/v1/runs/{name}", runs.run),
         Route("/health", service.health),

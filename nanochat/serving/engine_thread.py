@@ -109,11 +109,6 @@ class Answer:
             unfinished -= message.completion is not None
             yield message
 
-    async def completions(self) -> list[Completion]:
-        """All of them, in the order of the jobs."""
-        found = {update.choice: update.completion async for update in self if update.completion is not None}
-        return [found[choice] for choice in sorted(found)]
-
 
 class EngineThread:
     """Runs the engine's steps as long as there is anything to answer."""
@@ -122,6 +117,8 @@ class EngineThread:
         self.engine, self.capacity = engine, capacity
         self._inbox: queue.SimpleQueue[tuple[str, _Ticket | None]] = queue.SimpleQueue()
         self._open: dict[Request, _Ticket] = {}
+        self._sent = set[_Ticket]()
+        """Those that were sent and have not ended: added to by the event loop, taken from by the thread."""
         self._outbox: list[tuple[_Ticket, Message]] = []
         self._ending = threading.Lock()  # between a last look into the inbox and a prompt that comes just then
         self.ended: str | None = None
@@ -140,7 +137,7 @@ class EngineThread:
     @property
     def open(self) -> int:
         """How many answers are being written or waited for."""
-        return len(self._open) + self._inbox.qsize()
+        return len(self._sent)
 
     def answer(self, jobs: Sequence[Job]) -> Answer:
         """The jobs' answer, to be entered. Raises Overloaded where too many are open."""
@@ -151,11 +148,16 @@ class EngineThread:
         return Answer(self, jobs)
 
     def send(self, what: str, tickets: Sequence[_Ticket]) -> None:
-        """Tell the thread: submit or cancel. Where it has ended the tickets hear EngineFailed."""
+        """Tell the thread: submit or cancel, which only those need that have not ended. Where the thread has ended the
+        tickets hear EngineFailed.
+        """
         with self._ending:
             if self.ended is None:
+                if what == "submit":
+                    self._sent.update(tickets)
                 for ticket in tickets:
-                    self._inbox.put((what, ticket))
+                    if ticket in self._sent:
+                        self._inbox.put((what, ticket))
                 return
         for ticket in tickets:
             ticket.messages.put_nowait(EngineFailed(self.ended))
@@ -203,19 +205,24 @@ class EngineThread:
             elif ticket.request is not None:
                 self.engine.cancel(ticket.request)
                 self._open.pop(ticket.request, None)
+                self._sent.discard(ticket)
 
     def _submit(self, ticket: _Ticket) -> None:
         job = ticket.job
         try:
             ticket.request = self.engine.submit(job.prompt, job.sampling, salt=job.salt)
         except NanochatError as fault:
-            self._outbox.append((ticket, fault))
+            self._refuse(ticket, fault)
         except Exception as fault:
             log.exception("a prompt was not accepted")
-            self._outbox.append((ticket, EngineFailed(str(fault))))
+            self._refuse(ticket, EngineFailed(str(fault)))
         else:
             self._open[ticket.request] = ticket
             self._outbox.append((ticket, None))
+
+    def _refuse(self, ticket: _Ticket, fault: Exception) -> None:
+        self._sent.discard(ticket)
+        self._outbox.append((ticket, fault))
 
     def _report(self, request: Request) -> None:
         ticket = self._open[request]
@@ -233,11 +240,12 @@ class EngineThread:
             self._outbox.append((ticket, update))
         if done:
             del self._open[request]
+            self._sent.discard(ticket)
 
     def _abandon(self, fault: Exception) -> None:
         for request, ticket in self._open.items():
             self.engine.cancel(request)
-            self._outbox.append((ticket, EngineFailed(str(fault))))
+            self._refuse(ticket, EngineFailed(str(fault)))
         self._open.clear()
         self._deliver()
 
@@ -251,6 +259,7 @@ class EngineThread:
                 tickets.append(ticket)
         self._outbox += [(ticket, EngineFailed(reason)) for ticket in tickets]
         self._open.clear()
+        self._sent.clear()
         self._deliver()
 
     def _deliver(self) -> None:

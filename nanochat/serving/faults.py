@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nanochat.errors import NanochatError
 from nanochat.serving.engine_thread import EngineFailed, Overloaded
 
+CLIENT_CLOSED_REQUEST = 499
 RETRY_AFTER_SECONDS = 2
 SHOWN = 80
 """Characters of a request that an error repeats at most."""
@@ -67,8 +68,11 @@ def failure(fault: EngineFailed) -> RequestError:
 
 def as_request_error(fault: NanochatError) -> RequestError:
     """What is wrong with a prompt or its settings."""
-    code = "context_length_exceeded" if any(d.code == "E601" for d in fault.diagnostics) else None
-    return RequestError(400, "; ".join(d.message for d in fault.diagnostics), code=code)
+    first = fault.diagnostics[0]
+    params = {"E306": "messages", "E602": first.message.partition(" ")[0]}  # which begins with the setting's name
+    said = "; ".join(text for d in fault.diagnostics for text in (d.message, d.help) if text)
+    code = "context_length_exceeded" if first.code == "E601" else None
+    return RequestError(400, said, param=params.get(first.code), code=code)
 
 
 def _request_error(_: Request, fault: Exception) -> Response:
@@ -99,6 +103,10 @@ def _engine_failed(_: Request, fault: Exception) -> Response:
     return failure(fault).response()
 
 
+def _gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody hears
+
+
 def _unexpected(_: Request, __: Exception) -> Response:
     return RequestError(500, "the server made a mistake; its log says more").response()
 
@@ -109,6 +117,7 @@ HANDLERS: Mapping[Any, Any] = {
     HTTPException: _http_error,
     Overloaded: _overloaded,
     EngineFailed: _engine_failed,
+    ClientDisconnect: _gone,
     Exception: _unexpected,
 }
 """For Starlette."""

@@ -37,7 +37,7 @@ class Field:
 SETTINGS = {
     "temperature": Field(("number",), "0: the likeliest token each time"),
     "top_p": Field(("number",), "only the likeliest tokens that together reach this probability"),
-    "top_k": Field(("integer",), "only the k likeliest tokens; 0: all (an extension)"),
+    "top_k": Field(("integer",), "only the k likeliest tokens; 0 or -1: all (an extension)", {"minimum": -1}),
     "min_p": Field(("number",), "only tokens at least this share as likely as the likeliest (an extension)"),
     "presence_penalty": Field(("number",), "taken from the logit of every token that was written"),
     "frequency_penalty": Field(("number",), "taken from it for each time that it was written"),
@@ -49,7 +49,7 @@ SETTINGS = {
 
 COMMON = SETTINGS | {
     "model": Field(("string",), "one of /v1/models; left out: the first"),
-    "max_tokens": Field(("integer",), "the most tokens to write"),
+    "max_tokens": Field(("integer",), "the most tokens to write", {"minimum": 1}),
     "n": Field(("integer",), "how many choices to write", {"minimum": 1, "maximum": 128}),
     "stop": Field(("string", "array"), "the answer ends before the first of these", {"items": {"type": "string"}}),
     "logit_bias": Field(
@@ -64,19 +64,24 @@ COMMON = SETTINGS | {
 }
 CHAT = COMMON | {
     "messages": Field(("array",), "the conversation; the last message is the user's", {"minItems": 1}),
-    "max_completion_tokens": Field(("integer",), "max_tokens by its newer name"),
+    "max_completion_tokens": Field(("integer",), "max_tokens by its newer name", {"minimum": 1}),
     "logprobs": Field(("boolean",), "tell each token's log-probability"),
     "top_logprobs": Field(("integer",), "and so many likeliest others'", {"minimum": 0, "maximum": 20}),
 }
 COMPLETION = COMMON | {
     "prompt": Field(("string", "array"), "text or token ids, or a list of either"),
     "echo": Field(("boolean",), "begin with the prompt; with logprobs its log-probabilities too"),
-    "logprobs": Field(("integer",), "tell log-probabilities, of so many likeliest tokens too"),
+    "logprobs": Field(
+        ("integer",), "tell log-probabilities, of so many likeliest tokens too", {"minimum": 0, "maximum": 20}
+    ),
+    "max_tokens": Field(("integer",), "the most tokens to write; 0: none, where `echo` is true", {"minimum": 0}),
 }
 TOKENIZE = {
     "model": COMMON["model"],
     "prompt": Field(("string",), "a text"),
     "messages": Field(("array",), "or a conversation, as a chat completion would see it"),
+    "user": COMMON["user"],
+    "prompt_cache_key": COMMON["prompt_cache_key"],
 }
 
 WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -104,11 +109,16 @@ def parse_json(body: bytes) -> Mapping[str, Any]:
 
 
 def checked(body: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, Any]:
-    """The known fields that are there and not null, each of its type; unknown ones are left out. RequestError 400."""
+    """The known fields that are there and not null, each of its type and within its limits; unknown ones are left out.
+    RequestError 400.
+    """
     for name, harmless in WITHOUT_EFFECT.items():
         if body.get(name) is not None and body[name] not in harmless:
             raise RequestError(400, f"`{name}` is not supported by this server", param=name)
-    return {name: typed(body[name], name, field.types) for name, field in fields.items() if body.get(name) is not None}
+    given = {name: typed(body[name], name, field.types) for name, field in fields.items() if body.get(name) is not None}
+    for name, value in given.items():
+        _within(value, name, fields[name].schema)
+    return given
 
 
 def typed(value: Any, name: str, types: tuple[str, ...]) -> Any:
@@ -120,17 +130,18 @@ def typed(value: Any, name: str, types: tuple[str, ...]) -> Any:
     return value
 
 
-def choices(given: Mapping[str, Any]) -> int:
-    """n."""
-    n: int = given.get("n", 1)
-    if not 1 <= n <= 128:
-        raise RequestError(400, f"n is {n}; it must be at least 1, at most 128", param="n")
-    return n
+def _within(value: Any, name: str, schema: Mapping[str, Any]) -> None:
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+    if lowest is not None and (value < lowest or (highest is not None and value > highest)):
+        limits = f"at least {lowest}" + ("" if highest is None else f", at most {highest}")
+        raise RequestError(400, f"`{name}` is {value}; it must be {limits}", param=name)
 
 
 def sampling_of(given: Mapping[str, Any], **more: Any) -> Sampling:
     """The settings that a request's fields ask for. InputError E602 for what is out of range."""
     settings = {name: given[name] for name in SETTINGS if name in given}
+    if settings.get("top_k") == -1:  # as vLLM's clients spell it
+        settings["top_k"] = 0
     if "stop" in given:
         stop = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
         settings["stop"] = tuple(typed(each, "stop", ("string",)) for each in stop)

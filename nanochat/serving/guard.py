@@ -6,7 +6,7 @@ was made to mean this machine (DNS rebinding): where `hosts` are given, a reques
 """
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -16,23 +16,12 @@ from nanochat.serving.faults import RequestError
 from nanochat.serving.keys import Keys
 from nanochat.serving.metrics import Metrics
 
-COUNTED = (
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/models",
-    "/v1/runs",
-    "/v1/tokenize",
-    "/health",
-    "/ready",
-    "/metrics",
-    "/",
-    "/runs",
-)
-"""Paths that are counted by name; all others as one, so that nobody can fill the memory with names."""
-
 
 class Guard:
-    """Keys for /v1 and /metrics, and the host and the origin of what a browser sends. hosts: None, whatever it is."""
+    """Keys for /v1 and /metrics, and the host and the origin of what a browser sends. hosts: None, whatever it is.
+
+    counted: paths that are counted by name; all others as one, so that nobody can fill the memory with names.
+    """
 
     def __init__(
         self,
@@ -40,17 +29,19 @@ class Guard:
         *,
         keys: Keys,
         metrics: Metrics,
+        counted: Collection[str],
         origins: Sequence[str] = (),
         hosts: Sequence[str] | None = None,
     ) -> None:
-        self.app, self.keys, self.metrics, self.origins, self.hosts = app, keys, metrics, origins, hosts
+        self.app, self.keys, self.metrics, self.counted = app, keys, metrics, counted
+        self.origins, self.hosts = origins, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        path = scope["path"] if scope["path"] in COUNTED else "other"
+        path = scope["path"] if scope["path"] in self.counted else "other"
 
         async def counting(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -39,6 +39,8 @@ REFUSALS = {
     "504": "the answer took too long",
 }
 
+NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
 
 def document() -> dict[str, Any]:
     """The whole document."""
@@ -51,10 +53,14 @@ def document() -> dict[str, Any]:
             "/v1/completions": {"post": _post("Continue texts", _body(COMPLETION, ["prompt"]), stream=True)},
             "/v1/tokenize": {"post": _post("The ids of a text", _body(TOKENIZE, []))},
             "/v1/models": {"get": _get("The models there are", refused=["401", "403", "429"])},
+            "/v1/models/{name}": {
+                "get": _get("One of them", refused=["401", "403", "404", "429", "503"]),
+                "parameters": [NAME],
+            },
             "/v1/runs": {"get": _get("The runs of this machine", refused=["401", "403", "429"])},
             "/v1/runs/{name}": {
                 "get": _get("A run as it is now, with its curves", refused=["401", "403", "404", "429"]),
-                "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "parameters": [NAME],
             },
             "/health": {"get": _get("Whether prompts are answered", refused=["403", "503"])},
             "/ready": {"get": _get("Whether every model is loaded", refused=["403", "503"])},
@@ -75,7 +81,7 @@ def _property(name: str, field: Field) -> dict[str, Any]:
         limits = attrs.fields_dict(Sampling)[name].metadata
         for key, word in (("lowest", "exclusiveMinimum" if limits.get("above") else "minimum"), ("highest", "maximum")):
             if key in limits and abs(limits[key]) != float("inf"):
-                found[word] = limits[key]
+                found.setdefault(word, limits[key])
     return found
 
 

@@ -1,23 +1,19 @@
 """HTTP connections with a deadline for the request's head: whoever sends headers byte by byte is cut off.
 
-An application never sees a request whose head is not complete, so this lives in uvicorn's protocol. The deadline of a
-request's body is the application's.
+An application never sees a request whose head is not complete, or no HTTP, so this lives in uvicorn's protocol. The
+deadline of a request's body is the application's. Errors have OpenAI's shape here too.
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from nanochat.serving.faults import RequestError, encoded
+
 HEAD_SECONDS = 10.0
 """From the connection, or from the first byte of a further request on it."""
-SAID = b'{"error": {"message": "the request took too long to arrive", "type": "invalid_request_error", ' + (
-    b'"param": null, "code": "timeout"}}'
-)
-TOO_SLOW = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s"
-)
 
 
 class DeadlineProtocol(H11Protocol):
@@ -57,5 +53,16 @@ class DeadlineProtocol(H11Protocol):
     def _cut_off(self) -> None:
         self._alarm = None
         if not self._answering and not self.transport.is_closing():
-            self.transport.write(TOO_SLOW % (len(SAID), SAID))
-            self.transport.close()
+            self._refuse(RequestError(408, "the request took too long to arrive", code="timeout"))
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(RequestError(400, msg))
+
+    def _refuse(self, fault: RequestError) -> None:
+        body = encoded(fault.body())
+        head = (
+            f"HTTP/1.1 {fault.status} {HTTPStatus(fault.status).phrase}\r\ncontent-type: application/json\r\n"
+            f"connection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()

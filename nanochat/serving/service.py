@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import attrs
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from nanochat.inference.request import Completion
@@ -23,7 +23,6 @@ from nanochat.serving.fields import (
     COMPLETION,
     TOKENIZE,
     checked,
-    choices,
     include_usage,
     parse_json,
     sampling_of,
@@ -34,7 +33,6 @@ from nanochat.serving.openapi import document
 from nanochat.serving.text_request import texts_of
 from nanochat.text.conversation import render_prompt
 
-CLIENT_CLOSED_REQUEST = 499
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -103,17 +101,11 @@ class Service:
 
     async def list_models(self, _: Request) -> Response:
         """Every model's name and context."""
-        data = [
-            {
-                "id": served.name,
-                "object": "model",
-                "created": served.created,
-                "owned_by": "nanochat",
-                "max_model_len": served.engine.context,
-            }
-            for served in self.models.served
-        ]
-        return json_response({"object": "list", "data": data})
+        return json_response({"object": "list", "data": [_about(served) for served in self.models.served]})
+
+    async def model(self, request: Request) -> Response:
+        """One model's."""
+        return json_response(_about(self.models.find(request.path_params["name"])))
 
     async def tokenize(self, request: Request) -> Response:
         """The ids of a text, or of a conversation as a chat completion would see it."""
@@ -121,7 +113,7 @@ class Service:
         served = self.models.find(given.get("model"))
         if ("prompt" in given) == ("messages" in given):
             raise RequestError(400, "give either `prompt` or `messages`", param="prompt")
-        ids = await asyncio.to_thread(self._tokens, given, served, "")
+        ids = await asyncio.to_thread(self._tokens, given, served, _salt(request, given))
         return json_response({"tokens": ids, "count": len(ids), "max_model_len": served.engine.context})
 
     def _tokens(self, given: Mapping[str, Any], served: Served, salt: str) -> list[int]:
@@ -138,21 +130,24 @@ class Service:
         given = checked(parse_json(await self._body(request)), CHAT)
         served = self.models.find(given.get("model"))
         salt = _salt(request, given)
-        n, told = choices(given), given.get("top_logprobs", 0) if given.get("logprobs") else None
+        n, told = given.get("n", 1), given.get("top_logprobs", 0) if given.get("logprobs") else None
+        if told is None and given.get("top_logprobs"):
+            raise RequestError(400, "`top_logprobs` asks for `logprobs` to be true", param="top_logprobs")
         limit = given.get("max_completion_tokens", given.get("max_tokens"))
         sampling = sampling_of(given, max_tokens=limit, logprobs=told)
         messages_of(given.get("messages"))
         # Off the event loop: a long conversation takes its time to tokenise.
         prompt = await asyncio.to_thread(self._tokens, given, served, salt)
         jobs = [Job(prompt=prompt, sampling=_choice(sampling, index), salt=salt) for index in range(n)]
-        form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None)
+        tools = bool(served.engine.grammar.calls)
+        form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None, tools=tools)
         return await self._answer(request, Asked.of(given, served, jobs, form, remember=True))
 
     async def complete(self, request: Request) -> Response:
         """Text completions, of one prompt or several."""
         given = checked(parse_json(await self._body(request)), COMPLETION)
         served = self.models.find(given.get("model"))
-        n, told, echo = choices(given), given.get("logprobs"), given.get("echo", False)
+        n, told, echo = given.get("n", 1), given.get("logprobs"), given.get("echo", False)
         limit = given.get("max_tokens", 16)
         about_prompt = echo and (told is not None or limit == 0)
         sampling = sampling_of(given, max_tokens=limit, logprobs=told, prompt_logprobs=about_prompt)
@@ -171,7 +166,11 @@ class Service:
         return await self._answer(request, Asked.of(given, served, jobs, form))
 
     async def _answer(self, request: Request, asked: Asked) -> Response:
-        answer = asked.served.least_loaded().answer(asked.jobs)
+        thread = asked.served.least_loaded()
+        if len(asked.jobs) > thread.capacity:
+            said = f"{len(asked.jobs)} answers are asked for at once; this server has room for {thread.capacity}"
+            raise RequestError(400, said, param="n")
+        answer = thread.answer(asked.jobs)
         if not asked.stream:
             return await self._whole(request, asked, answer)
         events = self._events(asked, answer)
@@ -186,13 +185,14 @@ class Service:
         try:
             await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not writing.done():
-                return Response(status_code=CLIENT_CLOSED_REQUEST)  # which nobody hears
+                raise ClientDisconnect
             completions = await writing
         finally:
             leaving.cancel()
             writing.cancel()
         self._note(asked, completions)
-        return json_response(asked.form.whole(completions))
+        # Off the event loop: a hundred answers with their log-probabilities take a second to be written down.
+        return await asyncio.to_thread(lambda: json_response(asked.form.whole(completions)))
 
     async def _completions(self, answer: Answer) -> list[Completion]:
         found: dict[int, Completion] = {}
@@ -248,6 +248,8 @@ class Service:
         """The body, refused as soon as it is too long or takes too long to come."""
         body = bytearray()
         too_large = RequestError(413, f"the body is larger than {self.limits.body_bytes} bytes", code="too_large")
+        if int(request.headers.get("content-length", 0)) > self.limits.body_bytes:
+            raise too_large
         try:
             async with asyncio.timeout(self.limits.body_seconds):
                 async for piece in request.stream():
@@ -257,6 +259,16 @@ class Service:
         except TimeoutError:
             raise RequestError(408, "the body took too long to arrive", code="timeout") from None
         return bytes(body)
+
+
+def _about(served: Served) -> dict[str, Any]:
+    return {
+        "id": served.name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "nanochat",
+        "max_model_len": served.engine.context,
+    }
 
 
 def _salt(request: Request, given: Mapping[str, Any]) -> str:
