@@ -299,13 +299,14 @@ def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
 ) -> None:
     assert server.stdout is not None
     url = f"http://127.0.0.1:{free_port}"
-    names = [f"{namesake.name}@7", f"{namesake.parent.name}/{namesake.name}"]
+    names = [f"{namesake.name}@7", f"{namesake.parent.name}:{namesake.name}"]
     assert server.stdout.readline().startswith(f"{', '.join(names)} answers at {url} (chat page)")
     asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
     assert httpx.post(f"{url}/v1/chat/completions", json=asked).status_code == 401
     key = {"Authorization": "Bearer secret"}
     assert [model["id"] for model in httpx.get(f"{url}/v1/models", headers=key).json()["data"]] == names
     for name in names:
+        assert httpx.get(f"{url}/v1/models/{name}", headers=key).json()["id"] == name
         named = asked | {"model": name}
         answer = httpx.post(f"{url}/v1/chat/completions", json=named, headers=key, timeout=30).json()
         assert (answer["model"], answer["usage"]["completion_tokens"]) == (name, 4)

@@ -18,15 +18,15 @@ SFT = "/home/store/sft-6807520b/checkpoints/"
     ("folders", "names"),
     [
         (["/a/one", "/b/two"], ["one", "two"]),
-        (["/a/ck", "/b/ck"], ["a/ck", "b/ck"]),
-        (["/a/x/ck", "/b/x/ck", "/b/y/ck"], ["a/x/ck", "b/x/ck", "y/ck"]),
+        (["/a/ck", "/b/ck"], ["a:ck", "b:ck"]),
+        (["/a/x/ck", "/b/x/ck", "/b/y/ck"], ["a:x:ck", "b:x:ck", "y:ck"]),
         ([SFT + "step_000010", "/b/other"], ["sft-6807520b", "other"]),
         ([SFT + "step_000010", SFT + "step_000020"], ["sft-6807520b@10", "sft-6807520b@20"]),
         (
             [SFT + "step_000010", "/old/store/sft-6807520b/checkpoints/step_000010"],
-            ["home/store/sft-6807520b@10", "old/store/sft-6807520b@10"],
+            ["home:store:sft-6807520b@10", "old:store:sft-6807520b@10"],
         ),
-        ([SFT + "step_000010", "/b/sft-6807520b"], ["sft-6807520b@10", "b/sft-6807520b"]),
+        ([SFT + "step_000010", "/b/sft-6807520b"], ["sft-6807520b@10", "b:sft-6807520b"]),
     ],
 )
 def test_names_that_collide_tell_apart_what_they_name_in_whatever_order(

@@ -59,7 +59,7 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
 
     CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder. Several are
     served by their names, which /v1/models lists: that of the stage's result (sft-6807520b), or of the folder. Where
-    two would have one name, it is followed by the step (sft-6807520b@400), or has the folder before it (mine/model).
+    two would have one name, it is followed by the step (sft-6807520b@400), or has the folder before it (mine:model).
     """
     # Threads of OpenMP that spin while they wait take the cores that the event loop needs: 190 µs became 8 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
