@@ -7,7 +7,6 @@ clear (`model.depth`, `base.bpb`). `STAGE.loss` is the last of the training.
 
 import operator
 import re
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from nanochat.errors import wrong_input
 from nanochat.recipe.notation import value_text
 from nanochat.running.figures import finished_stages
 from nanochat.running.json_file import read_lines
-from nanochat.running.run_folder import LOCK, RunFolder
+from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import METRICS
 from nanochat.sweeping.columns import resolved, shortest
 from nanochat.sweeping.results import Row, figure_names, over_seeds, result_names, sorted_by
@@ -108,7 +107,8 @@ def _row(run: RunFolder, state: str) -> Row:
         }
     for planned in run.stages:
         figures |= {f"{planned.name}.{name}": value for name, value in _last(planned.folder.path / METRICS).items()}
-    settings = {RUN: run.path.name, STATE: state, **dict(_flat(_lock(run)))}
+    recipe = {name: value for name, value in run.lock.items() if name != "lock"}  # not what the lock says of itself
+    settings = {RUN: run.path.name, STATE: state, **dict(_flat(recipe))}
     return Row(
         settings=settings,
         state=state,
@@ -118,15 +118,6 @@ def _row(run: RunFolder, state: str) -> Row:
         errors={},
         results=result_names(run),
     )
-
-
-def _lock(run: RunFolder) -> Mapping[str, Any]:
-    """The recipe, without what its lock says of itself."""
-    try:
-        found = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # gone, or torn
-        return {}
-    return {name: value for name, value in found.items() if name != "lock"}
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -64,6 +64,8 @@ class Stage:
     """The stage's config: components resolved, artifacts by reference (located only in a worker)."""
     produces: str
     """The kind of artifact it makes: tokenizer, checkpoint or figures."""
+    seeded: bool = True
+    """Whether the recipe's seed decides its result."""
     hardware: Hardware
     inputs: Mapping[str, str]
     """Artifact references in it that name a stage of this recipe → that stage's name, in file order."""
@@ -95,7 +97,7 @@ class Stage:
             "use": self.use,
             **owner,
             "revision": self.revision,
-            "seed": seed,
+            **({"seed": seed} if self.seeded else {}),
             "values": kept,
             "components": {".".join(path[2:]): list(found) for path, found in self.components.items()},
             "data": {".".join(path[2:]): dict(found) for path, found in self.fingerprints.items()},

@@ -4,7 +4,6 @@ In: a run. Out: blocks.
 """
 
 import shlex
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,10 +80,7 @@ def parent_blocks(subject: Subject) -> list[Block]:
 
 def _branched(run: RunFolder) -> str:
     """What the lock says as `parent`."""
-    try:
-        return str(tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("parent", ""))
-    except (OSError, ValueError):
-        return ""
+    return str(run.lock.get("parent", ""))
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:

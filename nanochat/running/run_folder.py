@@ -8,6 +8,7 @@ in it. The results themselves are in the store.
 """
 
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,14 @@ class RunFolder:
     def plan(self) -> dict[str, Any]:
         """plan.json; empty where there is none."""
         return read_json(self.path / PLAN) or {}
+
+    @property
+    def lock(self) -> dict[str, Any]:
+        """The recipe as it was locked, unchecked; empty where there is none, or it is torn."""
+        try:
+            return tomllib.loads((self.path / LOCK).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
 
     @property
     def store(self) -> Store:
