@@ -151,6 +151,7 @@ def test_a_run_that_was_removed_is_left_out_of_the_mean_which_says_so(house: Hou
         ("2 seeds", {"count.loss": 601.5}),
     ]
     assert "done; its run was removed" in call(capsys, "sweeps", "show", "counting", "--trials")[1]
+    assert "4 done; 1 run was removed" in call(capsys, "sweeps")[1]
 
 
 def test_a_trial_whose_run_was_removed_is_run_again_where_it_is_named(house: House, capsys: Captured) -> None:

@@ -149,13 +149,14 @@ def drop(name: str, number: int) -> None:
 
 
 def _counts(sweep: Sweep) -> str:
-    """3 done, 1 waiting (paused)"""
+    """3 done, 1 waiting (paused); 1 run was removed"""
     try:
         trials = sweep.trials()
     except InputError as fault:
         return fault.diagnostics[0].message
-    states = [trial.state for trial in trials]
-    return in_words(states) + (" (paused)" if states and sweep.paused else "")
+    states, removed = [trial.state for trial in trials], sum(trial.is_removed for trial in trials)
+    gone = f"; {removed} run{' was' if removed == 1 else 's were'} removed" if removed else ""
+    return in_words(states) + (" (paused)" if states and sweep.paused else "") + gone
 
 
 def _table(shown: list[Row], against: str | None) -> tuple[list[str], list[list[str]]]:
