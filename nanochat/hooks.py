@@ -63,7 +63,8 @@ def register_stages(registry: Registrar) -> None:
 
     The config class says what the stage makes, `produces: ClassVar[str]`: "tokenizer", "checkpoint" or "figures";
     without it, nothing that another stage can use. `numeric: ClassVar[bool] = False` says that the compute dtype does
-    not change the result; without it, the dtype is part of the stage's key.
+    not change the result, `seeded: ClassVar[bool] = False` that the recipe's seed does not (its runtime's is 0 then);
+    without them, dtype and seed are part of the stage's key.
     """
 
 

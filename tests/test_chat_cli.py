@@ -22,7 +22,8 @@ import httpx
 import pytest
 import torch
 
-from nanochat.cli.answer_printer import AnswerPrinter, printable
+from nanochat.cli.answer_printer import printable
+from nanochat.cli.checkpoint_engine import model_name
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.main import main
 from nanochat.config import Component
@@ -105,10 +106,14 @@ def test_a_prompt_from_the_option_and_the_same_from_stdin_are_answered_alike(
 ) -> None:
     settings = ("--max-tokens", "12", "--temperature", "1", "--seed", "3")
     option = nanochat("chat", str(checkpoint), "-p", "how many?", *settings)
-    piped = nanochat("chat", str(checkpoint), *settings, stdin="how many?")
     assert (option.code, option.err) == (0, "")
-    assert option.out == piped.out
     assert option.out.strip()
+    for stdin in ("how many?", "how many?\n"):  # as `printf` writes it, and `echo`
+        assert nanochat("chat", str(checkpoint), *settings, stdin=stdin).out == option.out
+    piped = nanochat("complete", str(checkpoint), *settings, stdin="how many?\n")
+    assert piped.out == nanochat("complete", str(checkpoint), *settings, "-p", "how many?").out
+    more = nanochat("complete", str(checkpoint), *settings, stdin="how many?\n\n")
+    assert more.out.startswith("how many?\n"), "one line's end alone is echo's"
 
 
 def test_complete_prints_the_text_and_what_follows_it(nanochat: Command, checkpoint: Path) -> None:
@@ -126,6 +131,8 @@ def test_complete_prints_the_text_and_what_follows_it(nanochat: Command, checkpo
         (("chat", "-p", "hi", "--temperature=-1"), "E602", "temperature is -1.0"),
         (("chat", "-p", "hi", "--temperature", "nan"), "E602", "temperature is nan"),
         (("complete", "-p", "hi", "--max-tokens", "0"), "E602", "max_tokens is 0"),
+        (("complete", "-p", "hi", "--frequency-penalty", "3"), "E602", "frequency_penalty is 3.0"),
+        (("chat", "-p", "hi", "--system", "a\udcff"), "E407", "--system is no UTF-8 text"),
         (("chat",), "E407", "the prompt is empty"),
         (("chat", "-p", " "), "E407", "the prompt is empty"),
         (("serve", "no-such-run", "--port", "0"), "E405", "no-such-run"),
@@ -207,6 +214,9 @@ def test_on_a_terminal_one_can_talk_stop_an_answer_begin_anew_and_leave(home: Pa
     terminal.type("/help\n")
     terminal.wait_for("Several lines: paste them")
     terminal.wait_for("> ")
+    os.write(terminal.end, b"/system caf\xe9 \xff\n")
+    terminal.wait_for("the line is no UTF-8 text: it holds the byte 0xe9")
+    terminal.wait_for("> ")
     terminal.type("how many?\n")
     terminal.wait_for("how many?\r\n")
     time.sleep(0.3)  # the likeliest noise never ends: it is being written until the context of 3,000 tokens is full
@@ -249,9 +259,15 @@ def serving(home: Path, checkpoint: Path, port: int, *options: str) -> Iterator[
 
 
 @pytest.fixture
-def server(home: Path, checkpoint: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
-    with serving(home, checkpoint, free_port) as started:
+def server(home: Path, checkpoint: Path, namesake: Path, free_port: int) -> Iterator[subprocess.Popen[str]]:
+    with serving(home, checkpoint, free_port, str(namesake)) as started:
         yield started
+
+
+@pytest.fixture
+def namesake(checkpoint: Path, tmp_path: Path) -> Path:
+    """The same elsewhere, in a folder of the name that the checkpoint has."""
+    return shutil.copytree(checkpoint, tmp_path / model_name(checkpoint))
 
 
 def test_sigterm_lets_answers_end_and_a_checkpoint_that_is_overwritten_meanwhile_changes_nothing(
@@ -279,16 +295,21 @@ def test_sigterm_lets_answers_end_and_a_checkpoint_that_is_overwritten_meanwhile
 
 
 def test_serve_says_where_it_answers_answers_there_and_ends_with_ctrl_c(
-    server: subprocess.Popen[str], free_port: int, nanochat: Command
+    server: subprocess.Popen[str], namesake: Path, free_port: int, nanochat: Command
 ) -> None:
     assert server.stdout is not None
-    assert f"http://127.0.0.1:{free_port} (chat page)" in server.stdout.readline()
     url = f"http://127.0.0.1:{free_port}"
+    names = [f"{namesake.name}@7", f"{namesake.parent.name}:{namesake.name}"]
+    assert server.stdout.readline().startswith(f"{', '.join(names)} answers at {url} (chat page)")
     asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
     assert httpx.post(f"{url}/v1/chat/completions", json=asked).status_code == 401
     key = {"Authorization": "Bearer secret"}
-    answer = httpx.post(f"{url}/v1/chat/completions", json=asked, headers=key, timeout=30).json()
-    assert answer["usage"]["completion_tokens"] == 4
+    assert [model["id"] for model in httpx.get(f"{url}/v1/models", headers=key).json()["data"]] == names
+    for name in names:
+        assert httpx.get(f"{url}/v1/models/{name}", headers=key).json()["id"] == name
+        named = asked | {"model": name}
+        answer = httpx.post(f"{url}/v1/chat/completions", json=named, headers=key, timeout=30).json()
+        assert (answer["model"], answer["usage"]["completion_tokens"]) == (name, 4)
     assert "<title>nanochat</title>" in httpx.get(url).text
     assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 403
     second = nanochat("serve", "--port", str(free_port))
@@ -341,33 +362,3 @@ def test_a_question_to_which_nothing_was_said_is_forgotten() -> None:
     talk.engine.cancel(request)
     talk.answered(request)
     assert talk.turns == []
-
-
-def test_tool_calls_are_shown_in_brackets_with_their_results(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = AnswerPrinter()
-    for kind, text in (
-        ("text", "so "), ("python", ""), ("python", "1+"), ("python", "1"), ("python_output", ""),
-        ("python_output", "2"), ("text", " is "), ("python", ""), ("python", "no"), ("python", ""), ("python", "3"),
-    ):  # fmt: skip
-        printer.add({"type": kind, "text": text})
-    printer.end()
-    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "so [1+1 = 2] is [no][3]\n"
-
-
-def test_a_call_of_a_tool_with_tokens_of_its_own_is_shown_by_the_tools_name(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = AnswerPrinter()
-    printer.add({"type": "python", "text": "", "tool": "search"})
-    for kind, text in (
-        ("python", "x"),
-        ("python_output", ""),
-        ("python_output", "42"),
-        ("python", ""),
-        ("python", "1"),
-    ):
-        printer.add({"type": kind, "text": text})
-    printer.end()
-    assert re.sub(r"\x1b\[\d+m", "", capsys.readouterr().out) == "[search: x = 42][1]\n"
-
-
-def test_control_characters_of_a_model_do_not_reach_the_terminal() -> None:
-    assert printable("a\x1b[31mb\tc\nd\x07é") == "a\ufffd[31mb\tc\nd\ufffdé"

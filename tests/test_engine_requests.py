@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engine import (
     END,
@@ -153,6 +153,27 @@ def test_a_prompt_of_one_id_is_told_of_beside_those_who_are_being_answered() -> 
         engine.step()
     assert [each.id for each in told.completion().prompt_told] == [7]
     assert len(told.completion().ids) == 3 and len(answering.completion().ids) == 20
+
+
+@given(lengths=st.lists(st.integers(1, 100), min_size=1, max_size=4), arrivals=st.lists(st.integers(0, 12), min_size=5))
+@settings(max_examples=15, deadline=None)
+def test_with_each_row_alone_the_neighbours_change_no_bit(lengths: list[int], arrivals: list[int]) -> None:
+    """Log-probabilities to the last bit, whoever is answered beside them, in whichever slot."""
+    sampling = Sampling(max_tokens=20, logprobs=3, temperature=1.0, seed=5)
+    deterministic: Any = {"chunk": 32, "reuse": False, "alone": True, "patient": False}
+    prompt = random_prompt(70, 1)
+    expected = make_engine(rows=1, **deterministic).generate([prompt], sampling)[0]
+    engine = make_engine(rows=3, **deterministic)
+    waiting = [(arrivals[0], prompt), *zip(arrivals[1:], (random_prompt(n, n) for n in lengths), strict=False)]
+    requests = []
+    for step in range(13):
+        for _, each in [one for one in waiting if one[0] == step]:
+            requests.append(engine.submit(each, sampling))
+        engine.step()
+    while engine.scheduler.busy:
+        engine.step()
+    found = next(each.completion() for each in requests if each.ids[:70] == prompt)
+    assert found.ids == expected.ids and found.told == expected.told
 
 
 # Tools that take their time

@@ -44,6 +44,11 @@ def test_a_lock_keeps_rules_inputs_plugins_and_data(tmp_path: Path) -> None:
     assert lock["data"] == {"stages.base.data.web": {"size": 3}}
 
 
+def test_the_lock_of_a_lock_is_that_lock(tiny: Path, tmp_path: Path) -> None:
+    text = lock_text(load(tiny))
+    assert tomllib.loads(lock_text(load(write(tmp_path, text, "recipe.lock.toml")))) == tomllib.loads(text)
+
+
 def test_a_lock_needs_the_plugins_that_it_names(tmp_path: Path) -> None:
     text = lock_text(load(write(tmp_path, TINY))).replace("acme-tiny", "acme-gone")
     with pytest.raises(InputError) as caught:

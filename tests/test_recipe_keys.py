@@ -46,7 +46,7 @@ def test_a_key_does_not_change_for(tiny: Path, override: str) -> None:
         ("stages.tok.vocab_size=600", {"tok", "base", "sft"}),
         ("stages.sft.loss_on=all", {"sft"}),
         ("hardware.dtype=bfloat16", {"base", "sft"}),  # the tokenizer computes in no dtype
-        ("seed=1", {"tok", "base", "sft"}),
+        ("seed=1", {"base", "sft"}),  # the tokenizer draws nothing
     ],
 )
 def test_a_key_changes_for(tiny: Path, override: str, changed: set[str]) -> None:
@@ -102,6 +102,14 @@ def test_a_stage_that_does_not_say_whether_it_is_numeric_has_the_dtype_in_its_ke
         path = write(tmp_path, text)
         found.append(load_recipe(path, overrides=[f"hardware.dtype={dtype}"], registry=registry, machine=CPU))
     assert stage_keys(found[0]) != stage_keys(found[1])
+
+
+def test_a_stage_that_does_not_say_whether_it_is_seeded_has_the_seed_in_its_key(tmp_path: Path) -> None:
+    text = 'format = 1\n[hardware]\ndevice = "cpu"\n[stages.one]\nuse = "plain"\n'
+    registry = tiny_registry()
+    registry.register(Faraway, name="far", distribution="acme-far")
+    keys = [load_recipe(write(tmp_path, f"seed = {seed}\n{text}"), registry=registry, machine=CPU) for seed in (1, 2)]
+    assert stage_keys(keys[0]) != stage_keys(keys[1])
 
 
 class Faraway:

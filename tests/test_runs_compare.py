@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +144,49 @@ def test_a_run_whose_lock_is_gone_or_torn_is_listed_without_its_keys(home: Path)
     rows = json.loads(runs("--columns", "depth,base.bpb", "--sort", "run", "--json"))
     assert [row["stages.base.model.depth"] for row in rows[:3]] == [None, None, "4"]
     assert rows[0]["base.val.bpb"] == 1.3
+
+
+def test_the_examples_of_the_help_and_the_readme_name_columns_of_the_runs_of_our_own_recipes(home: Path) -> None:
+    """The quickstart's base stage has `evals.bpb`, whose figures are bpb.bpb and one for each source."""
+    for number, bpb in ((41, 1.3), (61, 1.2)):
+        path = home / "store" / f"base-{str(number) * 4}" / "record.json"
+        told = {"bpb.bpb": bpb, "bpb.bpb.docs": bpb + 1, "bpb.bpb.stories": bpb - 1}
+        record = json.loads(path.read_text())
+        record["figures"] = {name: {"value": value, "n": 9} for name, value in told.items()}
+        write_json(path, record)
+    readme = Path(__file__).parents[1] / "README.md"
+    words = re.search(r"`(--columns [^`]+)`", readme.read_text(encoding="utf-8"))
+    assert words is not None
+    rows = json.loads(runs(*shlex.split(words[1]), "--json"))
+    assert [row["base.bpb.bpb"] for row in rows] == [1.2, 1.3]
+    help_ = " ".join(runs("--help").split())
+    for column in re.findall(r"[\w.]+", help_.partition("where that is clear: ")[2].partition("--over")[0]):
+        runs("--where", "seed=1", "--columns", column.rstrip("."))
+
+
+def test_a_seed_that_two_runs_have_and_one_result_of_two_runs_count_once(home: Path) -> None:
+    """Two runs of one seed: one of the same stages under another name, one whose stages were made anew."""
+    for name, key in (("again-d6s1", "61" * 32), ("anew-d6s2", "ab" * 32)):
+        (home / "runs" / name).mkdir()
+        (home / "runs" / name / "recipe.lock.toml").write_text(LOCK.format(depth=6, seed=int(name[-1])))
+        stage = home / "store" / f"base-{key[:8]}"
+        planned = {"stage": "base", "use": "pretrain", "produces": "checkpoint", "key": key, "folder": str(stage)}
+        write_json(home / "runs" / name / "plan.json", {"recipe": name, "stages": [planned]})
+        if not stage.exists():
+            stage.mkdir()
+            write_json(stage / "config.json", {"key": key})
+            write_json(stage / "record.json", {"key": key, "figures": {"val.bpb": {"value": 1.24, "n": 9}}})
+    six = json.loads(runs("--over", "seed", "--where", "depth=6", "--columns", "base.bpb", "--json"))
+    (row,) = six
+    assert (row["state"], len(row["runs"])) == ("2 seeds", 2)
+    assert row["base.val.bpb"] == pytest.approx((1.20 + 1.24) / 2)  # of seed 2 the newest
+    assert row["standard_errors"]["base.val.bpb"] == pytest.approx(0.02)
+    (row,) = json.loads(runs("--over", "depth", "--where", "seed=1", "--columns", "base.bpb", "--json"))
+    assert row["state"] == "2 values of depth"
+
+
+def test_what_was_started_last_comes_first_however_late_its_files_were_copied(home: Path) -> None:
+    for depth, day in ((4, "03"), (6, "01"), (8, "02")):
+        write_json(home / "runs" / f"tale-d{depth}s1" / "env.json", {"time": f"2026-01-{day}T00:00:00+00:00"})
+    listed = json.loads(runs("--where", "seed=1", "--columns", "depth", "--json"))
+    assert [row["stages.base.model.depth"] for row in listed] == ["4", "8", "6"]

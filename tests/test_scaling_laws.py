@@ -4,7 +4,9 @@ The curves are Hoffmann's (E 1.69, A 406.4, B 410.7, alpha 0.34, beta 0.28) and 
 of the best size, numpy.polyfit and scipy.
 """
 
+import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,9 +16,11 @@ import pytest
 import scipy.optimize
 import scipy.special
 import scipy.stats
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanochat.cli.sweeps import command
 from nanochat.errors import InputError
 from nanochat.reporting.document import Pictures, Table, Text
 from nanochat.reporting.laws_report import laws_blocks
@@ -25,7 +29,7 @@ from nanochat.sweeping.laws import laws
 from nanochat.sweeping.laws_text import budget_table, sentences
 from nanochat.sweeping.parametric import DELTA, Parametric, parametric
 from nanochat.sweeping.power_law import Estimate, power_law, saturating
-from nanochat.sweeping.sweep import Sweep
+from nanochat.sweeping.sweep import Sweep, make_sweep
 
 COMPUTE = (1e18, 3e18, 1e19, 3e19, 1e20)
 
@@ -236,6 +240,38 @@ def test_what_cannot_be_fitted_is_named(points: Sequence[Point], said: Sequence[
 def test_no_finite_loss_at_all_is_an_error() -> None:
     with pytest.raises(InputError, match="no run has a finite"):
         laws([attrs.evolve(point, loss=math.nan) for point in Truth().points()])
+
+
+def test_the_command_prints_the_budgets_the_laws_and_what_they_foretell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NANOCHAT_HOME", str(tmp_path))
+    truth, asked = Truth(), []
+
+    def points(sweep: Sweep, figure: str, *_: object) -> list[Point]:
+        asked.append((sweep.path.name, figure))
+        return truth.points()
+
+    monkeypatch.setattr("nanochat.sweeping.laws.points_of", points)
+    make_sweep("sizes")
+    words = ["laws", "sizes", "--figure", "val.bpb", "--flops", "1e21"]
+    output = CliRunner().invoke(command, words).output
+    titles, *lines = output.splitlines()
+    assert asked == [("sizes", "val.bpb")]
+    assert titles.split() == ["FLOPs", "runs", "sizes", "best", "N", "D", "there", "D/N", "val.bpb"]
+    assert [float(line.split()[0]) for line in lines[:5]] == pytest.approx(COMPUTE, rel=1e-2)
+    assert [float(line.split()[-1]) for line in lines[:5]] == pytest.approx(
+        [truth.loss(truth.best(flops), flops / 6 / truth.best(flops)) for flops in COMPUTE], rel=2e-3
+    )
+    (law,) = (line for line in lines if line.startswith("val.bpb = E + A/N^α + B/D^β"))
+    for name, value in (("E", 1.69), ("A", 406.4), ("B", 410.7), ("α", 0.34), ("β", 0.28)):
+        assert float(re.search(rf" {name} ([\d.]+)", law)[1]) == pytest.approx(value, rel=1e-2)  # type: ignore[index]
+    (foretold,) = (line for line in lines if line.startswith("for 1e+21 FLOPs, by L(N, D): N"))
+    n, d = truth.best(1e21), 1e21 / 6 / truth.best(1e21)
+    assert f"{d / n:.3g} tokens a parameter, val.bpb {truth.loss(n, d):.4f}" in foretold
+    plain = json.loads(CliRunner().invoke(command, [*words, "--json"]).output)
+    assert len(plain["points"]) == 35 and "points" not in plain["budgets"][0]
+    assert plain["parametric"]["size_exponent"]["value"] == pytest.approx(0.34, rel=1e-3)
 
 
 def test_the_report_of_a_sweep_draws_the_laws_and_says_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

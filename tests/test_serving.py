@@ -233,22 +233,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"temperature": True}, "`temperature` must be a number"),
     ({"temperature": 10**400}, "temperature is inf"),
     ({"top_p": 0}, "top_p is 0.0"),
-    ({"top_k": -5}, "top_k is -5"),
-    ({"max_tokens": 0}, "max_tokens is 0"),
-    ({"max_completion_tokens": -3}, "max_tokens is -3"),
+    ({"top_k": -5}, "`top_k` is -5"),
+    ({"max_tokens": 0}, "`max_tokens` is 0; it must be at least 1"),
+    ({"max_completion_tokens": -3}, "`max_completion_tokens` is -3; it must be at least 1"),
     ({"min_p": 2}, "min_p is 2.0"),
     ({"presence_penalty": -2.5}, "presence_penalty is -2.5"),
     ({"logit_bias": {"x": 1}}, "`logit_bias` must name tokens by their ids"),
     ({"logit_bias": {"99999": 1}}, "logit_bias names the token 99999"),
     ({"logit_bias": {"1": "high"}}, "`logit_bias` must be a number"),
     ({"logit_bias": [1]}, "`logit_bias` must be an object"),
-    ({"top_logprobs": 21, "logprobs": True}, "logprobs is 21"),
+    ({"top_logprobs": 21, "logprobs": True}, "`top_logprobs` is 21; it must be at least 0, at most 20"),
+    ({"top_logprobs": 2}, "`top_logprobs` asks for `logprobs` to be true"),
     ({"logprobs": 3}, "`logprobs` must be true or false"),
     ({"stop": [""]}, "stop must be"),
     ({"stop": [3]}, "`stop` must be a string"),
     ({"stop": {}}, "`stop` must be a string or a list"),
-    ({"n": 0}, "n is 0"),
-    ({"n": 129}, "n is 129"),
+    ({"n": 0}, "`n` is 0"),
+    ({"n": 129}, "`n` is 129; it must be at least 1, at most 128"),
     ({"tools": [{"type": "function"}]}, "`tools` is not supported"),
     ({"stream_options": {"include_usage": "yes"}}, "`stream_options.include_usage` must be true or false"),
     ({"max_tokens": 2.5}, "`max_tokens` must be an integer"),
@@ -279,6 +280,7 @@ def test_a_wrong_field_is_a_400_that_names_it(local: TestClient, wrong: dict[str
     error = answer.json()["error"]
     assert reason in error["message"] and len(error["message"]) < 500
     assert error["type"] == "invalid_request_error"
+    assert error["param"].partition(".")[0] in wrong
 
 
 @pytest.mark.parametrize(

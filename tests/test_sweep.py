@@ -165,6 +165,7 @@ def test_trials_share_stages_and_fail_alone_and_what_failed_is_tried_again(house
     assert len(list(house.store.glob("one-*"))) == 1  # the shared stage, once
     assert '[1/2 trouble="stage"]: failed: the loss is nan' in output
     assert "1 of 2 done. The results: nanochat sweeps show counting" in output
+    assert "talk to it" not in output
     code, output = house.call("sweeps", "show", "counting", "--trials", "--json")
     failed, done = json.loads(output)
     assert (failed["error"], failed["figures"], done["error"]) == ("the loss is nan", {}, "")

@@ -72,7 +72,7 @@ def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curv
     result = home.report("--sweep", "batches")
     assert result.exit_code == 0, result.output
     assert f"No curves of runs that were removed: {gone}." in result.stdout
-    assert re.search(rf"\| 2048 +\| 1 +\| done +\|.*{gone}", result.stdout)
+    assert re.search(rf"\| 2048 +\| 1 +\| done; its run was removed +\|.*{gone}", result.stdout)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_tables_of_parents_are_merged_and_unset(house: House) -> None:
 def test_its_trials_are_queued_as_whole_recipes_up_to_its_last_stage(
     house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nanochat.cli.sweep.run_sweep", lambda sweep: 0)
+    monkeypatch.setattr("nanochat.cli.sweep.run_sweep", lambda sweep, display: 0)
     words = ["--grid", "seed=5", "--grid", "stages.one.steps=2", "--grid", "variant=from nothing,short"]
     with pytest.raises(SystemExit, match="0"):
         _finish(["sweep", str(house.recipe), *words])
@@ -101,8 +101,8 @@ def test_its_trials_are_queued_as_whole_recipes_up_to_its_last_stage(
     sweep = find_sweep("counting")
     assert sweep.until == "two"
     assert [trial.name for trial in sweep.trials()] == [
-        "variant=from nothing seed=5 steps=2",
-        "variant=short seed=5 steps=2",
+        "from nothing seed=5 steps=2",
+        "short seed=5 steps=2",
     ]
     nothing, short = (load_recipe(trial.recipe) for trial in sweep.trials())
     assert (nothing.stages["two"].inputs, nothing.stages["two"].config.steps) == ({}, 5)

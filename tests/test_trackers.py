@@ -55,7 +55,7 @@ def track(told: Audience, folder: Path, steps: range, *, after: int = 0) -> None
 @pytest.fixture
 def stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
     """A stage's folder in a store, whose trackers nobody may complain of."""
-    folder = tmp_path / "store" / "base-6efaea27"
+    folder = tmp_path / "store" / "base-d9fde679"
     folder.mkdir(parents=True)
     yield folder
     assert complaints(caplog) == []

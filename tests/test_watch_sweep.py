@@ -147,8 +147,11 @@ def test_a_name_of_both_is_the_sweep_while_trials_wait_and_else_the_run(house: H
     assert "tale: waiting" in watch("tale", "--once")[1]
     assert "[1/5" not in watch(house.run.path.name, "--once")[1]
     sweep.pause(paused=True)
+    for words in (["tale"], ["tale", "--sweep"]):
+        assert "tale: paused" in watch(*words)[1], "and does not wait for the pause's end"
+    for number in (4, 5):
+        sweep.trial(number).end("done", seconds=1.0)
     assert "tale: " not in watch("tale", "--once")[1]
-    assert "tale: paused" in watch("tale", "--sweep")[1], "and does not wait for the pause's end"
 
 
 def test_what_is_not_there_or_was_removed_is_said(sweep: Sweep) -> None:

@@ -21,6 +21,7 @@ import attrs
 
 from nanochat.benchmarking.catalogue import Benchmark, Quantity
 from nanochat.errors import wrong_input
+from nanochat.given_file import given_json
 from nanochat.quantity import count, duration, size
 
 FORMAT = 1
@@ -138,17 +139,16 @@ def _read(path: Path) -> str:
 
 
 def parse(path: Path) -> Page:
-    """The page that `Page.json` wrote. InputError E407 for another file."""
+    """The page that `Page.json` wrote. InputError E407 for another file, E304 for one that is no JSON."""
+    remedy = "give the .json that `nanochat bench all` wrote"
+    found = given_json(path, help=remedy)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         if found["format"] > FORMAT:
             raise wrong_input("E407", f"{path} was written by a newer nanochat (format {found['format']})")
         outcomes = [_outcome(each) for each in found["outcomes"]]
         return Page(facts=found["facts"], cores=found["cores"], outcomes=outcomes)
-    except (OSError, ValueError, KeyError, TypeError) as fault:
-        raise wrong_input(
-            "E407", f"{path} is no page of benchmarks: {fault}", help="give the .json that `nanochat bench all` wrote"
-        ) from None
+    except (ValueError, KeyError, TypeError) as fault:
+        raise wrong_input("E407", f"{path} is no page of benchmarks: {fault}", help=remedy) from None
 
 
 def shown(quantity: Quantity) -> str:

@@ -3,6 +3,7 @@
 In: an engine and a request of it. Out: what is printed. Control characters, which a terminal would obey, are replaced.
 """
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,17 +17,27 @@ if TYPE_CHECKING:
     from nanochat.inference.request import Request
     from nanochat.inference.transcript import Part
 
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Unicode's category Cc but for \\n and \\t; explicit directions, embeddings, overrides and isolates alike (UAX 9),
+which make text after them read otherwise than it is; surrogates. Not the marks of direction (U+200E, U+200F, U+061C):
+Hebrew and Arabic are written with them, and they move nothing but their neighbours."""
+
 
 def print_answer(engine: "Engine", request: "Request", interrupted: threading.Event | None = None) -> None:
-    """Compute and print until the request is answered, or the event cancels it."""
+    """Compute and print until the request is answered, or the event cancels it. Whatever is raised, the engine is rid
+    of the request.
+    """
     printer = AnswerPrinter()
-    while request.finish_reason is None:
-        engine.step()
-        if interrupted is not None and interrupted.is_set():
-            engine.cancel(request)
-        for increment in request.transcript.take():
-            printer.add(increment)
-    printer.end()
+    try:
+        while request.finish_reason is None:
+            engine.step()
+            if interrupted is not None and interrupted.is_set():
+                engine.cancel(request)
+            for increment in request.transcript.take():
+                printer.add(increment)
+    finally:
+        engine.cancel(request)  # one that was answered stays as it is
+        printer.end()
     if request.finish_reason == "cancelled":
         click.secho("(stopped)", dim=True, err=True)
     elif len(request.ids) == engine.context:
@@ -70,8 +81,11 @@ def called(part: "Part") -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters other than line ends and tabs."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Text without what a terminal would obey: control characters other than line ends and tabs, and overrides of the
+    direction of writing. Halves of surrogate pairs go too, which no terminal takes. All else is a text's own: spaces
+    that do not break, joiners in emoji and in Persian, soft hyphens.
+    """
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from nanochat.cli.chat_session import ChatSession, answer
 from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, open_engine
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.line_reader import LineReader
-from nanochat.cli.prompt import given_prompt
+from nanochat.cli.prompt import check_text, given_prompt
 from nanochat.cli.sampling_options import sampling_options
 from nanochat.home import home
 from nanochat.inference.sampling import Sampling
@@ -30,6 +30,7 @@ def command(checkpoint: str | None, prompt: str | None, system: str | None, devi
     CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder.
     """
     settings = Sampling(**sampling)  # what is wrong with it is said before a model is loaded
+    check_text(system or "", "--system")
     interactive = prompt is None and sys.stdin.isatty()
     question = "" if interactive else given_prompt(prompt)
     engine, name = open_engine(checkpoint, device=device, rows=1)

@@ -5,6 +5,7 @@ In: lines. Out: what is printed. Not here: reading lines, and which model it is.
 
 import json
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,13 @@ from typing import Any
 import attrs
 import click
 
-from nanochat.cli.answer_printer import interruption, print_answer
+from nanochat.cli.answer_printer import interruption, print_answer, printable
 from nanochat.cli.dialogue import Dialogue
+from nanochat.cli.prompt import check_text
+from nanochat.cli.sampling_options import NUMBERS, is_optional, number_type
 from nanochat.errors import NanochatError, did_you_mean, wrong_input
-from nanochat.inference.sampling import Sampling
-
-SETTABLE = {
-    field.name: type(getattr(Sampling(), field.name))
-    for field in attrs.fields(Sampling)
-    if type(field.default) in (int, float)
-} | {"max_tokens": int, "seed": int}
-"""Settings that are numbers."""
+from nanochat.given_file import given_json, write_given
+from nanochat.home import expanded
 
 
 class ChatSession:
@@ -30,12 +27,14 @@ class ChatSession:
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.dialogue = dialogue
+        self.retries = 0
+        """Of the last question."""
         self.commands: dict[str, tuple[Callable[[str], object], str]] = {
             "help": (self._help, "this list"),
             "reset": (self._reset, "begins anew"),
             "system": (self._system, "TEXT: what the model is told beforehand; without it, nothing"),
             "set": (self._set, "NAME VALUE: temperature, top_p, seed …; without it, what is set"),
-            "retry": (self._retry, "another answer to the last question"),
+            "retry": (self._retry, "another answer to the last question; at temperature 0 it is the same again"),
             "undo": (self._undo, "forgets the last question and its answer"),
             "save": (self._save, "FILE: writes the conversation as JSON"),
             "load": (self._load, "FILE: goes on with one"),
@@ -45,8 +44,10 @@ class ChatSession:
     def take(self, line: str) -> bool:
         """Answer a line, or do what it commands; whether to go on. Errors are printed."""
         try:
+            check_text(line, "the line")
             if not line.startswith("/"):
                 if line:
+                    self.retries = 0
                     self._answer(line)
                 return True
             name, _, rest = line[1:].partition(" ")
@@ -56,16 +57,22 @@ class ChatSession:
                 raise wrong_input("E407", f"there is no command /{name}", help=near)
             self.commands[name][0](rest.strip())
         except NanochatError as fault:
-            click.secho(str(fault), fg="red", err=True)
-        except OSError as fault:
-            click.secho(f"{fault.strerror}: {fault.filename}", fg="red", err=True)
+            click.secho(printable(str(fault)), fg="red", err=True)
         else:
             return name != "quit"
         return True
 
-    def _answer(self, question: str) -> None:
-        with interruption() as interrupted:
-            answer(self.dialogue, question, interrupted, consent=_consent)
+    def _answer(self, question: str) -> bool:
+        """Answer, whatever happens; whether anything was said. A fault of ours is shown, and ends no conversation."""
+        try:
+            with interruption() as interrupted:
+                return answer(self.dialogue, question, interrupted, consent=_consent)
+        except (NanochatError, click.Abort):
+            raise
+        except Exception:
+            click.secho(traceback.format_exc(), fg="red", err=True, nl=False)
+            _note("the answer failed by a fault of nanochat's; the conversation goes on, and /save keeps it")
+            return False
 
     def _help(self, _: str) -> None:
         for name, (_act, what) in self.commands.items():
@@ -84,38 +91,58 @@ class ChatSession:
         sampling = self.dialogue.sampling
         name, _, value = rest.replace("=", " ").partition(" ")
         if not rest:
-            for known in SETTABLE:
-                click.secho(f"{known} {getattr(sampling, known)}", dim=True)
+            for known in NUMBERS:
+                click.secho(f"{known} {_shown(getattr(sampling, known))}", dim=True)
             return
-        if name not in SETTABLE:
-            near = did_you_mean(name, SETTABLE) or f"there are {', '.join(SETTABLE)}"
+        if name not in NUMBERS:
+            near = did_you_mean(name, NUMBERS) or f"there are {', '.join(NUMBERS)}"
             raise wrong_input("E407", f"there is no setting `{name}`", help=near)
-        try:
-            number: Any = None if value.strip() == "none" else SETTABLE[name](value)
-            self.dialogue.sampling = attrs.evolve(sampling, **{name: number})
-        except (ValueError, TypeError):
-            raise wrong_input("E407", f"{name} cannot be {value.strip()!r}: it is a number") from None
-        _note(f"{name} is {number}")
+        if not value.strip():
+            click.secho(f"{name} {_shown(getattr(sampling, name))}: {NUMBERS[name]}", dim=True)
+            return
+        number = _number(name, value.strip())
+        self.dialogue.sampling = attrs.evolve(sampling, **{name: number})
+        _note(f"{name} is {_shown(number)}")
 
     def _retry(self, _: str) -> None:
-        self._answer(self.dialogue.forget_last())
+        """Where nothing comes of it, the answer that there was stays. A seed that is set is counted up, as it would
+        give the same answer.
+        """
+        before, sampling, said = self.dialogue.turns, self.dialogue.sampling, False
+        question = self.dialogue.forget_last()
+        self.retries += 1
+        if sampling.seed is not None and sampling.temperature:
+            self.dialogue.sampling = attrs.evolve(sampling, seed=sampling.seed + self.retries)
+            _note(f"with seed {self.dialogue.sampling.seed}")
+        try:
+            said = self._answer(question)
+        finally:
+            self.dialogue.sampling = sampling
+            if not said:
+                self.dialogue.turns = before
+        if said and self.dialogue.turns[-1]["content"] == before[-1]["content"]:
+            why = ": at temperature 0 no chance is in it; /set temperature 0.8 puts some in"
+            _note("the same again" + ("" if sampling.temperature else why))
 
     def _undo(self, _: str) -> None:
+        self.retries = 0
         _note(f"forgotten: {self.dialogue.forget_last()!r:.60}")
 
     def _save(self, name: str) -> None:
         path = _path(name)
-        path.write_text(json.dumps({"messages": self.dialogue.messages}, ensure_ascii=False, indent=1) + "\n")
+        if not self.dialogue.turns:
+            raise wrong_input("E407", "nothing was asked yet: there is nothing to save")
+        text = json.dumps({"messages": self.dialogue.messages}, ensure_ascii=False, indent=1) + "\n"
+        write_given(path, text, help="name a file in a folder that is there, and that you may write to")
         _note(f"{len(self.dialogue.messages)} messages in {path}")
 
     def _load(self, name: str) -> None:
         path = _path(name)
-        try:
-            conversation = json.loads(path.read_text())
-        except ValueError as fault:
-            raise wrong_input("E304", f"{path} is no JSON: {fault}", help="/save writes such files") from fault
-        self.dialogue.take_up(conversation)
+        unanswered = self.dialogue.take_up(given_json(path, help="name a file as /save writes them"))
+        self.retries = 0
         _note(f"{len(self.dialogue.messages)} messages from {path}")
+        if unanswered:
+            _note(f"left out, as it has no answer: {unanswered!r:.60}")
 
 
 def answer(
@@ -123,17 +150,21 @@ def answer(
     question: str,
     interrupted: threading.Event | None = None,
     consent: Callable[[int], bool] = lambda _: True,
-) -> None:
+) -> bool:
     """Answer one question; say what was left out of the conversation for it. The event stops the answer.
 
-    consent: asked before so many of the oldest messages are left out.
+    consent: asked before so many of the oldest messages are left out. Whether anything was said; what was, before an
+    exception too, belongs to the conversation.
     """
     request, left_out = dialogue.ask(question, consent)
     if left_out:
         note = f"(the conversation no longer fits the context: its {left_out} oldest messages were left out)"
         click.secho(note, dim=True, err=True)
-    print_answer(dialogue.engine, request, interrupted)
-    dialogue.answered(request)
+    try:
+        print_answer(dialogue.engine, request, interrupted)
+    finally:
+        said = dialogue.answered(request)
+    return said
 
 
 def _consent(left_out: int) -> bool:
@@ -143,8 +174,24 @@ def _consent(left_out: int) -> bool:
 
 def _path(name: str) -> Path:
     if not name:
-        raise wrong_input("E407", "which file?", help="/save talk.json")
-    return Path(name).expanduser()
+        raise wrong_input("E407", "which file?", help="/save talk.json, /load talk.json")
+    return expanded(name)
+
+
+def _number(name: str, value: str) -> Any:
+    """A setting's value as it is written. InputError E407 where it is no number."""
+    if value == "none" and is_optional(name):
+        return None
+    try:
+        return number_type(name)(value)
+    except ValueError:
+        wanted = "a whole number" if number_type(name) is int else "a number"
+        wanted += ", or none" if is_optional(name) else ""
+        raise wrong_input("E407", f"{name} cannot be {value!r:.60}: it is {wanted}") from None
+
+
+def _shown(number: float | None) -> str:
+    return "none" if number is None else str(number)
 
 
 def _note(text: str) -> None:

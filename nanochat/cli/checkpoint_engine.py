@@ -3,6 +3,9 @@
 In: what a person writes as CHECKPOINT. Out: an engine and the model's name. torch is imported when it is called.
 """
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +15,7 @@ from nanochat.errors import wrong_input
 from nanochat.hardware import default_device, default_dtype, probe_machine
 from nanochat.registry import load_registry
 from nanochat.running.find import find_checkpoint
+from nanochat.running.store import CHECKPOINTS, is_step
 
 if TYPE_CHECKING:
     from nanochat.inference.engine import Engine
@@ -72,10 +76,39 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         rows=min(rows, slots_in_memory(model.config, runtime)),
         chunk=UNTIMED_CHUNK if deterministic else None,
         reuse=not deterministic,
-        patient=deterministic,
+        patient=False,
+        alone=deterministic,
     )
 
 
 def model_name(folder: Path) -> str:
     """A checkpoint's name for people and clients: that of its stage in the store, or its own folder's."""
-    return folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
+    return next(_names(folder))
+
+
+def model_names(folders: Iterable[Path]) -> Mapping[str, Path]:
+    """Name → folder of checkpoints that are offered together, in the order given; one that is named twice is one.
+
+    Each has its name, as `model_name` gives it. Those that share it have their steps after it, NAME@STEP; those that
+    still share it, as much of the path before it as tells them apart, FOLDER:NAME: without a slash, as a name is also
+    one part of the address /v1/models/NAME. The order decides nothing.
+    """
+    lengths = dict.fromkeys(folders, 0)
+    while True:
+        names = {folder: next(islice(_names(folder), length, None)) for folder, length in lengths.items()}
+        count = Counter(names.values())
+        if max(count.values(), default=1) == 1:
+            return {name: folder for folder, name in names.items()}
+        lengths = {folder: length + (count[names[folder]] > 1) for folder, length in lengths.items()}
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """What a checkpoint can be called, ever more exactly; in the end by its path, which no other has."""
+    named, suffix = folder, ""
+    if folder.parent.name == CHECKPOINTS:
+        step = folder.name.removeprefix("step_")
+        named, suffix = folder.parent.parent, f"@{int(step) if is_step(step) else step}"
+        yield named.name
+    for length in range(1, len(named.parts)):
+        yield ":".join(named.parts[-length:]) + suffix
+    yield from repeat(str(folder))

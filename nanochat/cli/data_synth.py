@@ -12,6 +12,7 @@ import click
 
 from nanochat.data.synthesis import Brief, Synthesis, fingerprint
 from nanochat.errors import stage_failure, wrong_input
+from nanochat.given_file import given_text
 
 PERSONA = "It is called nanochat: a small language model, trained by its owner. It is friendly, honest and brief."
 AT_ONCE = 32
@@ -67,12 +68,7 @@ def synth(file: Path, count: int, workers: int, **options: Any) -> None:
 
 
 def _read(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise wrong_input("E407", f"{path} cannot be read: {fault}") from fault
+    return "" if path is None else given_text(path, help="name a file of text")
 
 
 def _written(file: Path) -> tuple[set[int], set[str]]:
@@ -89,7 +85,7 @@ def _written(file: Path) -> tuple[set[int], set[str]]:
             found = json.loads(line)
             numbers.add(int(found["synth"]["number"]))
             seen.add(fingerprint(found))
-        except (ValueError, KeyError, TypeError) as fault:
+        except (ValueError, KeyError, TypeError, RecursionError) as fault:
             raise wrong_input(
                 "E407", f"{file}:{place} was not written by this command", help="name another file"
             ) from fault
@@ -120,7 +116,7 @@ class Endpoint:
         except urllib.error.HTTPError as fault:
             reason = fault.read(500).decode(errors="replace")
             raise stage_failure("E602", f"{self._address} says {fault.code}: {reason}", help="check --model") from fault
-        except (OSError, ValueError, LookupError, TypeError) as fault:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
             raise stage_failure(
                 "E301",
                 f"{self._address} gives no completion: {fault}",

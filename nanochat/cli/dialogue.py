@@ -39,30 +39,37 @@ class Dialogue:
         """The whole conversation, as `nanochat.text.conversation` has it."""
         return [*self.system, *self.turns]
 
-    def take_up(self, conversation: Mapping[str, Any]) -> None:
-        """Go on with another conversation, up to its last answer. InputError E306 where it is none."""
-        from nanochat.text.conversation import check_conversation
+    def take_up(self, conversation: Mapping[str, Any]) -> str | None:
+        """Go on with another conversation, up to its last answer. A question after that, which is left out.
 
-        check_conversation(conversation)
+        InputError E306 where it is none, or the model has no tokens for it: the one that there is then goes on.
+        """
+        from nanochat.text.conversation import content_text, render_conversation
+
+        render_conversation(conversation, self.engine.tokenizer)
         system, *turns = conversation["messages"]
         if system["role"] == "system":
             self.system = [system]
         else:
             turns, self.system = [system, *turns], []
         self.turns = turns[: len(turns) // 2 * 2]
+        return content_text(turns[-1]["content"]) if len(turns) % 2 else None
 
     def forget_last(self) -> str:
         """Forget the last question and its answer; the question. InputError E407 where there is none."""
         if not self.turns:
             raise wrong_input("E407", "nothing was asked yet")
+        from nanochat.text.conversation import content_text
+
         question, _ = self.turns[-2:]
-        del self.turns[-2:]
-        return str(question["content"])
+        self.turns = self.turns[:-2]
+        return content_text(question["content"])
 
     def ask(self, text: str, consent: Callable[[int], bool] = lambda _: True) -> "tuple[Request, int]":
         """A request for the answer to `text`, and how many messages were left out for good to make it fit.
 
         consent: asked before they are. InputError E601 where it is refused, or not even the question alone fits.
+        `answered` must follow, whatever became of the request.
         """
         turns = [*self.turns, {"role": "user", "content": text}]
         left_out = 0
@@ -75,14 +82,15 @@ class Dialogue:
         self.turns = turns
         return request, left_out
 
-    def answered(self, request: "Request") -> None:
-        """Note an answer; a question to which nothing was said is forgotten."""
+    def answered(self, request: "Request") -> bool:
+        """Note an answer; a question to which nothing was said is forgotten. Whether there was one."""
         if request.transcript.parts:
             prompt = request.ids[: request.prompt_tokens]
             self.known.note("", prompt, request.completion(), self.engine.grammar.ends)
             self.turns.append({"role": "assistant", "content": request.transcript.parts})
-        else:
-            self.turns.pop()
+            return True
+        self.turns.pop()
+        return False
 
     def reset(self) -> None:
         """Begin anew; the system message stays."""

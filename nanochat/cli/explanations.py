@@ -103,8 +103,8 @@ EXPLANATIONS: dict[str, str] = {
     "E302": "The source holds no text after empty and unreadable records are left out.",
     "E303": "The files lack the column or field that the recipe names; the message lists those that are there.",
     "E304": (
-        "A data file is damaged or cannot be opened; or it is no longer what a lock was made with: then run\n"
-        "the recipe itself, not its lock, to use the data as it is now."
+        "A data file, or one that was named to a command, is damaged or cannot be opened; or it is no longer what a\n"
+        "lock was made with: then run the recipe itself, not its lock, to use the data as it is now."
     ),
     "E305": "A vocabulary has 256 bytes, at least no merges, and 9 specials: 265 ids or more.",
     "E306": ("A conversation breaks the rules: a list of messages with role and content, user and assistant in\nturn."),

@@ -4,6 +4,7 @@ In: a terminal, and a file for what was typed before. Out: messages. Arrow keys 
 where it has one.
 """
 
+import io
 import select
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ class LineReader:
 
     def __init__(self, history: Path) -> None:
         self.history, self.readline = history, _readline()
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # a wrong byte is the line's fault, and ends no chat
         if self.readline is not None:
             self.readline.set_history_length(KEPT_LINES)
             try:

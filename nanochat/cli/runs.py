@@ -40,7 +40,7 @@ def command(
 ) -> None:
     """List the runs, newest first; with --columns, --sort, --where or --over compare them.
 
-    A column is a key of the recipes (stages.base.model.depth) or a figure (base.val.bpb, base.loss); parts may be left
+    A column is a key of the recipes (stages.base.model.depth) or a figure (base.bpb.bpb, base.loss); parts may be left
     out where that is clear: base.depth, base.bpb. --over seed gives each group of seeds a row.
     """
     wanted = Wanted(columns=tuple(filter(None, (columns or "").split(","))), **compare)

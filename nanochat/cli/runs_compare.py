@@ -1,25 +1,25 @@
 """Runs side by side: columns by key path or figure, filtered, sorted, averaged over seeds.
 
 In: runs, and what the command line asks for. Out: titles, and rows of cells. A column is a key of the runs' recipes
-(`stages.base.model.depth`) or a figure of a stage (`base.val.bpb`), written out or with parts left out where that is
+(`stages.base.model.depth`) or a figure of a stage (`base.bpb.bpb`), written out or with parts left out where that is
 clear (`model.depth`, `base.bpb`). `STAGE.loss` is the last of the training.
 """
 
 import operator
 import re
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 
-from nanochat.errors import did_you_mean, wrong_input
+from nanochat.errors import wrong_input
 from nanochat.recipe.notation import value_text
 from nanochat.running.figures import finished_stages
 from nanochat.running.json_file import read_lines
-from nanochat.running.run_folder import LOCK, RunFolder
+from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import METRICS
-from nanochat.sweeping.results import Row, figure_names, over_seeds, sorted_by
+from nanochat.sweeping.columns import resolved, shortest
+from nanochat.sweeping.results import Row, figure_names, over_seeds, result_names, sorted_by
 
 RUN, STATE = "run", "state"
 _TRAINING = ("loss", "smoothed_loss")
@@ -78,7 +78,7 @@ def titles(found: Sequence[Row], wanted: Wanted) -> list[str]:
 
 def heads(columns: Sequence[str], wanted: Wanted) -> list[str]:
     """What stands above them: as they were asked for; else as short as tells them apart."""
-    return list(wanted.columns) or [_short(column, columns) for column in columns]
+    return list(wanted.columns) or [shortest(column, columns) for column in columns]
 
 
 def cells(row: Row, columns: Sequence[str]) -> list[str]:
@@ -97,35 +97,6 @@ def plain(row: Row, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def resolved(asked: str, known: Iterable[str], option: str) -> str:
-    """The column that is meant. InputError E407 where there is none, or where it may be several."""
-    listed = list(dict.fromkeys(known))
-    if asked in listed:
-        return asked
-    near = [name for name in listed if name.endswith(f".{asked}")] or [name for name in listed if _skips(asked, name)]
-    if len(near) == 1:
-        return near[0]
-    if near:
-        shown = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
-        raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {shown}")
-    suggestion = did_you_mean(asked, listed)
-    help_ = suggestion or "keys as in `nanochat show`, and figures as STAGE.FIGURE: `nanochat runs show RUN` lists them"
-    raise wrong_input("E407", f"{option} {asked}: no run has such a column", help=help_)
-
-
-def _short(column: str, among: Sequence[str]) -> str:
-    """The fewest last parts that no other column ends with: `depth` of `stages.base.model.depth`."""
-    parts = column.split(".")
-    ends = (".".join(parts[-count:]) for count in range(1, len(parts)))
-    return next((end for end in ends if sum(f".{name}".endswith(f".{end}") for name in among) == 1), column)
-
-
-def _skips(asked: str, name: str) -> bool:
-    """Whether `name` is `asked` with parts before and in between: `base.depth` of `stages.base.model.depth`."""
-    parts = iter(name.split("."))
-    return all(part in parts for part in asked.split(".")) and not any(True for _ in parts)
-
-
 def _row(run: RunFolder, state: str) -> Row:
     figures: dict[str, float] = {}
     for stage in finished_stages(run):
@@ -136,17 +107,17 @@ def _row(run: RunFolder, state: str) -> Row:
         }
     for planned in run.stages:
         figures |= {f"{planned.name}.{name}": value for name, value in _last(planned.folder.path / METRICS).items()}
-    settings = {RUN: run.path.name, STATE: state, **dict(_flat(_lock(run)))}
-    return Row(settings=settings, state=state, runs=[run.path.name], seconds=None, figures=figures, errors={})
-
-
-def _lock(run: RunFolder) -> Mapping[str, Any]:
-    """The recipe, without what its lock says of itself."""
-    try:
-        found = tomllib.loads((run.path / LOCK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # gone, or torn
-        return {}
-    return {name: value for name, value in found.items() if name != "lock"}
+    recipe = {name: value for name, value in run.lock.items() if name != "lock"}  # not what the lock says of itself
+    settings = {RUN: run.path.name, STATE: state, **dict(_flat(recipe))}
+    return Row(
+        settings=settings,
+        state=state,
+        runs=[run.path.name],
+        seconds=None,
+        figures=figures,
+        errors={},
+        results=result_names(run),
+    )
 
 
 def _flat(table: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

@@ -5,12 +5,13 @@ import sys
 
 import click
 
-from nanochat.cli.sheet import print_table
+from nanochat.cli.sheet import print_table, print_text
 from nanochat.errors import InputError, wrong_input
 from nanochat.quantity import size
 from nanochat.running.find import the_run
 from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove, undisturbed
 from nanochat.running.store import bytes_in
+from nanochat.sweeping.sweep import needing
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only list what would go.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
@@ -25,7 +26,8 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
     """Remove runs, and results that only they need.
 
-    A result stays where another run plans it, a lock names it, or a result that stays was made from it.
+    A result stays where another run plans it, a lock names it, or a result that stays was made from it. A run that
+    trials of sweeps stand for is removed with their figures, which is said before.
     """
     _check_json(as_json, dry_run, "rm RUN")
     removal = plan_removal(list(dict.fromkeys(the_run(name) for name in runs)))
@@ -35,7 +37,12 @@ def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
         gone = [result.path for result in removal.results] + [run.path for run in removal.runs]
         kept = {str(path): list(dict.fromkeys(names)) for path, names in removal.kept.items()}
         removed = [{"path": str(path), "bytes": bytes_in(path)} for path in gone]
-        click.echo(json.dumps({"remove": removed, "keep": kept}, indent=2, ensure_ascii=False))
+        trials = {
+            str(run.path): [{"sweep": sweep.path.name, "trial": trial.number} for sweep, trial in needing(run)]
+            for run in removal.runs
+        }
+        told = {"remove": removed, "keep": kept, "trials": trials}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     for result in removal.results:
         click.echo(f"remove {result.path.name}, {size(bytes_in(result.path))}")
@@ -43,6 +50,10 @@ def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
         click.echo(f"keep   {path.name}: needed by {', '.join(dict.fromkeys(names))}")
     for run in removal.runs:
         click.echo(f"remove run {run.path.name}")
+        for sweep, trial in needing(run):
+            again = f"nanochat sweeps retry {sweep.path.name} {trial.number}"
+            its = f"trial {trial.number} of the sweep {sweep.path.name}, {trial.name}"
+            print_text(f"it is {its}, whose means then lack it; `{again}` lets it run again", indent="  ")
     if dry_run:
         going = [gone.path for gone in removal.results] + [run.path for run in removal.runs]
         click.echo(f"{size(sum(bytes_in(path) for path in going))} would be freed")

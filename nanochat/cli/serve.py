@@ -2,13 +2,14 @@
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from nanochat.cli.checkpoint_engine import device_option, model_name, open_engines
+from nanochat.cli.checkpoint_engine import device_option, model_names, open_engines
 from nanochat.running.find import find_checkpoint
 from nanochat.running.live import LiveRuns
 
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A name that this server may be asked by, beside loopback's; bound to loopback, it takes no other.",
 )
-@click.option("--deterministic", is_flag=True, help="Nothing is timed or reused: a request's answer is its own.")
+@click.option(
+    "--deterministic", is_flag=True, help="One row at a time: a request's numbers are its own, to the last bit; slower."
+)
 @click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
 @device_option
 def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> None:
@@ -55,7 +58,8 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
     At /runs it shows the runs of this machine, and the curves of one while it goes on.
 
     CHECKPOINT is a run, RUN/STAGE (quickstart/sft), a tag (d4_w192_h3), a key, NAME@STEP or a folder. Several are
-    served by their names.
+    served by their names, which /v1/models lists: that of the stage's result (sft-6807520b), or of the folder. Where
+    two would have one name, it is followed by the step (sft-6807520b@400), or has the folder before it (mine:model).
     """
     # Threads of OpenMP that spin while they wait take the cores that the event loop needs: 190 µs became 8 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -64,7 +68,7 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
 
     bound = bind(host, port)  # first: a port in use is known before a model is loaded, or torch
     with bound:
-        folders = [find_checkpoint(name) for name in checkpoints or (None,)]
+        folders = model_names(find_checkpoint(name) for name in checkpoints or (None,))
 
         from nanochat.serving.app import create_server
         from nanochat.serving.keys import Keys, read_keys
@@ -81,7 +85,7 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
             models, start=loading.start, keys=keys, limits=limits, origins=origins, hosts=hosts, runs=LiveRuns()
         )
         loading.server = make_server(app, drain_seconds=drain)
-        url, names = address(bound), ", ".join(model_name(folder) for folder in folders)
+        url, names = address(bound), ", ".join(folders)
         loading.greeting = f"{names} answers at {url} (chat page) and {url}/v1 (OpenAI's API). Ctrl-C ends it."
         if not local and not keys.some:
             said = "Whoever reaches this address can use the model: give keys with --api-keys to prevent it."
@@ -99,7 +103,8 @@ class Loading:
     """Models that are loaded while the server answers already that it is not ready."""
 
     models: "Models"
-    folders: list[Path]
+    folders: Mapping[str, Path]
+    """By the names that they are served by."""
     how: dict[str, Any]
     server: "uvicorn.Server | None" = None
     greeting: str = ""
@@ -114,8 +119,8 @@ class Loading:
     def _load(self) -> None:
         assert self.server is not None
         try:
-            for folder in self.folders:
-                self.models.add(model_name(folder), open_engines(folder, **self.how))
+            for name, folder in self.folders.items():
+                self.models.add(name, open_engines(folder, **self.how))
         except BaseException as fault:
             self.fault, self.server.should_exit = fault, True
         else:

@@ -1,13 +1,17 @@
 """`nanochat sweep RECIPE --grid KEY=V1,V2`: a recipe in many variants, planned as a table, then run one by one."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import attrs
 import click
 
 from nanochat.cli.sheet import print_table
+from nanochat.cli.sweep_run import run_sweep
 from nanochat.errors import InputError, NanochatError, wrong_input
 from nanochat.estimating.device import Device
 from nanochat.estimating.estimate import device_here, estimate
@@ -16,13 +20,11 @@ from nanochat.quantity import count, duration
 from nanochat.recipe.axis import Axis, Change, Range
 from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.registry import load_registry
-from nanochat.reporting.file_reports import FileReports
 from nanochat.running.plan import Plan, make_plan
-from nanochat.running.progress import ShieldedDisplay, make_display
+from nanochat.running.progress import make_display
 from nanochat.running.store import Store
 from nanochat.sweeping.axes import EXAMPLE, grid_axes, number_of_trials, over, random_ranges, trials
 from nanochat.sweeping.sweep import Sweep, make_sweep
-from nanochat.sweeping.work import work
 
 MANY = 100
 """More trials than these are not run without --yes."""
@@ -45,6 +47,8 @@ Variant = tuple[Sequence[str], Plan]
 @click.option("--devices", metavar="0,1", help="The CUDA devices of this worker; others may work beside it.")
 @click.option("--dry-run", is_flag=True, help="Show the table, run nothing.")
 @click.option("--yes", is_flag=True, help=f"Run more than {MANY} variants.")
+@click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the plan, then an object a line.")
 def command(
     recipe: Path,
     grid: tuple[str, ...],
@@ -56,6 +60,8 @@ def command(
     devices: str | None,
     dry_run: bool,
     yes: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Run RECIPE in each combination of values. Stages that variants have in common are run once.
 
@@ -79,25 +85,24 @@ def command(
     _check_number(table.axes, table.ranges, draws, yes=yes or dry_run)
     machine = probe_machine()
     variants = _plans(recipe, trials(table.axes, table.ranges, draws, seed=0), overrides, until, machine)
-    first = variants[0][1].recipe
-    _print_plan(variants, machine, until)
+    called = name or variants[0][1].recipe.name
+    if as_json:
+        click.echo(json.dumps(_described(called, _rows(variants, machine, until), until), ensure_ascii=False))
+    elif dry_run or not quiet:
+        _print_plan(_rows(variants, machine, until))
     if dry_run:
         return
-    sweep = make_sweep(name or first.name, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
+    sweep = make_sweep(called, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
+    _queue(sweep, variants)
+    sys.exit(run_sweep(sweep, make_display(quiet=quiet, as_json=as_json)))
+
+
+def _queue(sweep: Sweep, variants: Sequence[Variant]) -> None:
+    """Add what is not there yet; says which trials are there as the recipe was before."""
     sweep.add(variants)
     for trial in sweep.outdated(variants):
         there = f"trial {trial.number} is there as the recipe was"
         click.echo(f"{there}: nanochat sweeps drop {sweep.path.name} {trial.number}", err=True)
-    sys.exit(run_sweep(sweep))
-
-
-def run_sweep(sweep: Sweep) -> int:
-    """Go through a sweep's trials in this process; says at the end where the results are. An exit code."""
-    display = ShieldedDisplay(make_display())
-    code = work(sweep, display, FileReports())
-    done = sum(trial.state == "done" for trial in sweep.trials())
-    display.say(f"{done} of {len(sweep.trials())} done. The results: nanochat sweeps show {sweep.path.name}")
-    return code
 
 
 def _check_number(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, *, yes: bool) -> None:
@@ -128,37 +133,73 @@ def _plans(
     return found
 
 
-def _print_plan(variants: Sequence[Variant], machine: Machine, until: str | None) -> None:
+@attrs.frozen(kw_only=True)
+class _Row:
+    """A variant in the plan."""
+
+    settings: Sequence[str]
+    run: str
+    to_do: Sequence[str]
+    """Stages that no variant before it has; of them, those that nobody can run here."""
+    blocked: Sequence[str]
+    parameters: int | None
+    seconds: float | None
+    """None: it was not estimated."""
+
+
+def _rows(variants: Sequence[Variant], machine: Machine, until: str | None) -> list[_Row]:
     """One row a variant: values, what is left to do, parameters, time. Shared stages count where they come first."""
-    keys = [setting.partition("=")[0] for setting in variants[0][0]]
-    planned, total = set[str](), 0.0
-    here = device_here(variants[0][1].recipe, machine)
+    planned, here = set[str](), device_here(variants[0][1].recipe, machine)
     rows = []
     for settings, plan in variants:
         names = [stage.name for stage in plan.stages]
         wanted = plan.stages[: names.index(until) + 1] if until else plan.stages
         new = [stage for stage in wanted if stage.action != "reuse" and stage.key not in planned]
         planned |= {stage.key for stage in wanted}
-        cells = [setting.partition("=")[2] for setting in settings]
-        cells.append(
-            ", ".join(f"{stage.name}{' (blocked)' * (stage.action == 'blocked')}" for stage in new) or "nothing"
-        )
+        parameters, seconds = None, None
         if len(variants) <= ESTIMATED:
             parameters, seconds = _estimated(plan, {stage.name for stage in new}, machine, here)
-            total += seconds
-            cells += [parameters, duration(seconds)]
-        rows.append(cells)
-    columns = [*keys, "to do"] + (["parameters", "time, about"] if len(variants) <= ESTIMATED else [])
-    print_table(columns, rows, words=len(keys) + 1, heads=len(keys))
-    click.echo(f"{len(variants)} variants" + (f", about {duration(total)} on this machine" if total else ""))
+        rows.append(
+            _Row(
+                settings=settings,
+                run=plan.run_folder.name,
+                to_do=[stage.name for stage in new],
+                blocked=[stage.name for stage in new if stage.action == "blocked"],
+                parameters=parameters,
+                seconds=seconds,
+            )
+        )
+    return rows
 
 
-def _estimated(plan: Plan, new: set[str], machine: Machine, here: Device) -> tuple[str, float]:
+def _described(name: str, rows: Sequence[_Row], until: str | None) -> dict[str, Any]:
+    """The plan for programs."""
+    return {"sweep": name, "until": until, "variants": [attrs.asdict(row) for row in rows]}
+
+
+def _print_plan(rows: Sequence[_Row]) -> None:
+    keys = [setting.partition("=")[0] for setting in rows[0].settings]
+    estimated = rows[0].seconds is not None
+    cells = [
+        [
+            *(setting.partition("=")[2] for setting in row.settings),
+            ", ".join(f"{name}{' (blocked)' * (name in row.blocked)}" for name in row.to_do) or "nothing",
+            *([count(row.parameters) if row.parameters else "", duration(row.seconds or 0.0)] if estimated else []),
+        ]
+        for row in rows
+    ]
+    columns = [*keys, "to do", *(["parameters", "time, about"] if estimated else [])]
+    print_table(columns, cells, words=len(keys) + 1, heads=len(keys))
+    total = sum(row.seconds or 0.0 for row in rows)
+    click.echo(f"{len(rows)} variants" + (f", about {duration(total)} on this machine" if total else ""))
+
+
+def _estimated(plan: Plan, new: set[str], machine: Machine, here: Device) -> tuple[int | None, float]:
     """Parameters, and the seconds of the stages that are new; what cannot be estimated counts as nothing."""
     try:
         found = estimate(plan.recipe, machine, here=here)
     except NanochatError:
-        return "", 0.0
+        return None, 0.0
     trained = [stage.parameters for stage in found.stages if stage.parameters]
     seconds = sum(took or 0.0 for name, took in found.durations[0].stages.items() if name in new)
-    return count(max(trained)) if trained else "", seconds
+    return max(trained, default=None), seconds

@@ -2,32 +2,54 @@
 
 import json
 import sys
+from typing import Any
 
 import attrs
 import click
 
 from nanochat.cli.sheet import print_table, print_text
+from nanochat.cli.sweep_run import run_sweep, said_of_removed
 from nanochat.cli.sweeps_laws import command as laws
-from nanochat.errors import wrong_input
+from nanochat.errors import InputError, wrong_input
 from nanochat.markdown import table
+from nanochat.running.progress import make_display
+from nanochat.sweeping.columns import resolved
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
 from nanochat.sweeping.results_text import DIFFERENCES_NOTE, MEANS_NOTE, rows_table, told_apart
-from nanochat.sweeping.sweep import Sweep, find_sweep, in_words, list_sweeps
+from nanochat.sweeping.sweep import STATES, Sweep, find_sweep, in_words, list_sweeps
+
+_quiet = click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
 
 
 @click.group("sweeps", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, /, as_json: bool) -> None:
     """List the sweeps, newest first."""
     if context.invoked_subcommand is not None:
+        if as_json:
+            context.fail("--json here prints the list; of a command it comes after it")
         return
     found = list_sweeps()
+    if as_json:
+        click.echo(json.dumps([_told(sweep) for sweep in found], indent=2, ensure_ascii=False))
+        return
     if not found:
         click.echo("no sweeps yet; the first: nanochat sweep recipes/quickstart.toml --grid seed=1,2,3")
         return
     print_table(
         ["sweep", "recipe", "trials"], [[s.path.name, str(s.about.get("recipe", "")), _counts(s)] for s in found]
     )
+
+
+def _told(sweep: Sweep) -> dict[str, Any]:
+    """A sweep in the list, for programs; `error` where its order cannot be read."""
+    told = {"sweep": sweep.path.name, **sweep.about, "folder": str(sweep.path), "paused": sweep.paused}
+    try:
+        states = [trial.state for trial in sweep.trials()]
+    except InputError as fault:
+        return {**told, "error": fault.diagnostics[0].message}
+    return {**told, "trials": {state: states.count(state) for state in STATES}}
 
 
 @command.command("show")
@@ -59,12 +81,9 @@ def show(
     means = over_seeds(found) if against is None else compared(found, find_reference(found, against))
     shown = found if singly else means + [row for row in found if row.state != "done"]
     if sort is not None:
-        known = {*figure_names(shown), *(key for row in shown for key in row.settings)}
-        if sort.removeprefix("-") not in known:
-            raise wrong_input(
-                "E407", f"--sort {sort}: there is no such column", help=f"known: {', '.join(sorted(known))}"
-            )
-        shown = sorted_by(shown, sort)
+        known = [*(key for row in shown for key in row.settings), *figure_names(shown)]
+        column = resolved(sort.removeprefix("-"), known, "--sort")
+        shown = sorted_by(shown, f"-{column}" if sort.startswith("-") else column)
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
         return
@@ -96,31 +115,37 @@ command.add_command(laws)
 @click.argument("name")
 def pause(name: str) -> None:
     """Begin no further trial; those that run are finished."""
-    find_sweep(name).pause(paused=True)
+    sweep = find_sweep(name)
+    sweep.pause(paused=True)
+    click.echo(f"{name}: {_counts(sweep)}; no further trial is begun until `nanochat sweeps go {name}`")
 
 
 @command.command("go")
 @click.argument("name")
-def go(name: str) -> None:
+@_quiet
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
+def go(name: str, quiet: bool, as_json: bool) -> None:
     """Take a pause back, and work on the sweep in this process."""
-    from nanochat.cli.sweep import run_sweep
-
     sweep = find_sweep(name)
     sweep.pause(paused=False)
-    sys.exit(run_sweep(sweep))
+    sys.exit(run_sweep(sweep, make_display(quiet=quiet, as_json=as_json)))
 
 
 @command.command("retry")
 @click.argument("name")
 @click.argument("numbers", nargs=-1, type=int, metavar="[TRIAL]...")
 def retry(name: str, numbers: tuple[int, ...]) -> None:
-    """Let failed trials wait again: these, or all. What their stages finished is kept."""
+    """Let failed trials wait again: these, or all. What their stages finished is kept.
+
+    Of a trial that is done, and is named, where its run was removed.
+    """
     sweep = find_sweep(name)
     chosen = [sweep.trial(number) for number in numbers] or sweep.trials()
-    failed = [trial for trial in chosen if trial.state == "failed"]
-    for trial in failed:
+    again = [trial for trial in chosen if trial.state == "failed" or (numbers and trial.is_removed)]
+    for trial in again:
         trial.retry()
-    click.echo(f"{len(failed)} of {len(chosen)} wait again; `nanochat sweeps go {name}` runs them")
+    removed = "" if numbers else said_of_removed(sweep)
+    click.echo(f"{len(again)} of {len(chosen)} wait again; `nanochat sweeps go {name}` runs them{removed}")
 
 
 @command.command("move")
@@ -129,7 +154,9 @@ def retry(name: str, numbers: tuple[int, ...]) -> None:
 @click.argument("place", type=click.IntRange(1), metavar="PLACE")
 def move(name: str, number: int, place: int) -> None:
     """Let TRIAL come as number PLACE."""
-    find_sweep(name).move(number, place)
+    sweep = find_sweep(name)
+    now = sweep.move(number, place)
+    click.echo(f"trial {number}, {sweep.trial(number).name}, comes as {now} of {len(sweep.trials())}")
 
 
 @command.command("drop")
@@ -137,9 +164,18 @@ def move(name: str, number: int, place: int) -> None:
 @click.argument("number", type=int, metavar="TRIAL")
 def drop(name: str, number: int) -> None:
     """Take TRIAL out of the sweep; what it made stays in the store."""
-    find_sweep(name).drop(number)
+    sweep = find_sweep(name)
+    dropped = sweep.drop(number)
+    left = len(sweep.trials())
+    click.echo(f"trial {number}, {dropped.name}, is out of {name}, which has {left} left; what it made stays")
 
 
 def _counts(sweep: Sweep) -> str:
-    states = [trial.state for trial in sweep.trials()]
-    return in_words(states) + (" (paused)" if states and sweep.paused else "")
+    """3 done, 1 waiting (paused); 1 run was removed"""
+    try:
+        trials = sweep.trials()
+    except InputError as fault:
+        return fault.diagnostics[0].message
+    states, removed = [trial.state for trial in trials], sum(trial.is_removed for trial in trials)
+    gone = f"; {removed} run{' was' if removed == 1 else 's were'} removed" if removed else ""
+    return in_words(states) + (" (paused)" if states and sweep.paused else "") + gone

@@ -21,6 +21,8 @@ from nanochat.sweeping.sweep import find_sweep, list_sweeps
 
 _TERMINAL_SECONDS, _LINE_SECONDS = 1.0, 10.0
 _GOES_ON = ("running", "waiting")
+_TO_COME = (*_GOES_ON, "paused")
+"""What a sweep is in that is not through; one that is paused is looked at once."""
 Screen = Callable[[Mapping[str, Any], int, int], list[str]]
 """What was seen, and the width and height in characters → lines."""
 
@@ -38,7 +40,7 @@ def command(what: str | None, is_sweep: bool, every: float | None, once: bool, a
     time. The exit code is 1 where the run, or a trial of the sweep, has failed.
 
     A sweep: its queue, how far the trials at work are, the best so far. Where runs have the sweep's name too, it is
-    the sweep as long as trials wait or run; --sweep says that it is meant in any case.
+    the sweep as long as trials wait or run, paused or not; --sweep says that it is meant in any case.
     """
     watched = _found(what, is_sweep=is_sweep)
     on_terminal = sys.stdout.isatty() and not as_json
@@ -63,7 +65,7 @@ def _found(what: str | None, *, is_sweep: bool) -> LiveRun | LiveSweep:
             raise wrong_input("E407", "--sweep needs a name", help="nanochat sweeps lists them")
         return LiveRun(run_to_watch())
     called = {sweep.path.name: LiveSweep(sweep) for sweep in list_sweeps()}.get(what)
-    if is_sweep or (called is not None and called.look()["state"] in _GOES_ON):
+    if is_sweep or (called is not None and called.look()["state"] in _TO_COME):
         return called or LiveSweep(find_sweep(what))
     try:
         return LiveRun(find_run(what))

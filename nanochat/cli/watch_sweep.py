@@ -13,6 +13,7 @@ import click
 from nanochat.cli.said import Said
 from nanochat.cli.watch_screen import COLOURS, cut, in_one_line
 from nanochat.quantity import duration
+from nanochat.sweeping.axes import in_short
 from nanochat.sweeping.sweep import in_words
 
 
@@ -63,10 +64,10 @@ def _head(seen: Mapping[str, Any]) -> str:
 
 
 def _best(seen: Mapping[str, Any]) -> str:
-    settings = (f"{key.rpartition('.')[2]}={value}" for key, value in seen["best"]["settings"].items())
+    settings = in_short(seen["best"]["settings"].items())
     runs = len(seen["best"]["runs"])
     of = f" (mean of {runs} seeds)" if runs > 1 else ""
-    return f"the best so far: {' '.join(settings)} with {seen['best']['figure']} {seen['best']['text']}{of}"
+    return f"the best so far: {settings} with {seen['best']['figure']} {seen['best']['text']}{of}"
 
 
 def _row(trial: Mapping[str, Any], number: int, width: int) -> str:

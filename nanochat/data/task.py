@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from nanochat.errors import Diagnostic
+from nanochat.text.conversation import content_text
 
 Conversation = Mapping[str, Any]
 """{"messages": [{"role": "user" | "assistant" | "system", "content": str | [part, …]}, …]}; a part is
@@ -69,8 +70,4 @@ class Task:
 
 def spoken(conversation: Conversation) -> str:
     """All that is said in a conversation, one message a line."""
-    said = []
-    for message in conversation["messages"]:
-        content = message["content"]
-        said.append(content if isinstance(content, str) else "".join(part["text"] for part in content))
-    return "\n".join(said)
+    return "\n".join(content_text(message["content"]) for message in conversation["messages"])

@@ -112,7 +112,7 @@ def _config(path: Path, found: Mapping[str, torch.Tensor]) -> GPTConfig:
             **_generation(path, model, found, vocab_multiple=64 if rows == -(-vocab_size // 64) * 64 else 1),
         )
         problems = config.problems()
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as fault:
         raise unusable(path, f"does not describe a model ({type(fault).__name__}: {fault})") from fault
     if problems:
         raise unusable(path, f"does not fit together: {sentence(problems[0])}")

@@ -52,6 +52,8 @@ class Engine:
     chunk: ids of prompts fed in one step; None: as many as take 50 ms. reuse: whether what is cached of earlier
     requests serves later ones. patient: a step waits for tools that are at work, so that which rows are computed
     together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
+    alone: no two rows are computed together, so that with a chunk and without reuse a request's numbers are its own,
+    to the last bit.
     """
 
     def __init__(
@@ -66,13 +68,14 @@ class Engine:
         chunk: int | None = CHUNK_TOKENS,
         reuse: bool = True,
         patient: bool = True,
+        alone: bool = False,
     ) -> None:
         self.patient = patient
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.context: int = context or model.config.sequence_len
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
         self.cache = KVCache(model, slots=rows, positions=self.context, device=runtime.device)
-        self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse)
+        self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse, alone=alone)
         self._weights = _versions(model)
 
     def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Completion]:

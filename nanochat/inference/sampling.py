@@ -75,12 +75,13 @@ class Sampling:
 
 def _problem(setting: "Attribute[object]", value: object) -> str | None:
     """What is wrong with a number, in words."""
-    if not setting.metadata or value is None:
+    if not setting.metadata or (value is None and setting.default is None):
         return None
-    assert isinstance(value, int | float)
     lowest, highest, above = (setting.metadata[key] for key in ("lowest", "highest", "above"))
-    if math.isfinite(value) and lowest <= value <= highest and not (above and value == lowest):
-        return None
+    if value is not None:
+        assert isinstance(value, int | float)
+        if math.isfinite(value) and lowest <= value <= highest and not (above and value == lowest):
+            return None
     limits = f"{'above' if above else 'at least'} {lowest:g}" + (
         "" if math.isinf(highest) else f", at most {highest:g}"
     )

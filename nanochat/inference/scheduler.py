@@ -38,10 +38,13 @@ class Step:
 
 
 class Scheduler:
-    """The waiting line and the slots. chunk: ids of a prompt fed in one step; None: as many as take CHUNK_SECONDS."""
+    """The waiting line and the slots. chunk: ids of a prompt fed in one step; None: as many as take CHUNK_SECONDS.
 
-    def __init__(self, *, slots: int, chunk: int | None, reuse: bool = True) -> None:
-        self.timed, self.chunk = chunk is None, chunk or UNTIMED_CHUNK
+    alone: every row is a batch of its own, and a prompt's chunks are cut where it alone says.
+    """
+
+    def __init__(self, *, slots: int, chunk: int | None, reuse: bool = True, alone: bool = False) -> None:
+        self.timed, self.chunk, self.alone = chunk is None, chunk or UNTIMED_CHUNK, alone
         self.waiting: deque[Request] = deque()
         self.slots = Slots(slots, reuse=reuse)
         self._seconds_per_id = CHUNK_SECONDS / self.chunk
@@ -71,9 +74,9 @@ class Scheduler:
             copies.append(copy)
         rows = [request for request in self.live if request.call is None]
         filling = self._to_fill([request for request in rows if not _decodes(request)], copies)
-        batches = []
-        if decoding := [request for request in rows if _decodes(request)]:
-            batches.append(Batch(requests=decoding, count=1))
+        decoding = [request for request in rows if _decodes(request)]
+        groups = [[request] for request in decoding] if self.alone else [decoding] if decoding else []
+        batches = [Batch(requests=group, count=1) for group in groups]
         needed = [copy for copy in copies if copy.length and copy.source != copy.target]
         return Step(copies=needed, batches=batches + filling)
 
@@ -84,7 +87,7 @@ class Scheduler:
         groups: list[tuple[int, list[Request]]] = []
         room = self.chunk
         for request in sorted(rows, key=lambda request: request.last_fill):
-            if not room:
+            if room <= 0:
                 break
             if any(self.slots.may_adopt(request, other) for _, group in groups for other in group):
                 continue  # what it needs is being computed: it copies it in the next step
@@ -92,10 +95,18 @@ class Scheduler:
             if request.in_prompt and (copy := self.slots.adopt(request)) is not None:
                 copies.append(copy)
             if not _decodes(request):
-                count = min(request.pending, room)
-                _join(groups, request, count)
+                count = min(request.pending, self.chunk if self.alone else room)
+                self._join(groups, request, count)
                 room -= count
         return [Batch(requests=sorted(group, key=lambda one: one.slot or 0), count=count) for count, group in groups]
+
+    def _join(self, groups: list[tuple[int, list[Request]]], request: Request, count: int) -> None:
+        """Rows whose whole rest is as long go in one pass, not one each; those whose prompt is told of go alone."""
+        for other_count, group in [] if self.alone else groups:
+            if other_count == count and all(_is_plain(one) and one.pending == count for one in (request, group[0])):
+                group.append(request)
+                return
+        groups.append((count, [request]))
 
     def note_fill(self, count: int, seconds: float) -> None:
         """A chunk of so many ids took so long: the next one is sized by it, where chunks are timed."""
@@ -118,15 +129,6 @@ class Scheduler:
             self.waiting.remove(request)
         else:
             self.release(request)
-
-
-def _join(groups: list[tuple[int, list[Request]]], request: Request, count: int) -> None:
-    """Rows whose whole rest is as long go in one pass, not one each; those whose prompt is told of go alone."""
-    for other_count, group in groups:
-        if other_count == count and all(_is_plain(one) and one.pending == count for one in (request, group[0])):
-            group.append(request)
-            return
-    groups.append((count, [request]))
 
 
 def _is_plain(request: Request) -> bool:

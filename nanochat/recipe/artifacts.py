@@ -20,6 +20,8 @@ TOKENIZER_FILE = "tokenizer.json"
 RECORD_FILE = "record.json"
 KEY_CHARACTERS = 8
 """How much of a key stands in the name of a folder of the store, and the least that names one."""
+_NO_RECORD = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What a folder without a record raises, and a record that others wrote."""
 
 
 class NotRecorded(Exception):
@@ -31,7 +33,7 @@ def artifact_in(folder: Path) -> Path:
     try:
         record = json.loads((folder / RECORD_FILE).read_bytes())
         return folder / str(record["artifact"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except _NO_RECORD:
         return folder
 
 
@@ -56,7 +58,7 @@ def stored(key: str) -> list[Stored]:
             result = Stored(
                 key=str(record["key"]), folder=folder / str(record["artifact"]), produces=str(record["produces"])
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except _NO_RECORD:
             continue
         if not folder.name.startswith(".") and result.key.startswith(key):
             found.append(result)
@@ -70,7 +72,7 @@ def kinds_at(place: Path) -> list[str]:
     """
     try:
         return [str(json.loads((place / RECORD_FILE).read_bytes())["produces"])]
-    except (OSError, ValueError, KeyError, TypeError):
+    except _NO_RECORD:
         pass
     files = {"checkpoint": CHECKPOINT_FILE, "tokenizer": TOKENIZER_FILE}
     return [kind for kind, name in files.items() if (place / name).is_file()]

@@ -143,6 +143,7 @@ def _stage(stage: StageDraft, prints: Fingerprints) -> Stage:
         distribution=stage.distribution,
         config=stage.config.built,
         produces=stage.produces,
+        seeded=stage.seeded,
         hardware=hardware,
         inputs=stage_inputs(stage),
         values=values,

@@ -138,6 +138,8 @@ class StageDraft:
     produces: str
     numeric: bool
     """The compute dtype changes its result."""
+    seeded: bool
+    """The recipe's seed changes its result."""
     launcher: str
     """The distribution of its launcher; empty where that is not known."""
     location: Location | None

@@ -26,7 +26,7 @@ from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
 from nanochat.recipe.initial_model import check_initial_models
 from nanochat.recipe.lanes import check_lanes
-from nanochat.recipe.lock import check_data, check_plugins, check_revisions, restore
+from nanochat.recipe.lock import check_data, check_plugins, check_revisions, derived, restore
 from nanochat.recipe.notation import LONGEST_NAME, described, is_bare
 from nanochat.recipe.override import parse_overrides
 from nanochat.recipe.problems import Problems
@@ -137,7 +137,14 @@ def _load(asked: Asked, registry: Registry | None, machine: Machine, *, record: 
     assert isinstance(header, Header)
     files = {str(file): text.content for file, text in source.files.items()}
     recipe = resolved_recipe(draft, header, path=path.absolute(), files=files, prints=prints)
-    return attrs.evolve(recipe, warnings=[*warnings, *_ask_observers(recipe, registry)])
+    warnings += _ask_observers(recipe, registry)
+    return attrs.evolve(recipe, derived=_derived(lock, asked, source), warnings=warnings)
+
+
+def _derived(lock: Table, asked: Asked, source: Source) -> Mapping[str, Any]:
+    """What the recipe's own lock says was derived; nothing where something came over it: rules may then give others."""
+    untouched = len(source.files) == 1 and not (asked.overrides or asked.changes)
+    return derived(lock) if untouched else {}
 
 
 def _current_folder() -> Path:

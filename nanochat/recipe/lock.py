@@ -2,8 +2,8 @@
 
 In: a Recipe. Out: TOML text in which every value is written; its [lock] table says which were derived and from what,
 which plugins gave the components, in which revisions, what the data was, and what each optimizer group came to. Loading
-it gives the same values and keys: the plugins must be there and the data unchanged. Read as the record of a run, it
-says what the data was instead.
+it gives the same values and keys, and the same lock: the plugins must be there and the data unchanged. Read as the
+record of a run, it says what the data was instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,8 @@ def lock_text(recipe: Recipe) -> str:
     document["lock"] = {
         "plugins": distribution_versions(recipe),
         "revisions": {key_text(path): revision for path, revision in revisions.items()},
-        "derived": {
+        "derived": dict(recipe.derived)
+        | {
             key_text(path): {"rule": origin.rule, "sentence": origin.sentence, "inputs": plain(origin.inputs)}
             for path, origin in derived.items()
         },
@@ -126,6 +127,13 @@ def check_data(lock: Table, prints: Mapping[str, Fingerprints], problems: Proble
             message = f"the data of {key_text(path)} is not what the lock was made with: {changes}"
             remedy = "to use the data as it is now, run the recipe itself, not its lock"
             problems.add("E304", message, at=node.location, subject=key_text(path), help=remedy)
+
+
+def derived(lock: Table) -> dict[str, Any]:
+    """What a lock says of the values that a rule gave, by key."""
+    node = find(lock, ("derived",))
+    found = as_plain(node) if isinstance(node, Table) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def restore(lock: Table, draft: RecipeDraft) -> dict[str, Fingerprints]:

@@ -64,6 +64,8 @@ class Stage:
     """The stage's config: components resolved, artifacts by reference (located only in a worker)."""
     produces: str
     """The kind of artifact it makes: tokenizer, checkpoint or figures."""
+    seeded: bool = True
+    """Whether the recipe's seed decides its result."""
     hardware: Hardware
     inputs: Mapping[str, str]
     """Artifact references in it that name a stage of this recipe → that stage's name, in file order."""
@@ -95,7 +97,7 @@ class Stage:
             "use": self.use,
             **owner,
             "revision": self.revision,
-            "seed": seed,
+            **({"seed": seed} if self.seeded else {}),
             "values": kept,
             "components": {".".join(path[2:]): list(found) for path, found in self.components.items()},
             "data": {".".join(path[2:]): dict(found) for path, found in self.fingerprints.items()},
@@ -121,5 +123,7 @@ class Recipe:
     """Plugins that the recipe blocks."""
     warnings: Sequence[Diagnostic] = ()
     """What is odd and stops nothing: an observer that failed, a plugin of another version than the lock's."""
+    derived: Mapping[str, Any] = attrs.field(factory=dict)
+    """Of a lock that was loaded as it is: what it says of the values that a rule once gave, by key."""
     trackers: Mapping[str, Component] = attrs.field(factory=dict)
     """[trackers.NAME]: who else is told the run's figures."""

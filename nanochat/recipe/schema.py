@@ -98,6 +98,7 @@ class Schema:
             distribution=part.distribution,
             produces=str(getattr(part.config.cls, "produces", "")),
             numeric=bool(getattr(part.config.cls, "numeric", True)),
+            seeded=bool(getattr(part.config.cls, "seeded", True)),
             launcher=self._launcher(drafted),
             location=table.location,
             config=part.config,

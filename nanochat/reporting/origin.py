@@ -6,7 +6,6 @@ in its seed and in its variant at once.
 """
 
 import shlex
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -106,10 +105,7 @@ def _compared(before: RunFolder, now: RunFolder, which: str) -> list[Block]:
 
 def _branched(run: RunFolder) -> str:
     """What the lock says as `parent`."""
-    try:
-        return str(tomllib.loads((run.path / LOCK).read_text(encoding="utf-8")).get("parent", ""))
-    except (OSError, ValueError):
-        return ""
+    return str(run.lock.get("parent", ""))
 
 
 def parent_of(run: RunFolder) -> RunFolder | None:

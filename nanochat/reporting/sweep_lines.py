@@ -18,7 +18,7 @@ from nanochat.reporting.plot import Plot, Series, draw
 from nanochat.running.figures import measured_text
 from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.results import Row
-from nanochat.sweeping.results_text import short_key, variant_name
+from nanochat.sweeping.results_text import variant_name
 from nanochat.sweeping.student import half_width
 
 MOST_LINES = 10
@@ -48,7 +48,7 @@ def line_blocks(done: Sequence[Row], figures: Sequence[str]) -> list[Block]:
         for figure in figures:
             found = lines(placed, axis, figure)
             if any(len(line.places) > 1 for line in found) and len(found) <= MOST_LINES:
-                title = f"{figure} against {short_key(axis)}"
+                title = f"{figure} against {_short(axis)}"
                 blocks += [_table(found, axis, figure), Pictures(pictures=[_picture(found, axis, figure, title)])]
     note = "Means over seeds, ± half their 95 % interval (Student's t); a single seed has none."
     return [Text(text=note), *blocks] if blocks else []
@@ -66,6 +66,11 @@ def lines(placed: Sequence[tuple[Row, Mapping[str, str]]], axis: str, figure: st
     return [
         Line(name=name, places=dict(sorted(places.items())), level=level) for name, (places, level) in found.items()
     ]
+
+
+def _short(axis: str) -> str:
+    """The key without the tables that it stands in."""
+    return axis.rpartition(".")[2]
 
 
 def _coordinates(row: Row) -> dict[str, str]:
@@ -92,7 +97,7 @@ def _table(found: Sequence[Line], axis: str, figure: str) -> Table:
     """A row a line, a column a place; means ± half their interval."""
     places = sorted({place for line in found for place in line.places})
     levels = any(line.level for line in found)
-    short = short_key(axis)
+    short = _short(axis)
     titles = [figure, *(f"{short} {place:,g}" for place in places), *([f"without {short}"] if levels else [])]
     rows = [
         [
@@ -120,7 +125,7 @@ def _picture(found: Sequence[Line], axis: str, figure: str, title: str) -> Pictu
     plot = Plot(
         title=title,
         series=series,
-        x_label=short_key(axis),
+        x_label=_short(axis),
         y_label=figure,
         x_scale="log" if low > 0 and high / low >= _WIDE else "linear",
         y_from_zero=min(values) > 0 and max(values) > 2 * min(values),

@@ -14,7 +14,7 @@ from nanochat.recipe.sweep_table import VARIANT
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
 from nanochat.reporting.plot import Interval, draw_intervals
 from nanochat.reporting.sweep_lines import line_blocks
-from nanochat.sweeping.axes import SEED
+from nanochat.sweeping.axes import SEED, in_short
 from nanochat.sweeping.results import Row, best, compared, figure_names, main_figure, over_seeds, rows
 from nanochat.sweeping.results_text import MEANS_NOTE, RowsTable, rows_table, told_apart, variant_name
 from nanochat.sweeping.student import LEVEL, quantile
@@ -77,9 +77,8 @@ def _headlines(found: Sequence[Row], chosen: str | None) -> list[tuple[str, str]
 
 
 def _failure(row: Row, sweep: str) -> Failure:
-    seed = f" seed={row.settings[SEED]}" if SEED in row.settings else ""
     return Failure(
-        title=f"The trial {variant_name(row.settings)}{seed} failed",
+        title=f"The trial {in_short(row.settings.items())} failed",
         message=row.error or "it left no word",
         help=f"When it is mended: nanochat sweeps retry {sweep}, then nanochat sweeps go {sweep}",
         facts=[("its run", ", ".join(row.runs))],

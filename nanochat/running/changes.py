@@ -74,9 +74,9 @@ def description_of(stage: Stage, recipe: Recipe, keys: Mapping[str, str]) -> dic
 def changes_between(old: Mapping[str, Any], new: Mapping[str, Any], stage: Stage, recipe: Recipe) -> Iterator[Change]:
     """Field by field, what differs between two descriptions. A table whose `use` changed is one change."""
     for field in ("use", "revision", "seed"):
-        if old.get(field) != new[field]:
+        if old.get(field) != new.get(field):
             origin = str(recipe.values["seed",].origin) if field == "seed" else ""
-            yield Change(field=field, old=_text(old.get(field)), new=_text(new[field]), origin=origin)
+            yield Change(field=field, old=_text(old.get(field)), new=_text(new.get(field)), origin=origin)
     before, after = _values(old), _values(new)
     tables = [field.removesuffix(".use") for field in {**after, **before} if field.endswith(".use")]
     changed = [table for table in tables if before.get(f"{table}.use") != after.get(f"{table}.use")]

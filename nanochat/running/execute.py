@@ -42,7 +42,7 @@ def execute(run: Path, name: str, folder: Path, requests: StopRequests) -> None:
     with distributed_runtime(
         device=hardware.device,
         dtype=hardware.dtype,
-        seed=recipe.seed,
+        seed=recipe.seed if stage.seeded else 0,  # which is not in its key, and so may decide nothing
         attention=hardware.attention,
         matmul_precision=hardware.matmul_precision,
         shard=hardware.shard,

@@ -110,8 +110,12 @@ def find_stage(argument: str) -> tuple[RunFolder | None, StageFolder]:
 
 
 def list_runs(folder: Path | None = None) -> list[RunFolder]:
-    """Every run in a folder, by default that of this home, newest first."""
-    return [RunFolder(plan.parent) for plan in newest_first((folder or runs_dir()).glob(f"*/{PLAN}"))]
+    """Every run in a folder, by default that of this home: what was started last comes first.
+
+    When that was is what they recorded; files that were copied have the time of the copy.
+    """
+    runs = [RunFolder(plan.parent) for plan in newest_first((folder or runs_dir()).glob(f"*/{PLAN}"))]
+    return sorted(runs, key=lambda run: run.started, reverse=True)
 
 
 def tag_of(folder: StageFolder) -> str:

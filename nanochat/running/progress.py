@@ -14,6 +14,8 @@ from nanochat.quantity import duration
 
 _WINDOW_SECONDS = 15.0
 _LINE_SECONDS = 10.0
+WARNING = "warning"
+"""What a line begins with that is shown though nothing else is to be."""
 _LEAST_BAR = 8
 """Characters; a shorter bar says nothing."""
 
@@ -172,7 +174,7 @@ class QuietDisplay:
         self._stream = stream
 
     def say(self, text: str) -> None:
-        if text.startswith("warning"):
+        if text.startswith(WARNING):
             self._stream.write(text + "\n")
             self._stream.flush()
 

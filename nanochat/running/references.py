@@ -3,13 +3,12 @@
 In: runs, and the results of their store. Out: key → who refers to it, in words. What removes results asks here first.
 """
 
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nanochat.running.json_file import read_json
-from nanochat.running.run_folder import LOCK, RunFolder
+from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import CONFIG, StageFolder
 
 Referrers = dict[str, list[str]]
@@ -20,7 +19,7 @@ def referrers(runs: Iterable[RunFolder], results: Sequence[StageFolder]) -> Refe
     found: Referrers = {}
     for run in runs:
         keys = {stage.folder.key for stage in run.stages}
-        keys |= {result.key for text in _texts(_lock(run)) for result in results if _names(text, result)}
+        keys |= {result.key for text in _texts(run.lock) for result in results if _names(text, result)}
         for key in keys:
             found.setdefault(key, []).append(f"run {run.path.name}")
     return found
@@ -44,13 +43,6 @@ def inputs_of(result: StageFolder) -> set[str]:
     """The keys that a result was made from."""
     inputs = (read_json(result.path / CONFIG) or {}).get("inputs")
     return {key for key in inputs.values() if isinstance(key, str)} if isinstance(inputs, dict) else set()
-
-
-def _lock(run: RunFolder) -> Any:
-    try:
-        return tomllib.loads((run.path / LOCK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -33,6 +33,8 @@ class Request:
     dry_run: bool = False
     node_rank: int | None = None
     """Which of several nodes this machine is; None: to be found out."""
+    advice: bool = True
+    """Whether it is said at the end what to do with what was made."""
 
     def back(self, recipe: Recipe) -> Return | None:
         """Where --resume goes back to; None where it says no step. The names of all stages are checked before."""

@@ -8,6 +8,7 @@ in it. The results themselves are in the store.
 """
 
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,14 @@ class RunFolder:
         return read_json(self.path / PLAN) or {}
 
     @property
+    def lock(self) -> dict[str, Any]:
+        """The recipe as it was locked, unchecked; empty where there is none, or it is torn."""
+        try:
+            return tomllib.loads((self.path / LOCK).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+
+    @property
     def store(self) -> Store:
         """The store beside the runs folder: both move together, and a run elsewhere has its own."""
         return Store(self.path.parent.with_name("store"))
@@ -97,6 +106,11 @@ class RunFolder:
     def environment(self) -> dict[str, Any]:
         """env.json; empty where there is none."""
         return read_json(self.path / ENVIRONMENT) or {}
+
+    @property
+    def started(self) -> str:
+        """When it was last started, ISO 8601; empty where it was never."""
+        return str(self.environment.get("time", ""))
 
     @property
     def report(self) -> Path:

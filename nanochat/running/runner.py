@@ -125,7 +125,7 @@ class Walk:
         finally:
             self.requests.restore()
         self.run.event("run_finished", seconds=round(time.monotonic() - started, 1))
-        self._say_end(started)
+        self._say_end(started, advice=request.advice)
         return EXIT_DONE
 
     def _stage(self, planned: PlannedStage) -> StageRun:
@@ -179,7 +179,7 @@ class Walk:
         kind = StageError if isinstance(ending.error, StageError) else InputError
         return kind([first, *rest])
 
-    def _say_end(self, started: float) -> None:
+    def _say_end(self, started: float, *, advice: bool) -> None:
         self.report.write()
         finished = finished_stages(self.run)
         accuracy = accuracy_table(finished)
@@ -188,7 +188,7 @@ class Walk:
         self.display.say(
             f"\ndone in {duration(time.monotonic() - started)}. Report: {self.run.report}, with plots: {PAGE}"
         )
-        if any(stage.record["produces"] == "checkpoint" for stage in finished):
+        if advice and any(stage.record["produces"] == "checkpoint" for stage in finished):
             self.display.say('talk to it: nanochat chat -p "…"')
 
 

@@ -29,7 +29,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
         "run": run.path.name,
         "recipe": str(run.plan.get("recipe", "")),
         "folder": str(run.path),
-        "started": str(run.environment.get("time", "")),
+        "started": run.started,
         "state": _state(run, len(stages) == len(planned), events),
         "done": len(stages),
         "planned": len(planned),

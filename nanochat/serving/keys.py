@@ -11,18 +11,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nanochat.errors import wrong_input
+from nanochat.given_file import given_text
 from nanochat.serving.faults import RequestError
+
+_FORM = "write one a line, or leave it out"
 
 
 def read_keys(path: Path | None, listed: str | None) -> list[str]:
-    """Those of a file, one a line, `#` begins a comment; and those listed with commas. InputError E407 for none."""
+    """Those of a file, one a line, `#` begins a comment; and those listed with commas.
+
+    InputError E407 for none, E304 for a file that cannot be read as text.
+    """
     if path is None and listed is None:
         return []
-    lines = [] if path is None else path.read_text().splitlines()
+    lines = [] if path is None else given_text(path, help=_FORM).splitlines()
     stripped = [line.partition("#")[0].strip() for line in [*lines, *(listed or "").split(",")]]
     keys = list(dict.fromkeys(key for key in stripped if key))
     if not keys:
-        raise wrong_input("E407", "there is no API key in what was given", help="write one a line, or leave it out")
+        raise wrong_input("E407", "there is no API key in what was given", help=_FORM)
     return keys
 
 

@@ -43,7 +43,8 @@ class Models:
         self._served: dict[str, Served] = {}
 
     def add(self, name: str, engines: Sequence[Engine]) -> None:
-        """Serve a model; its engines belong to their threads from now on."""
+        """Serve a model by a name that no other has; its engines belong to their threads from now on."""
+        assert name not in self._served, f"two models are called {name}"
         threads = [EngineThread(engine, capacity=self.capacity) for engine in engines]
         for thread in threads:
             thread.start()

@@ -18,6 +18,7 @@ class TokenizerConfig:
 
     produces: ClassVar[str] = "tokenizer"
     numeric: ClassVar[bool] = False
+    seeded: ClassVar[bool] = False
 
     vocab_size: int = option(32_768, minimum=265, maximum=2**24, doc="ids: 256 bytes, the merges, and 9 specials")
     max_chars: int = option(2_000_000_000, minimum=1, maximum=10**15, doc="characters to train on")

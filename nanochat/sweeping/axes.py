@@ -100,6 +100,11 @@ def number_of_trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int) 
     return math.prod(len(axis.changes) for axis in axes) * (draws if ranges else 1)
 
 
+def in_short(settings: Iterable[tuple[str, str]]) -> str:
+    """What a trial is called on the screen, `depth=4 seed=1`: of a key the last part, of a variant its name alone."""
+    return " ".join(value if key == VARIANT else f"{key.rpartition('.')[2]}={value}" for key, value in settings)
+
+
 def _axis(argument: str, taken: set[str]) -> Axis:
     key, equals, text = argument.partition("=")
     values = list(dict.fromkeys(split_values(text)))

@@ -2,8 +2,8 @@
 sets these apart from one of them, seed by seed.
 
 In: a sweep. Out: rows of plain data. The standard error is that of the mean over seeds, s / √n with n − 1 in s; a
-figure's own error, of one measurement, is not in it. One seed has none. A difference is that of two trials with one
-seed: what the seed does to both cancels.
+figure's own error, of one measurement, is not in it. One seed has none, and n counts a seed, or a result, once however
+many trials have it. A difference is that of two trials with one seed: what the seed does to both cancels.
 """
 
 import math
@@ -15,10 +15,11 @@ import attrs
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import runs_dir
-from nanochat.running.figures import measured_text
+from nanochat.running.figures import finished_stages, measured_text
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.summary import summary
 from nanochat.sweeping.axes import SEED
+from nanochat.sweeping.columns import matching
 from nanochat.sweeping.student import half_width
 from nanochat.sweeping.sweep import Sweep, Trial
 
@@ -48,6 +49,17 @@ class Row:
     error: str = ""
     differences: Mapping[str, Difference] = attrs.field(factory=dict)
     """Figure → difference from the row that it is compared with."""
+    results: Sequence[str] = ()
+    """The folders of its finished stages: two trials with the same ones are one measurement."""
+    removed: Sequence[str] = ()
+    """Those of its runs that are gone: their figures are in no mean."""
+
+    @property
+    def standing(self) -> str:
+        """Its state in words."""
+        if self.state == "done" and self.removed:
+            return "done; its run was removed"
+        return self.state
 
     def text(self, figure: str) -> str:
         """A figure with its error, `1.234 ± 0.01`; nothing where there is none."""
@@ -62,33 +74,35 @@ def rows(sweep: Sweep) -> list[Row]:
 
 def over_seeds(found: Sequence[Row], key: str = SEED) -> list[Row]:
     """One row for all trials that differ in the seed alone, or in another key; of those that are done."""
-    groups: dict[tuple[tuple[str, str], ...], list[Row]] = {}
-    for row in found:
-        if row.state == "done":
-            groups.setdefault(tuple(_but(row.settings, key).items()), []).append(row)
-    return [_mean(dict(alike), group) for alike, group in groups.items()]
+    return [_mean(group, key) for group in _groups(found, key)]
 
 
 def compared(found: Sequence[Row], reference: tuple[str, str]) -> list[Row]:
     """Means over seeds, with their differences from the row that has this value of this key and is else alike."""
     key, value = reference
-    done = [row for row in found if row.state == "done"]
-    singly = {tuple(row.settings.items()): row for row in done}
+    groups = _groups(found, SEED)
+    singly = {frozenset(row.settings.items()): row for group in groups for row in _measured(group, SEED)}
 
-    def pairs(mean: Row) -> Iterator[tuple[Row, Row]]:
-        for row in done:
-            if _but(row.settings, SEED) == dict(mean.settings) and row.settings.get(key) != value:
-                other = singly.get(tuple((name, value if name == key else its) for name, its in row.settings.items()))
-                if other is not None:
-                    yield row, other
+    def pairs(group: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
+        for row in _measured(group, SEED):
+            other = singly.get(frozenset({**row.settings, key: value}.items()))
+            if other is not None and row.settings.get(key) != value:
+                yield row, other
 
-    return [attrs.evolve(mean, differences=_differences(list(pairs(mean)))) for mean in over_seeds(found)]
+    return [attrs.evolve(_mean(group, SEED), differences=_differences(list(pairs(group)))) for group in groups]
 
 
 def find_reference(found: Sequence[Row], text: str) -> tuple[str, str]:
-    """What `KEY=VALUE`, or a value alone, names. InputError E407 where no row or more than one key has it."""
+    """What `KEY=VALUE`, or a value alone, names. InputError E407 where no row or more than one key has it.
+
+    Of the key, parts may be left out, as in the names of columns.
+    """
     known = dict.fromkeys(pair for row in found for pair in row.settings.items() if pair[0] != SEED)
     meant = [(key, value) for key, value in known if text in (value, f"{key}={value}")]
+    if not meant and "=" in text:
+        name, _, wanted = text.partition("=")
+        keys = matching(name, (key for key, _ in known))
+        meant = [(key, value) for key, value in known if key in keys and value == wanted]
     if len(meant) != 1:
         names = [f"{key}={value}" for key, value in meant or known]
         near = did_you_mean(text, [value for _, value in known]) if not meant else ""
@@ -130,16 +144,24 @@ def best(found: Sequence[Row]) -> tuple[str, Row] | None:
 
 def row_of(trial: Trial) -> Row:
     """A trial as it is now."""
-    outcome = trial.outcome
+    outcome, run = trial.outcome, RunFolder(runs_dir() / trial.run)
+    done, removed = outcome.get("state") == "done", trial.is_removed
     return Row(
         settings=dict(_pair(setting) for setting in trial.settings),
         state=trial.state,
         runs=[trial.run],
         seconds=outcome.get("seconds"),
-        figures=_figures(RunFolder(runs_dir() / trial.run)) if outcome.get("state") == "done" else {},
+        figures=_figures(run) if done else {},
         errors={},
         error=str(outcome.get("error", "")),
+        results=result_names(run) if done else [],
+        removed=[trial.run] if removed else [],
     )
+
+
+def result_names(run: RunFolder) -> list[str]:
+    """The folders of a run's finished stages."""
+    return [stage.folder.path.name for stage in finished_stages(run)]
 
 
 def _better(figure: str) -> int:
@@ -159,17 +181,49 @@ def _figures(run: RunFolder) -> dict[str, float]:
     return {name: float(figure["value"]) for name, figure in found.items() if figure.get("value") is not None}
 
 
-def _mean(settings: Mapping[str, str], group: Sequence[Row]) -> Row:
-    names = [name for name in figure_names(group) if all(name in row.figures for row in group)]
-    values = {name: [row.figures[name] for row in group] for name in names}
+def _groups(found: Sequence[Row], key: str) -> list[list[Row]]:
+    """The rows that are done, together with those that differ in this key alone."""
+    groups: dict[frozenset[tuple[str, str]], list[Row]] = {}
+    for row in found:
+        if row.state == "done":
+            groups.setdefault(frozenset(_but(row.settings, key).items()), []).append(row)
+    return list(groups.values())
+
+
+def _measured(group: Sequence[Row], key: str) -> list[Row]:
+    """The first row of each value of the key, and of each result, of those whose runs are there."""
+    counted, seen = list[Row](), set[object]()
+    for row in group:
+        these = {row.settings.get(key), *([tuple(row.results)] if row.results else [])}
+        if not row.removed and not these & seen:
+            seen |= these
+            counted.append(row)
+    return counted
+
+
+def _mean(group: Sequence[Row], key: str) -> Row:
+    counted, there = _measured(group, key), {row.settings.get(key) for row in group if not row.removed}
+    gone = {row.settings.get(key): row for row in group if row.removed and row.settings.get(key) not in there}
+    names = [name for name in figure_names(counted) if all(name in row.figures for row in counted)]
+    values = {name: [row.figures[name] for row in counted] for name in names}
     return Row(
-        settings=settings,
-        state=f"{len(group)} seeds" if len(group) > 1 else "1 seed",
-        runs=[run for row in group for run in row.runs],
-        seconds=sum(row.seconds or 0.0 for row in group),
+        settings=_but(group[0].settings, key),
+        state=_counted(len(counted), len(gone), key),
+        runs=[run for row in counted for run in row.runs],
+        seconds=sum(row.seconds or 0.0 for row in counted),
         figures={name: statistics.fmean(its) for name, its in values.items()},
         errors={name: statistics.stdev(its) / math.sqrt(len(its)) for name, its in values.items() if len(its) > 1},
+        removed=[run for row in gone.values() for run in row.runs],
     )
+
+
+def _counted(there: int, gone: int, key: str) -> str:
+    """3 seeds · 1 of 2 seeds; 1 run was removed · 3 values of depth"""
+    whole = there + gone
+    what = f"seed{'s' * (whole != 1)}" if key == SEED else f"value{'s' * (whole != 1)} of {key.rpartition('.')[2]}"
+    if not gone:
+        return f"{whole} {what}"
+    return f"{there} of {whole} {what}; {gone} run{' was' if gone == 1 else 's were'} removed"
 
 
 def _differences(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Difference]:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from nanochat.quantity import duration
-from nanochat.recipe.sweep_table import VARIANT
 from nanochat.running.figures import measured_text
-from nanochat.sweeping.axes import SEED
+from nanochat.sweeping.axes import SEED, in_short
+from nanochat.sweeping.columns import shortest
 from nanochat.sweeping.results import Row, figure_names
 from nanochat.sweeping.sweep import STATES
 
@@ -32,13 +32,7 @@ class RowsTable:
 
 def variant_name(settings: Mapping[str, str]) -> str:
     """`galore depth=4`: what sets a row apart but the seed; the variant as it is, other keys with their names."""
-    others = [(key, value) for key, value in settings.items() if key != SEED]
-    return " ".join(value if key == VARIANT else f"{short_key(key)}={value}" for key, value in others) or "all"
-
-
-def short_key(key: str) -> str:
-    """The key without the tables that it stands in."""
-    return key.rpartition(".")[2]
+    return in_short((key, value) for key, value in settings.items() if key != SEED) or "all"
 
 
 def told_apart(done: Sequence[Row]) -> tuple[list[str], dict[str, str]]:
@@ -64,14 +58,13 @@ def rows_table(found: Sequence[Row], figures: Sequence[str], *, against: str = "
     against: with the differences from the rows that this names. runs: with each row's first run.
     """
     keys = list(dict.fromkeys(key for row in found for key in row.settings))
-    short = [short_key(key) for key in keys]
     means = any(row.state not in STATES for row in found)
     failed = any(row.error for row in found)
     differences = [name for name in figures if against]
     cells = [
         [
             *(row.settings.get(key, "") for key in keys),
-            row.state,
+            row.standing,
             *(row.text(name) for name in figures),
             *(_difference(row, name) for name in differences),
             "" if row.seconds is None else duration(row.seconds),
@@ -81,7 +74,7 @@ def rows_table(found: Sequence[Row], figures: Sequence[str], *, against: str = "
         for row in found
     ]
     titles = [
-        *(name if short.count(name) == 1 else key for name, key in zip(short, keys, strict=True)),
+        *(shortest(key, keys) for key in keys),
         "trials" if means else "state",
         *figures,
         *(f"{name} against {against}" for name in differences),

@@ -12,7 +12,7 @@ import attrs
 
 from nanochat.errors import EXIT_DONE, EXIT_STAGE_FAILED, EXIT_STOPPED, InputError, NanochatError, StageError
 from nanochat.running.lease import lease
-from nanochat.running.progress import Display
+from nanochat.running.progress import WARNING, Display
 from nanochat.running.reports import Reports
 from nanochat.running.request import Request
 from nanochat.running.runner import run_recipe
@@ -27,14 +27,18 @@ LOOK_SECONDS = 2.0
 
 @attrs.frozen
 class TrialDisplay:
-    """A display whose lines begin with the trial's name."""
+    """A display whose lines begin with the trial's name. Tables are left to the trial's report."""
 
     inner: Display
     label: str
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self.inner.say(f"{self.label}: {text.lstrip()}")
+        text = text.strip()
+        if text.startswith(WARNING):
+            self.inner.say(f"{WARNING}: {self.label}: {text.removeprefix(WARNING).lstrip(' :')}")
+        elif "\n" not in text:
+            self.inner.say(f"{self.label}: {text}")
 
     def begin(self, stage: str) -> None:
         """A stage starts."""
@@ -103,14 +107,15 @@ def _run(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, 
     trials = sweep.trials()
     place = next((i for i, other in enumerate(trials, start=1) if other.number == trial.number), trial.number)
     shown = TrialDisplay(display, f"[{place}/{len(trials)} {trial.name}]")
+    request = Request(recipe=trial.recipe, until=sweep.until, advice=False)
     started = time.monotonic()
     try:
-        code = run_recipe(Request(recipe=trial.recipe, until=sweep.until), shown, reports, requests)
+        code = run_recipe(request, shown, reports, requests)
     except (InputError, StageError) as fault:
         if _is_taken(fault):
             return "busy"
         first = fault.diagnostics[0]
-        shown.say(f"failed: {first.message.partition(chr(10))[0]}")
+        shown.say(f"{WARNING}: failed: {first.message.partition(chr(10))[0]}")
         trial.end("failed", seconds=_since(started), code=first.code, error=first.message)
         return "failed"
     if code == EXIT_STOPPED:
@@ -125,7 +130,7 @@ def _report(sweep: Sweep, display: Display, reports: SweepReports) -> None:
         reports.write_sweep(sweep)
     except Exception as fault:
         again = f"`nanochat report --sweep {sweep.path.name}` tries again"
-        display.say(f"warning: the sweep's report was not written: {type(fault).__name__}: {fault}; {again}")
+        display.say(f"{WARNING}: the sweep's report was not written: {type(fault).__name__}: {fault}; {again}")
 
 
 def _is_taken(fault: NanochatError) -> bool:

@@ -56,6 +56,11 @@ def check_conversation(conversation: Mapping[str, Any]) -> None:
     _turns(conversation)
 
 
+def content_text(content: str | Sequence[Mapping[str, Any]]) -> str:
+    """What stands in a message's content: a string, or the texts of its parts."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
 def render_conversation(conversation: Mapping[str, Any], tokenizer: "Tokenizer") -> Rendered:
     """All turns. The mask is 1 on an assistant's text, its tool calls and `<|assistant_end|>`, never on tool output.
 

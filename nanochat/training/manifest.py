@@ -92,7 +92,7 @@ def files_of_ranks(checkpoint: Path, kind: str, ranks: Collection[int] | None) -
 def newer_format(checkpoint: Path) -> int | None:
     """The format of a checkpoint that a later version wrote, which this one cannot judge; None for every other."""
     try:
-        found = json.loads((checkpoint / MANIFEST).read_text())["format"]
+        found = _content(checkpoint)["format"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, int) and found > FORMAT else None
@@ -132,8 +132,15 @@ def broken(checkpoint: Path, reason: object) -> StageError:
 
 
 def _files(checkpoint: Path) -> Mapping[str, Entry]:
-    files: Mapping[str, Entry] = json.loads((checkpoint / MANIFEST).read_text())["files"]
+    files: Mapping[str, Entry] = _content(checkpoint)["files"]
     return files
+
+
+def _content(checkpoint: Path) -> Any:
+    try:
+        return json.loads((checkpoint / MANIFEST).read_text())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _reason(fault: Exception) -> str:

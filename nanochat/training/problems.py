@@ -13,7 +13,7 @@ import attrs
 from nanochat.data.task import Conversation, Task
 from nanochat.data.task_mixture import TaskMixture, TaskShare
 from nanochat.errors import InputError, NanochatError, wrong_input
-from nanochat.text.conversation import render_prompt
+from nanochat.text.conversation import content_text, render_prompt
 from nanochat.text.tokenizer import Tokenizer
 
 _HELD_OUT_SEED = 1
@@ -38,7 +38,7 @@ class Problem:
     def question(self) -> str:
         """The last message of the user."""
         said: Any = next(m["content"] for m in reversed(self.conversation["messages"]) if m["role"] == "user")
-        return said if isinstance(said, str) else "".join(part["text"] for part in said)
+        return content_text(said)
 
 
 class Problems:

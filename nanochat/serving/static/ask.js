@@ -3,11 +3,13 @@ import { events } from "./events.js";
 import { headers, sampling, system } from "./settings.js";
 
 // Calls onIncrement with each part; returns {finish_reason, usage, seconds} where seconds are those of the writing.
-export async function ask(messages, model, signal, onIncrement) {
+// Users and assistants take turns: an earlier question that got no answer is left out.
+export async function ask(messages, { model, anew, signal }, onIncrement) {
   const said = system();
-  const history = messages.map(({ role, content }) => ({ role, content }));
+  const turns = messages.filter(({ role }, place) => role !== messages[place + 1]?.role);
+  const history = turns.map(({ role, content }) => ({ role, content }));
   const body = {
-    ...sampling(),
+    ...sampling({ anew }),
     messages: said ? [{ role: "system", content: said }, ...history] : history,
     stream: true,
     stream_options: { include_usage: true },

@@ -1,7 +1,10 @@
 // The chat page: a list of conversations, one of them open, an answer being written or not.
+//
+// A question belongs to its conversation as soon as it is sent. Nothing else changes in a conversation before the answer's
+// first word is here: only then does the answer take the place of an older one, and an edited question that of the old.
 import { ask, explain } from "./ask.js";
 import * as conversations from "./conversations.js";
-import { copy, edit, messageElement, showActions, showBody } from "./messages.js";
+import { copy, edit, figures, messageElement, showActions, showBody } from "./messages.js";
 import { join } from "./parts.js";
 import { headers, openSettings } from "./settings.js";
 
@@ -9,7 +12,9 @@ const named = (id) => document.getElementById(id);
 const [log, form, input, send, stop, status, model] = ["messages", "form", "input", "send", "stop", "status", "model"].map(named);
 const SAVE_MILLISECONDS = 250;
 const OPEN = "nanochat.open";
+const FULL = "This browser has no room left for conversations. Export and delete some.";
 let current = conversations.newConversation();
+let shown = []; // current.messages, or while an answer is awaited what they will be
 let writing = null; // the AbortController of the answer in progress
 
 function say(text, { wrong = false, offer = null } = {}) {
@@ -24,12 +29,12 @@ function say(text, { wrong = false, offer = null } = {}) {
   status.classList.toggle("wrong", wrong);
 }
 
-function keep(conversation) {
+function keep() {
   try {
-    conversations.save(conversation);
-    if (conversation === current) localStorage.setItem(OPEN, current.id);
+    conversations.save(current);
+    localStorage.setItem(OPEN, current.id);
   } catch {
-    say("This browser has no room left for conversations. Export and delete some.", { wrong: true });
+    say(FULL, { wrong: true });
   }
 }
 
@@ -46,11 +51,19 @@ function following(change) {
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
-function showConversation() {
-  log.replaceChildren(...current.messages.map((message, place) => messageElement(message, actionsOf(place))));
-  named("welcome").hidden = current.messages.length > 0;
+function show(messages) {
+  shown = messages;
+  log.replaceChildren(...messages.map(messageElement));
+  messages.forEach((_, place) => showActionsOf(place));
+  named("welcome").hidden = messages.length > 0;
   log.scrollTop = log.scrollHeight;
   showList();
+}
+
+function showConversation() {
+  show(current.messages);
+  const { edited } = current;
+  if (current.messages[edited?.place]?.role === "user") editMessage(edited.place, edited.text);
 }
 
 function showList() {
@@ -71,111 +84,94 @@ function showList() {
   named("conversations").replaceChildren(...items);
 }
 
-function actionsOf(place) {
-  const message = current.messages[place];
+function showActionsOf(place) {
+  const message = shown[place];
+  const last = place === shown.length - 1;
+  const unanswered = message.role === "user" && shown[place + 1]?.role !== "assistant";
   const actions = [["Copy", (button) => copy(message, button)]];
-  if (message.role === "user") actions.push(["Edit", () => editMessage(place)]);
-  else if (place === current.messages.length - 1) actions.push(["Regenerate", () => answerFrom(place)]);
-  return actions;
+  if (writing && last) return showActions(log.children[place], [], "");
+  if (!writing && message.role === "user") actions.push(["Edit", () => editMessage(place, message.content).focus()]);
+  if (!writing && last && unanswered) actions.push(["Try again", () => answer(shown)]);
+  if (!writing && last && !unanswered) actions.push(["Regenerate", () => answer(shown.slice(0, place), { anew: true })]);
+  showActions(log.children[place], actions, unanswered ? "not answered" : figures(message));
 }
 
-function editMessage(place) {
-  if (writing) return;
-  edit(log.children[place], current.messages[place], (text) => {
-    if (text === null) showConversation();
-    else {
-      current.messages[place].content = text;
-      answerFrom(place + 1);
+// The text field, in the place of a question.
+function editMessage(place, text) {
+  return edit(log.children[place], text, (changed) => {
+    if (changed === null) {
+      delete current.edited;
+      keep();
+      return showConversation();
     }
+    current.edited = { place, text: changed };
+    answer([...current.messages.slice(0, place), { role: "user", content: changed }]);
   });
 }
 
-// Leaves out every message from `place` on and asks for an answer to those before.
-function answerFrom(place) {
+// Asks for an answer to the last of the messages `asked`. anew: another one than before.
+async function answer(asked, { anew = false } = {}) {
   if (writing) return;
-  current.messages.splice(place);
-  keep(current);
-  showConversation();
-  answer();
-}
-
-async function answer() {
   const conversation = current;
   const controller = new AbortController();
   const message = { role: "assistant", content: [], unfinished: true };
-  const history = [...conversation.messages];
-  conversation.messages.push(message);
-  const element = messageElement(message, []);
-  element.classList.add("writing");
-  following(() => log.append(element));
   setWriting(controller);
   say("");
+  keep();
+  show([...asked, message]);
+  const element = log.lastElementChild;
+  element.classList.add("writing");
   let frame = 0;
   let saved = 0;
   try {
-    const outcome = await ask(history, model.value, controller.signal, (increment) => {
+    const outcome = await ask(asked, { model: model.value, anew, signal: controller.signal }, (increment) => {
       join(message.content, increment);
+      if (!message.content.length) return;
+      conversations.begin(conversation, asked, message);
       frame ||= requestAnimationFrame(() => {
         frame = 0;
         following(() => showBody(element, message));
-        if (performance.now() - saved > SAVE_MILLISECONDS) {
-          keep(conversation);
+        if (conversation === current && performance.now() - saved > SAVE_MILLISECONDS) {
+          keep();
           saved = performance.now();
         }
       });
     });
+    if (conversation !== current) return;
     Object.assign(message, { usage: outcome.usage, seconds: outcome.seconds });
     delete message.unfinished;
     say(outcome.finish_reason === "length" ? "The answer was cut: the longest answer, or the end of the context, was reached." : "Answered.");
     if (!message.content.length) say("The model had nothing to say.");
   } catch (fault) {
-    report(fault, conversation);
+    if (conversation !== current) return;
+    report(fault, asked);
   }
   cancelAnimationFrame(frame);
-  finish(conversation, message, element, controller);
+  finish(message, element);
 }
 
-function report(fault, conversation) {
+function report(fault, asked) {
   if (fault.name === "AbortError") return say("Stopped.");
-  const offer = { label: "Leave out the oldest turns and send", act: () => dropOldest(conversation) };
-  const tooLong = fault.code === "context_length_exceeded";
-  if (tooLong && conversation.messages.length > 3) return say(explain(fault), { wrong: true, offer });
-  return say(tooLong ? "This message does not fit into the context. Shorten it." : explain(fault), { wrong: true });
+  if (fault.code !== "context_length_exceeded") return say(explain(fault), { wrong: true });
+  const second = asked.findIndex((_, place) => asked[place - 1]?.role === "assistant");
+  if (second < 0) return say("This message does not fit into the context. Shorten it.", { wrong: true });
+  say(explain(fault), { wrong: true, offer: { label: "Leave out the oldest turns and send", act: () => answer(asked.slice(second)) } });
 }
 
-function dropOldest(conversation) {
-  if (writing || conversation !== current) return;
-  const text = input.value.trim();
-  input.value = "";
-  current.messages.splice(0, 2);
-  current.messages.push({ role: "user", content: text });
-  answerFrom(current.messages.length);
-}
-
-function finish(conversation, message, element, controller) {
-  if (!message.content.length) {
-    // Nothing was answered: the question goes back to where it can be sent again.
-    conversation.messages.pop();
-    const question = conversation.messages.pop();
-    if (conversation === current && !input.value) input.value = question.content;
-    if (!conversation.messages.length) conversations.remove(conversation.id);
-  }
-  if (conversation.messages.length) keep(conversation);
-  if (writing === controller) setWriting(null);
-  if (conversation !== current) return;
-  if (!message.content.length) return showConversation();
+function finish(message, element) {
+  setWriting(null);
+  if (current.messages.at(-1) !== message) return showConversation(); // no answer began
+  keep();
   following(() => {
     showBody(element, message);
     element.classList.remove("writing");
-    const last = current.messages.length - 1;
-    showActions(element, message, actionsOf(last));
-    const before = log.children[last - 2];
-    if (before) showActions(before, current.messages[last - 2], actionsOf(last - 2));
+    shown.forEach((_, place) => showActionsOf(place));
   });
   showList();
 }
 
 function leave() {
+  if (writing) keep();
   writing?.abort();
   setWriting(null);
   say("");
@@ -186,15 +182,27 @@ function leave() {
 function openConversation(id) {
   leave();
   current = conversations.load(id) ?? conversations.newConversation();
-  localStorage.setItem(OPEN, current.id);
+  try {
+    localStorage.setItem(OPEN, current.id);
+  } catch {
+    // no room: the next visit opens another one
+  }
   showConversation();
   input.focus();
 }
 
+// Another tab, or an import, may have gone on with the open conversation.
+function takeNewer() {
+  const kept = conversations.load(current.id);
+  if (writing || !(kept?.updated > current.updated)) return showList();
+  current = kept;
+  showConversation();
+}
+
 function deleteConversation(id) {
-  conversations.remove(id);
   if (id === current.id) openConversation("");
-  else showList();
+  conversations.remove(id);
+  showList();
 }
 
 function fit() {
@@ -209,7 +217,7 @@ form.addEventListener("submit", (event) => {
   input.value = "";
   fit();
   current.messages.push({ role: "user", content: text });
-  answerFrom(current.messages.length);
+  answer(current.messages);
 });
 
 input.addEventListener("input", fit);
@@ -222,7 +230,8 @@ input.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && writing && !named("settings").open) writing.abort();
 });
-window.addEventListener("pagehide", () => writing && keep(current));
+window.addEventListener("pagehide", () => writing && keep());
+window.addEventListener("storage", takeNewer);
 
 stop.addEventListener("click", () => {
   writing?.abort();
@@ -249,12 +258,14 @@ named("file").addEventListener("change", async () => {
   const [file] = named("file").files;
   if (!file) return;
   try {
-    say(`${conversations.imported(await file.text())} conversations were imported.`);
+    const { given, taken, newer, full } = conversations.imported(await file.text());
+    const here = newer ? " What was here is as new, or newer." : "";
+    say(`${taken} of ${given} conversations were imported.${here}${full ? ` ${FULL}` : ""}`, { wrong: full });
   } catch {
     say(`${file.name} holds no exported conversations.`, { wrong: true });
   }
   named("file").value = "";
-  showList();
+  takeNewer();
 });
 
 async function listModels() {

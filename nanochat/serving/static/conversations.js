@@ -1,5 +1,5 @@
-// Conversations in this browser: {id, title, updated, messages}, each under a key of its own, so that two tabs do not
-// overwrite each other's.
+// Conversations in this browser: {id, title, updated, messages, edited?}, each under a key of its own, so that two tabs do
+// not overwrite each other's. edited: {place, text} of a question that was changed, until an answer begins.
 const PREFIX = "nanochat.conversation.";
 
 export function newConversation() {
@@ -10,6 +10,12 @@ export function save(conversation) {
   conversation.updated = Date.now();
   if (!conversation.title) conversation.title = (conversation.messages[0]?.content ?? "").trim().slice(0, 60);
   localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+}
+
+// The answer to the messages `asked` has begun: they and it are what the conversation holds.
+export function begin(conversation, asked, answer) {
+  conversation.messages = [...asked, answer];
+  delete conversation.edited;
 }
 
 export function load(id) {
@@ -34,13 +40,23 @@ export function exported() {
   return JSON.stringify({ format: "nanochat-conversations", version: 1, conversations: all() }, null, 2);
 }
 
-// How many conversations of an exported file were taken in. Throws where the file is none.
+// Takes in an exported file's conversations, but for those that are no newer than what is here. Returns how many the
+// file has, were taken, and were not for that reason, and whether there was no room. Throws where the file is none.
 export function imported(text) {
   const given = JSON.parse(text);
   if (given?.format !== "nanochat-conversations" || !Array.isArray(given.conversations)) throw new Error("no conversations");
   const fitting = given.conversations.filter(isConversation);
-  for (const conversation of fitting) localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
-  return fitting.length;
+  const wanted = fitting.filter(({ id, updated }) => updated > (load(id)?.updated ?? -Infinity));
+  const outcome = { given: fitting.length, taken: 0, newer: fitting.length - wanted.length, full: false };
+  for (const conversation of wanted) {
+    try {
+      localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
+      outcome.taken += 1;
+    } catch {
+      outcome.full = true;
+    }
+  }
+  return outcome;
 }
 
 function all() {

@@ -3,13 +3,12 @@ import { plainText, showParts } from "./parts.js";
 
 const ROLES = { user: "You", assistant: "Model" };
 
-export function messageElement(message, actions) {
+export function messageElement(message) {
   const element = make("article", `message ${message.role}`);
   const speaker = make("h2", "for-screen-readers", ROLES[message.role]);
   const body = make("div", "body");
   element.append(speaker, body, make("div", "actions"));
   showBody(element, message);
-  showActions(element, message, actions);
   return element;
 }
 
@@ -20,17 +19,17 @@ export function showBody(element, message) {
 }
 
 // actions: [[label, function]]
-export function showActions(element, message, actions) {
+export function showActions(element, actions, note) {
   const buttons = actions.map(([label, act]) => {
     const button = make("button", "", label);
     button.type = "button";
     button.addEventListener("click", () => act(button));
     return button;
   });
-  element.querySelector(".actions").replaceChildren(...buttons, make("span", "figures", figures(message)));
+  element.querySelector(".actions").replaceChildren(...buttons, make("span", "figures", note));
 }
 
-function figures({ usage, seconds, unfinished }) {
+export function figures({ usage, seconds, unfinished }) {
   if (unfinished) return "broken off";
   if (!usage) return "";
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
@@ -49,10 +48,10 @@ export async function copy(message, button) {
   setTimeout(() => (button.textContent = label), 1500);
 }
 
-// A text field in the message's place; onDone with the new text, or with null.
-export function edit(element, message, onDone) {
+// A text field in the message's place, which is returned; onDone with the new text, or with null.
+export function edit(element, text, onDone) {
   const field = make("textarea");
-  field.value = message.content;
+  field.value = text;
   field.setAttribute("aria-label", "Edit the message");
   const send = make("button", "", "Send again");
   const leave = make("button", "", "Cancel");
@@ -66,7 +65,8 @@ export function edit(element, message, onDone) {
   });
   element.querySelector(".body").replaceChildren(field);
   element.querySelector(".actions").replaceChildren(send, leave);
-  field.focus();
+  element.scrollIntoView({ block: "nearest" });
+  return field;
 }
 
 function make(name, className = "", text = "") {
