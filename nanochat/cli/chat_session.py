@@ -20,6 +20,7 @@ from nanochat.cli.sampling_options import NUMBERS, is_optional, number_type
 from nanochat.errors import NanochatError, did_you_mean, wrong_input
 from nanochat.given_file import given_json, write_given
 from nanochat.home import expanded
+from nanochat.quantity import counted
 
 
 class ChatSession:
@@ -134,13 +135,13 @@ class ChatSession:
             raise wrong_input("E407", "nothing was asked yet: there is nothing to save")
         text = json.dumps({"messages": self.dialogue.messages}, ensure_ascii=False, indent=1) + "\n"
         write_given(path, text, help="name a file in a folder that is there, and that you may write to")
-        _note(f"{len(self.dialogue.messages)} messages in {path}")
+        _note(f"{counted(len(self.dialogue.messages), 'message')} in {path}")
 
     def _load(self, name: str) -> None:
         path = _path(name)
         unanswered = self.dialogue.take_up(given_json(path, help="name a file as /save writes them"))
         self.retries = 0
-        _note(f"{len(self.dialogue.messages)} messages from {path}")
+        _note(f"{counted(len(self.dialogue.messages), 'message')} from {path}")
         if unanswered:
             _note(f"left out, as it has no answer: {unanswered!r:.60}")
 

@@ -16,7 +16,7 @@ from nanochat.errors import InputError, NanochatError, wrong_input
 from nanochat.estimating.device import Device
 from nanochat.estimating.estimate import device_here, estimate
 from nanochat.hardware import Machine, probe_machine
-from nanochat.quantity import count, duration
+from nanochat.quantity import count, counted, duration
 from nanochat.recipe.axis import Axis, Change, Range
 from nanochat.recipe.load import load_recipe, read_sweep
 from nanochat.registry import load_registry
@@ -191,7 +191,7 @@ def _print_plan(rows: Sequence[_Row]) -> None:
     columns = [*keys, "to do", *(["parameters", "time, about"] if estimated else [])]
     print_table(columns, cells, words=len(keys) + 1, heads=len(keys))
     total = sum(row.seconds or 0.0 for row in rows)
-    click.echo(f"{len(rows)} variants" + (f", about {duration(total)} on this machine" if total else ""))
+    click.echo(counted(len(rows), "variant") + (f", about {duration(total)} on this machine" if total else ""))
 
 
 def _estimated(plan: Plan, new: set[str], machine: Machine, here: Device) -> tuple[int | None, float]:
