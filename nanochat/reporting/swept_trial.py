@@ -7,7 +7,7 @@ import attrs
 
 from nanochat.running.run_folder import RunFolder
 from nanochat.sweeping.axes import SEED
-from nanochat.sweeping.sweep import Sweep, Trial, list_sweeps
+from nanochat.sweeping.sweep import Sweep, Trial, needing
 
 
 @attrs.frozen(kw_only=True)
@@ -24,13 +24,11 @@ class SweptTrial:
 
 def swept_trial(run: RunFolder) -> SweptTrial | None:
     """The newest sweep's that has it; None where it is of none."""
-    for sweep in list_sweeps():
+    for sweep, own in needing(run):
         trials = sweep.trials()
-        own = next((trial for trial in trials if trial.run == run.path.name), None)
-        if own is not None:
-            (variant, seed), (first, _) = _parts(own), _parts(trials[0])
-            alike = next((trial for trial in trials if _parts(trial) == (first, seed)), None)
-            return SweptTrial(sweep=sweep, trial=own, is_of_the_first=variant == first, reference=alike)
+        (variant, seed), (first, _) = _parts(own), _parts(trials[0])
+        alike = next((trial for trial in trials if _parts(trial) == (first, seed)), None)
+        return SweptTrial(sweep=sweep, trial=own, is_of_the_first=variant == first, reference=alike)
     return None
 
 
