@@ -118,6 +118,8 @@ def test_two_processes_train_as_one_does(
     own = environment | {"NANOCHAT_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     ran = call(command("--until", "base", **{"hardware.nproc_per_node": 2}), own)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    hint = re.search(r'nanochat (complete) (\S+) (-p) "…"', ran.stdout)  # a base model is no partner in a conversation
+    assert hint is not None and nanochat(own, *hint.groups(), "Once", "--max-tokens", "4").stdout.startswith("Once")
     together = losses(tmp_path / "store", steps=6)
     assert together.keys() == alone.keys() != set()
     assert together == pytest.approx(alone, rel=1e-4)

@@ -188,8 +188,11 @@ class Walk:
         self.display.say(
             f"\ndone in {duration(time.monotonic() - started)}. Report: {self.run.report}, with plots: {PAGE}"
         )
-        if advice and any(stage.record["produces"] == "checkpoint" for stage in finished):
-            self.display.say('talk to it: nanochat chat -p "…"')
+        made_by = [stage.record["use"] for stage in finished if stage.record["produces"] == "checkpoint"]
+        if advice and made_by:
+            pretrained = all(use == "pretrain" for use in made_by)
+            base = f'let it go on with a text: nanochat complete {self.run.path.name} -p "…"'
+            self.display.say(base if pretrained else 'talk to it: nanochat chat -p "…"')
 
 
 def _follow(plan: Plan, stages: Sequence[PlannedStage], rank: int | None, display: Display) -> int:
