@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import scipy.stats
@@ -88,6 +89,7 @@ def test_what_all_trials_have_alike_is_told_apart_from_what_differs() -> None:
     assert told_apart(found) == (["bpb"], {"steps": "1,400", "memory_bytes": "3 GB"})
     assert told_apart(found[:1])[0] == ["bpb", "steps", "memory_bytes"], "one trial differs from no other"
     assert told_apart([found[0], row(1, "b")])[0] == ["bpb", "steps", "memory_bytes"], "the other lacks them"
+    assert told_apart([*found, attrs.evolve(row(2, "b"), removed=["gone"])]) == told_apart(found)
 
 
 @pytest.mark.parametrize(

@@ -39,13 +39,14 @@ def told_apart(done: Sequence[Row]) -> tuple[list[str], dict[str, str]]:
     """The figures that are not the same in all rows, and of the others what all of them have.
 
     One row alone is not like any other: all of its figures are the first kind. How many steps all trials took is the
-    second.
+    second. A row whose run was removed has none.
     """
     differing, same = [], {}
-    for name in figure_names(done):
-        values = {row.figures.get(name) for row in done}
+    there = [row for row in done if not row.removed]
+    for name in figure_names(there):
+        values = {row.figures.get(name) for row in there}
         (value, *others) = values
-        if len(done) < 2 or others or value is None:
+        if len(there) < 2 or others or value is None:
             differing.append(name)
         else:
             same[name] = measured_text(name, value)
