@@ -90,8 +90,7 @@ def model_names(folders: Iterable[Path]) -> Mapping[str, Path]:
     """Name → folder of checkpoints that are offered together, in the order given; one that is named twice is one.
 
     Each has its name, as `model_name` gives it. Those that share it have their steps after it, NAME@STEP; those that
-    still share it, as much of the path before it as tells them apart, FOLDER:NAME: without a slash, as a name is also
-    one part of the address /v1/models/NAME. The order decides nothing.
+    still share it, as much of the path before it as tells them apart, FOLDER:NAME. The order decides nothing.
     """
     lengths = dict.fromkeys(folders, 0)
     while True:

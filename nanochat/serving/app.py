@@ -91,7 +91,7 @@ def _routes(service: Service, runs: RunService) -> list[Route | Mount]:
         Route("/v1/completions", service.complete, methods=["POST"]),
         Route("/v1/tokenize", service.tokenize, methods=["POST"]),
         Route("/v1/models", service.list_models),
-        Route("/v1/models/{name}", service.model),
+        Route("/v1/models/{name:path}", service.model),
         Route("/v1/runs", runs.list_runs),
         Route("/v1/runs/{name}", runs.run),
         Route("/health", service.health),
