@@ -79,7 +79,7 @@ def _answering(found: Sequence[Mapping[str, Any]]) -> Iterator[Quantity]:
         at = f"at {each.get('rows') or each['clients']}"
         yield Quantity(f"tokens a second {at}", each["tokens_per_second"], "tokens/s", "more")
         for key, words in (("of_bandwidth", "of the bandwidth"), ("of_engine", "of the engine's rate")):
-            if key in each:
+            if each.get(key) is not None:
                 yield Quantity(f"{words} {at}", each[key], "share", "more")
         if "second_turn" in each:
             yield Quantity(f"second turn over a new one {at}", each["second_turn"], "share", "less")

@@ -28,11 +28,11 @@ class EngineSpeed:
     rows: int
     tokens_per_second: float
     """Written, of all rows together, from the first prompt to the last id."""
-    decode_tokens_per_second: float
-    """In the steps in which every row wrote."""
-    bytes_per_second: float
+    decode_tokens_per_second: float | None
+    """In the steps in which every row wrote; None: the first rows were done before the last had begun."""
+    bytes_per_second: float | None
     """Weights, keys and values that those steps had to read."""
-    of_bandwidth: float
+    of_bandwidth: float | None
     first: Percentiles
     between: Percentiles
     second_turn: float
@@ -60,17 +60,17 @@ def _measured(
 ) -> EngineSpeed:
     answers, steps, seconds = _run(engine, prompts(rows, prompt, seed=1), tokens)
     whole = [step for step, wrote in steps if wrote == rows]
-    step_seconds = sum(whole) / max(1, len(whole))
+    step_seconds = sum(whole) / len(whole) if whole else None
     config: Any = engine.model.config
     weights, _ = config.decode_bytes(1, element_bytes=element_bytes)
     _, held = config.decode_bytes(prompt + tokens // 2, element_bytes=engine.runtime.dtype.itemsize)
-    read = (weights + rows * held) / step_seconds if whole else 0.0
+    read = (weights + rows * held) / step_seconds if step_seconds else None
     return EngineSpeed(
         rows=rows,
         tokens_per_second=rows * tokens / seconds,
-        decode_tokens_per_second=rows / step_seconds if whole else 0.0,
+        decode_tokens_per_second=rows / step_seconds if step_seconds else None,
         bytes_per_second=read,
-        of_bandwidth=read / bandwidth_,
+        of_bandwidth=read / bandwidth_ if read else None,
         first=first(answers),
         between=between(answers),
         second_turn=_second_turn(engine, prompt, tokens),

@@ -75,9 +75,9 @@ def infer(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
         [
             str(each.rows),
             f"{each.tokens_per_second:,.0f}",
-            f"{each.decode_tokens_per_second:,.0f}",
-            f"{size(each.bytes_per_second)}/s",
-            f"{each.of_bandwidth:.0%}",
+            "" if each.decode_tokens_per_second is None else f"{each.decode_tokens_per_second:,.0f}",
+            "" if each.bytes_per_second is None else f"{size(each.bytes_per_second)}/s",
+            "" if each.of_bandwidth is None else f"{each.of_bandwidth:.0%}",
             _milliseconds(each.first),
             _milliseconds(each.between),
             f"{each.second_turn:.0%}",
