@@ -16,7 +16,7 @@ from nanochat.running.progress import make_display
 from nanochat.sweeping.columns import resolved
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
 from nanochat.sweeping.results_text import DIFFERENCES_NOTE, MEANS_NOTE, rows_table, told_apart
-from nanochat.sweeping.sweep import STATES, Sweep, find_sweep, in_words, list_sweeps
+from nanochat.sweeping.sweep import STATES, Sweep, find_sweep, in_words, list_sweeps, removed_in_words
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
 
@@ -177,5 +177,5 @@ def _counts(sweep: Sweep) -> str:
     except InputError as fault:
         return fault.diagnostics[0].message
     states, removed = [trial.state for trial in trials], sum(trial.is_removed for trial in trials)
-    gone = f"; {removed} run{' was' if removed == 1 else 's were'} removed" if removed else ""
+    gone = f"; {removed_in_words(removed)}" if removed else ""
     return in_words(states) + (" (paused)" if states and sweep.paused else "") + gone

@@ -21,7 +21,7 @@ from nanochat.running.summary import summary
 from nanochat.sweeping.axes import SEED
 from nanochat.sweeping.columns import matching
 from nanochat.sweeping.student import half_width
-from nanochat.sweeping.sweep import Sweep, Trial
+from nanochat.sweeping.sweep import Sweep, Trial, removed_in_words
 
 
 @attrs.frozen(kw_only=True)
@@ -223,7 +223,7 @@ def _counted(there: int, gone: int, key: str) -> str:
     what = f"seed{'s' * (whole != 1)}" if key == SEED else f"value{'s' * (whole != 1)} of {key.rpartition('.')[2]}"
     if not gone:
         return f"{whole} {what}"
-    return f"{there} of {whole} {what}; {gone} run{' was' if gone == 1 else 's were'} removed"
+    return f"{there} of {whole} {what}; {removed_in_words(gone)}"
 
 
 def _differences(pairs: Sequence[tuple[Row, Row]]) -> dict[str, Difference]:

@@ -17,6 +17,7 @@ import attrs
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import home, runs_dir
+from nanochat.quantity import counted
 from nanochat.recipe.lock import lock_text
 from nanochat.recipe.notation import is_name
 from nanochat.running.json_file import read_json, write_json, write_text
@@ -199,6 +200,11 @@ class Sweep:
 def in_words(states: Sequence[str]) -> str:
     """3 done, 1 failed, 2 waiting"""
     return ", ".join(f"{states.count(state)} {state}" for state in STATES if state in states) or "no trials"
+
+
+def removed_in_words(number: int) -> str:
+    """1 run was removed, 2 runs were removed"""
+    return f"{counted(number, 'run')} {'was' if number == 1 else 'were'} removed"
 
 
 def make_sweep(name: str, **about: Any) -> Sweep:
