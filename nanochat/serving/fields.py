@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from nanochat.inference.sampling import Sampling
+from nanochat.inference.sampling import MOST_TOP_LOGPROBS, Sampling
 from nanochat.serving.faults import RequestError
 
 TYPES = {"integer": int, "number": float, "string": str, "boolean": bool, "object": dict, "array": list}
@@ -66,13 +66,15 @@ CHAT = COMMON | {
     "messages": Field(("array",), "the conversation; the last message is the user's", {"minItems": 1}),
     "max_completion_tokens": Field(("integer",), "max_tokens by its newer name", {"minimum": 1}),
     "logprobs": Field(("boolean",), "tell each token's log-probability"),
-    "top_logprobs": Field(("integer",), "and so many likeliest others'", {"minimum": 0, "maximum": 20}),
+    "top_logprobs": Field(("integer",), "and so many likeliest others'", {"minimum": 0, "maximum": MOST_TOP_LOGPROBS}),
 }
 COMPLETION = COMMON | {
     "prompt": Field(("string", "array"), "text or token ids, or a list of either"),
     "echo": Field(("boolean",), "begin with the prompt; with logprobs its log-probabilities too"),
     "logprobs": Field(
-        ("integer",), "tell log-probabilities, of so many likeliest tokens too", {"minimum": 0, "maximum": 20}
+        ("integer",),
+        "tell log-probabilities, of so many likeliest tokens too",
+        {"minimum": 0, "maximum": MOST_TOP_LOGPROBS},
     ),
     "max_tokens": Field(("integer",), "the most tokens to write; 0: none, where `echo` is true", {"minimum": 0}),
 }
