@@ -1,11 +1,10 @@
 """What an answer looks like on a terminal: tool calls in brackets, and no character that a terminal would obey."""
 
 import re
+import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nanochat.cli.answer_printer import AnswerPrinter, printable
 
@@ -60,9 +59,13 @@ def test_ordinary_text_of_any_language_is_shown_as_it_is(text: str) -> None:
     assert printable(text) == text
 
 
-@given(st.characters())
-def test_what_is_replaced_is_told_by_unicodes_own_tables(character: str) -> None:
-    controls = unicodedata.category(character) == "Cc" and character not in "\n\t"
+def test_what_is_replaced_is_told_by_unicodes_own_tables() -> None:
     directions = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
-    obeyed = controls or unicodedata.bidirectional(character) in directions
-    assert printable(character) == ("\ufffd" if obeyed else character)
+    wrong = []
+    for character in map(chr, range(sys.maxunicode + 1)):
+        category = unicodedata.category(character)
+        obeyed = category == "Cc" and character not in "\n\t"
+        gone = obeyed or category == "Cs" or unicodedata.bidirectional(character) in directions
+        if printable(character) != ("\ufffd" if gone else character):
+            wrong.append(hex(ord(character)))  # its number: a report cannot carry half a surrogate pair
+    assert wrong == []
