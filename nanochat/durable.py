@@ -59,6 +59,25 @@ def write_synced(path: Path, parts: Iterable[bytes | memoryview]) -> tuple[int, 
     return n_bytes, digest.hexdigest()
 
 
+def replace_content(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment, also after a crash, it holds its old content or the new one, whole.
+
+    An old file's permissions stay. OSError, of a full disk too.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def delete(folder: Path) -> None:
     """Delete a folder, if there is one, and all in it. Of a link to one the link alone: the rest is its maker's."""
     if folder.is_symlink():

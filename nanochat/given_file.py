@@ -5,9 +5,11 @@ here: recipes, whose errors show the line (`nanochat.recipe.text`), and files th
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from nanochat.durable import replace_content
 from nanochat.errors import InputError, wrong_input
 
 
@@ -31,8 +33,12 @@ def given_json(path: Path, *, help: str) -> Any:
 def write_given(path: Path, text: str, *, help: str) -> None:
     """Write a file's text, as UTF-8. InputError E304 where it cannot be written; an old file then stays as it was."""
     try:
-        content = text.encode()  # before the file is opened, which empties it
-        path.write_bytes(content)
+        content = text.encode()
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_file():
+            target.write_bytes(content)  # a device or a pipe, whose name must not become a file's
+        else:
+            replace_content(target, content)
     except (OSError, ValueError) as fault:
         raise unusable(path, "written", fault, help=help) from fault
 

@@ -1,6 +1,10 @@
 """Files that a person names to a command, and that are not what it takes: one clear error each, and no traceback."""
 
 import json
+import os
+import resource
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 from nanochat.benchmarking.page import parse
 from nanochat.cli.main import main
 from nanochat.errors import InputError
-from nanochat.given_file import given_json, given_text
+from nanochat.given_file import given_json, given_text, write_given
 from nanochat.recipe.artifacts import kinds_at
 from nanochat.running.run_folder import RunFolder
 from nanochat.serving.keys import read_keys
@@ -58,6 +62,38 @@ def test_what_is_no_json_is_named_with_the_reason_and_what_to_do(
         given_json(file, help="name another")
     shown = str(refused.value)
     assert shown.startswith(f"error[E304]: {said.format(file)}") and shown.endswith("= help: name another")
+
+
+def test_what_a_full_disk_does_not_take_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "talk.json"
+    file.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    disposition = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel takes the first page and refuses the rest
+    try:
+        with pytest.raises(InputError, match=r"E304.*talk.json cannot be written: File too large"):
+            write_given(file, "x" * 10_000, help="")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, disposition)
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions_and_a_link_to_it_stays_one(tmp_path: Path) -> None:
+    file, link = tmp_path / "talk.json", tmp_path / "link"
+    file.write_text("old")
+    file.chmod(0o600)
+    link.symlink_to(file)
+    write_given(link, "new", help="")
+    assert (file.read_text(), link.is_symlink(), file.stat().st_mode & 0o777) == ("new", True, 0o600)
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        write_given(tmp_path / "pipe", "new", help="")
+        assert reader.communicate(timeout=60)[0] == b"new"
 
 
 def test_a_file_of_keys_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import attrs
 
+from nanochat.durable import replace_content
 from nanochat.hardware import Machine
 from nanochat.recipe.lock import lock_text
 from nanochat.registry import Registry
 from nanochat.running import provenance
-from nanochat.running.json_file import append_line, read_json, write_bytes, write_json, write_text
+from nanochat.running.json_file import append_line, read_json, write_json, write_text
 from nanochat.running.plan import Plan
 from nanochat.running.store import StageFolder, Store
 
@@ -59,7 +60,7 @@ class RunFolder:
         write_json(self.path / ENVIRONMENT, environment)
         for name in provenance.PATCHES.values():
             if name in patches:
-                write_bytes(self.path / name, patches[name])
+                replace_content(self.path / name, patches[name])
             else:
                 (self.path / name).unlink(missing_ok=True)
         write_json(self.path / PLAN, plan.description())
@@ -132,4 +133,4 @@ class RunFolder:
             while name in taken:  # files of one name in several folders
                 name = f"_{name}"
             taken.add(name)
-            write_bytes(folder / name, content)
+            replace_content(folder / name, content)

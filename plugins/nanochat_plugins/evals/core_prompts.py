@@ -19,9 +19,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from nanochat.durable import replace_content
 from nanochat.home import data_dir
 from nanochat.inference.scoring import Continuations, common_length
-from nanochat.running.json_file import write_bytes
 from nanochat.text.tokenizer import Tokenizer
 from nanochat_plugins.evals.core_bundle import Bundle, BundleTask, Example, question
 
@@ -164,7 +164,7 @@ def _write(path: Path, made: Sequence[Continuations | str]) -> None:
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
     content = io.BytesIO()
     np.savez(content, ids=ids, lengths=np.array(lengths, dtype=np.int64), shape=np.array(json.dumps(shape)))
-    write_bytes(path, content.getvalue())
+    replace_content(path, content.getvalue())
 
 
 def _read(path: Path) -> list[Continuations | str] | None:

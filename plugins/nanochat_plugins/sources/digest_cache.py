@@ -12,8 +12,9 @@ from pathlib import Path
 
 import attrs
 
+from nanochat.durable import replace_content
 from nanochat.home import data_dir
-from nanochat.running.json_file import read_json, write_bytes
+from nanochat.running.json_file import read_json
 
 
 @attrs.frozen(kw_only=True)
@@ -45,5 +46,5 @@ def file_digest(path: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(place, json.dumps({**facts, "sha256": digest}).encode("utf-8", "surrogateescape"))
+        replace_content(place, json.dumps({**facts, "sha256": digest}).encode("utf-8", "surrogateescape"))
     return digest

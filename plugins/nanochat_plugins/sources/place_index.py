@@ -27,8 +27,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
+from nanochat.durable import replace_content
 from nanochat.home import data_dir
-from nanochat.running.json_file import read_json, write_bytes
+from nanochat.running.json_file import read_json
 from nanochat_plugins.sources.digest_cache import Stamp, stamp_of
 
 FORMAT = 1
@@ -84,7 +85,7 @@ class PlaceIndex:
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 content = {"places": self._places, "sha256": _sha256(self._places)}
-                write_bytes(self._path, json.dumps(content).encode())
+                replace_content(self._path, json.dumps(content).encode())
         self._known = len(self._places)
 
     def _noted(self) -> list[Place]:

@@ -25,8 +25,8 @@ from typing import Any
 
 from nanochat.config import Fingerprinted, config, option
 from nanochat.data.source import Shard, Split
+from nanochat.durable import replace_content
 from nanochat.home import data_dir
-from nanochat.running.json_file import write_bytes
 from nanochat_plugins.sources.held_out import split_of
 
 EXTRACTOR = 1
@@ -153,7 +153,7 @@ def _keep(place: Path, texts: Sequence[str]) -> None:
     """One line with the sha256 of the rest, then a JSON list."""
     content = json.dumps(texts).encode()
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(place, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    replace_content(place, hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
 def _read_kept(place: Path) -> list[str] | None:
