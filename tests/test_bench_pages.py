@@ -7,6 +7,8 @@ from typing import Any
 
 import psutil
 import pytest
+from test_running import wait_for
+from test_supervision import lives
 
 from nanochat.benchmarking.catalogue import Benchmark, Quantity, benchmarks
 from nanochat.benchmarking.page import Outcome, Page, improvement, parse, run, shown
@@ -76,8 +78,7 @@ def test_one_that_does_not_end_is_stopped_with_all_that_it_started_and_says_so()
     pid, end = outcome.error.splitlines()
     assert not outcome.finished and end == "stopped after 5 s, its limit"
     assert told == sorted(told) and len(told) >= 2 and told[-1] < 5
-    # Killed; where nobody waits for it, it may still stand in the table of processes.
-    assert not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
+    wait_for(lambda: not lives(int(pid)))
     page = Page(facts={}, cores=2, outcomes=[outcome])
     assert "It did not finish:" in page.markdown()
 
