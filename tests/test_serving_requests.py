@@ -62,7 +62,7 @@ def test_a_model_without_tools_streams_no_parts() -> None:
 async def _updates(engine: Engine) -> list[Any]:
     thread = EngineThread(engine, capacity=1)
     thread.start()
-    async with thread.answer([job()]) as answer:
+    async with thread.answer([job()], 60) as answer:
         found = [update async for update in answer]
     thread.stop()
     return found
@@ -111,7 +111,7 @@ def test_a_slot_is_free_one_step_after_its_client_has_gone_and_who_has_gone_is_n
     thread = EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=4), capacity=9)
 
     async def ask_and_leave() -> int:
-        async with thread.answer([job() for _ in range(9)]) as answer:
+        async with thread.answer([job() for _ in range(9)], 60) as answer:
             assert thread.open == 9
             await anext(aiter(answer))
         left = len(steps)
@@ -133,7 +133,7 @@ def test_answers_that_have_ended_leave_nothing_in_the_count() -> None:
 
     async def ask() -> None:
         for _ in range(3):
-            async with thread.answer([job() for _ in range(6)]) as answer:
+            async with thread.answer([job() for _ in range(6)], 60) as answer:
                 assert sum([update.completion is not None async for update in answer]) == 6
             assert thread.open == 0  # at once: another six are let in
 

@@ -33,6 +33,10 @@ class EngineFailed(Exception):
     """The engine raised while it was answering, or has been stopped."""
 
 
+class TookTooLong(Exception):
+    """The answer's time is over."""
+
+
 @attrs.frozen(kw_only=True)
 class Job:
     """A prompt to be answered. Only jobs of one salt share what is cached."""
@@ -69,13 +73,19 @@ class _Ticket:
 
 
 class Answer:
-    """Jobs on their way: iterate for updates, use as a context manager so that leaving it early cancels them."""
+    """Jobs on their way: iterate for updates, use as a context manager so that leaving it early cancels them.
 
-    def __init__(self, thread: "EngineThread", jobs: Sequence[Job]) -> None:
+    seconds: after which it raises TookTooLong, waiting included.
+    """
+
+    def __init__(self, thread: "EngineThread", jobs: Sequence[Job], seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._thread = thread
         self._tickets = [_Ticket(job, choice, self._messages, loop) for choice, job in enumerate(jobs)]
+        # One message, not a limit around each wait for one: that would cost more than all else of an update.
+        late = TookTooLong(f"the answer took longer than {seconds:g} seconds; ask for fewer tokens")
+        self._deadline = loop.call_later(seconds, self._messages.put_nowait, late)
 
     async def __aenter__(self) -> Self:
         """Wait until the engine has accepted every prompt. InputError where one does not fit."""
@@ -90,13 +100,17 @@ class Answer:
                 accepted += message is None
                 early += [message] if message is not None else []
         except BaseException:
-            self._thread.send("cancel", self._tickets)
+            self._leave()
             raise
         for message in early:
             self._messages.put_nowait(message)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        self._deadline.cancel()
         self._thread.send("cancel", self._tickets)
 
     async def __aiter__(self) -> AsyncIterator[Update]:
@@ -139,13 +153,13 @@ class EngineThread:
         """How many answers are being written or waited for."""
         return len(self._sent)
 
-    def answer(self, jobs: Sequence[Job]) -> Answer:
+    def answer(self, jobs: Sequence[Job], seconds: float) -> Answer:
         """The jobs' answer, to be entered. Raises Overloaded where too many are open."""
         if self.ended is not None:
             raise EngineFailed(self.ended)
         if self.open + len(jobs) > self.capacity:
             raise Overloaded
-        return Answer(self, jobs)
+        return Answer(self, jobs, seconds)
 
     def send(self, what: str, tickets: Sequence[_Ticket]) -> None:
         """Tell the thread: submit or cancel, which only those need that have not ended. Where the thread has ended the

@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nanochat.errors import NanochatError
-from nanochat.serving.engine_thread import EngineFailed, Overloaded
+from nanochat.serving.engine_thread import EngineFailed, Overloaded, TookTooLong
 
 CLIENT_CLOSED_REQUEST = 499
 RETRY_AFTER_SECONDS = 2
 SHOWN = 80
 """Characters of a request that an error repeats at most."""
+_JSON = json.JSONEncoder(ensure_ascii=False)  # one for all: `json.dumps` would make one for each event of a stream
 
 
 class RequestError(Exception):
@@ -51,7 +52,7 @@ class RequestError(Exception):
 
 def encoded(value: Mapping[str, Any]) -> bytes:
     """JSON as it is sent. Half a surrogate pair, which a request may spell and an error repeat, has no bytes: `?`."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return _JSON.encode(value).encode("utf-8", "replace")
 
 
 def json_response(value: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -59,8 +60,10 @@ def json_response(value: Mapping[str, Any], *, status: int = 200, headers: Mappi
     return Response(encoded(value), status, headers, media_type="application/json")
 
 
-def failure(fault: EngineFailed) -> RequestError:
-    """What the client is told of an engine that failed."""
+def failure(fault: EngineFailed | TookTooLong) -> RequestError:
+    """What the client is told of an answer that was not finished."""
+    if isinstance(fault, TookTooLong):
+        return RequestError(504, str(fault), code="timeout")
     return RequestError(
         503, f"the answer could not be finished: {fault}", code="engine_failed", retry=RETRY_AFTER_SECONDS
     )
@@ -98,8 +101,8 @@ def _overloaded(_: Request, __: Exception) -> Response:
     return RequestError(429, said, code="overloaded", retry=RETRY_AFTER_SECONDS).response()
 
 
-def _engine_failed(_: Request, fault: Exception) -> Response:
-    assert isinstance(fault, EngineFailed)
+def _unfinished(_: Request, fault: Exception) -> Response:
+    assert isinstance(fault, EngineFailed | TookTooLong)
     return failure(fault).response()
 
 
@@ -116,7 +119,8 @@ HANDLERS: Mapping[Any, Any] = {
     NanochatError: _nanochat_error,
     HTTPException: _http_error,
     Overloaded: _overloaded,
-    EngineFailed: _engine_failed,
+    EngineFailed: _unfinished,
+    TookTooLong: _unfinished,
     ClientDisconnect: _gone,
     Exception: _unexpected,
 }

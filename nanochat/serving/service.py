@@ -16,7 +16,7 @@ from nanochat.inference.request import Completion
 from nanochat.inference.turns import Turns
 from nanochat.serving.answers import ChatForm, Form, TextForm
 from nanochat.serving.conversation_request import messages_of
-from nanochat.serving.engine_thread import Answer, EngineFailed, Job
+from nanochat.serving.engine_thread import Answer, EngineFailed, Job, TookTooLong
 from nanochat.serving.faults import RequestError, encoded, failure, json_response
 from nanochat.serving.fields import (
     CHAT,
@@ -170,7 +170,7 @@ class Service:
         if len(asked.jobs) > thread.capacity:
             said = f"{len(asked.jobs)} answers are asked for at once; this server has room for {thread.capacity}"
             raise RequestError(400, said, param="n")
-        answer = thread.answer(asked.jobs)
+        answer = thread.answer(asked.jobs, self.limits.answer_seconds)
         if not asked.stream:
             return await self._whole(request, asked, answer)
         events = self._events(asked, answer)
@@ -197,34 +197,28 @@ class Service:
     async def _completions(self, answer: Answer) -> list[Completion]:
         found: dict[int, Completion] = {}
         pace = Pace(self.metrics)
-        try:
-            async with asyncio.timeout(self.limits.answer_seconds), answer:
-                async for update in answer:
-                    pace.piece()
-                    if update.completion is not None:
-                        found[update.choice] = update.completion
-        except TimeoutError:
-            raise self._too_long() from None
+        async with answer:
+            async for update in answer:
+                pace.piece()
+                if update.completion is not None:
+                    found[update.choice] = update.completion
         return [found[choice] for choice in sorted(found)]
 
     async def _events(self, asked: Asked, answer: Answer) -> AsyncIterator[bytes]:
         """Server-sent events; closing this iterator, as a disconnect does, ends the answer."""
         found: dict[int, Completion] = {}
         pace = Pace(self.metrics)
-        deadline = asyncio.get_running_loop().time() + self.limits.answer_seconds
         async with answer:
             yield b"".join(_event(value) for value in asked.form.first()) or b": accepted\n\n"
             try:
-                async for update in _until(deadline, answer):
+                async for update in answer:
                     pace.piece()
                     if update.completion is not None:
                         found[update.choice] = update.completion
                     if pieces := asked.form.chunks(update):
                         yield b"".join(_event(value) for value in pieces)
-            except EngineFailed as fault:
+            except (EngineFailed, TookTooLong) as fault:
                 yield _event(failure(fault).body())
-            except TimeoutError:
-                yield _event(self._too_long().body())
             else:
                 completions = [found[choice] for choice in sorted(found)]
                 self._note(asked, completions)
@@ -237,12 +231,6 @@ class Service:
         if asked.remember:
             for job, completion in zip(asked.jobs, completions, strict=True):
                 self.turns.note(job.salt, job.prompt, completion, asked.served.engine.grammar.ends)
-
-    def _too_long(self) -> RequestError:
-        seconds = self.limits.answer_seconds
-        return RequestError(
-            504, f"the answer took longer than {seconds:g} seconds; ask for fewer tokens", code="timeout"
-        )
 
     async def _body(self, request: Request) -> bytes:
         """The body, refused as soon as it is too long or takes too long to come."""
@@ -279,17 +267,6 @@ def _salt(request: Request, given: Mapping[str, Any]) -> str:
 def _choice(sampling: Any, index: int) -> Any:
     """The settings of one of several choices: each has a seed of its own."""
     return sampling if sampling.seed is None or not index else attrs.evolve(sampling, seed=sampling.seed + index)
-
-
-async def _until(deadline: float, answer: Answer) -> AsyncIterator[Any]:
-    updates = aiter(answer)
-    while True:
-        try:
-            async with asyncio.timeout_at(deadline):
-                update = await anext(updates)
-        except StopAsyncIteration:
-            return
-        yield update
 
 
 async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
