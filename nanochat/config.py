@@ -52,11 +52,12 @@ class Rules:
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(attrs.field,))
 def config(cls: type[T]) -> type[T]:
     """Make a class a config class: frozen, keyword-only attrs. Its own fields come before those that it inherits."""
-    return attrs.frozen(kw_only=True, field_transformer=_own_first)(cls)
+    return attrs.frozen(kw_only=True, field_transformer=_nearest_first)(cls)
 
 
-def _own_first(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
-    return sorted(fields, key=lambda field: field.name not in cls.__annotations__)
+def _nearest_first(cls: type, fields: "list[attrs.Attribute[Any]]") -> "list[attrs.Attribute[Any]]":
+    declared = [vars(each).get("__annotations__", {}) for each in cls.__mro__]
+    return sorted(fields, key=lambda field: next(i for i, names in enumerate(declared) if field.name in names))
 
 
 def option(

@@ -12,11 +12,10 @@ operation.
 """
 
 import random
-from typing import Literal
 
 from nanochat.config import config
-from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.generated import GeneratedConfig, draw, final_number, held_out
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.generated import GeneratedConfig, GeneratedTask, draw, final_number, held_out
 
 TEST_SHARE = 0.1
 PHRASINGS: dict[str, tuple[str, ...]] = {
@@ -41,19 +40,12 @@ class ArithmeticConfig(GeneratedConfig):
     """
 
 
-class Arithmetic(Task):
+class Arithmetic(GeneratedTask):
     """Conversations about two numbers."""
 
     def __init__(self, config: ArithmeticConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
+        super().__init__(config)
         self._config = config
-
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return self._config.size
 
     def get_example(self, index: int) -> Conversation:
         chance = draw(self._config, index)

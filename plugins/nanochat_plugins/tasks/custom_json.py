@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 import attrs
 
-from nanochat.config import Fingerprinted, Problem, config, option
+from nanochat.config import Fingerprinted, config, option
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import Diagnostic, InputError, Location, wrong_input
 from nanochat.text.conversation import check_conversation
+from nanochat_plugins.tasks.slice_config import SliceConfig
 from nanochat_plugins.tasks.user_file import content
 
 SHOWN_BYTES = 10_000  # of a bad line
@@ -34,16 +35,13 @@ LOOKED_AT = 3
 
 
 @config
-class CustomJSONConfig(Fingerprinted):
+class CustomJSONConfig(SliceConfig, Fingerprinted):
     """Conversations of your own, from a JSONL file; take it to teach a model how you want it to answer. A line is
     {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or that list alone.
     """
 
     # The content decides the result, not the place: the fingerprint stands for it.
     path: Path = option(execution=True, doc="a JSONL file of conversations, relative to the recipe's file")
-    start: int = option(0, minimum=0, maximum=10**12, doc="first conversation of the slice")
-    stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1, maximum=10**12, doc="every how many conversations one is taken")
 
     def fingerprint(self) -> Mapping[str, Any]:
         """The file's digest. InputError E302, E306 where none of its first lines is a conversation."""
@@ -52,12 +50,6 @@ class CustomJSONConfig(Fingerprinted):
         if all(isinstance(example, InputError) for example in first):
             raise InputError(_faults(first))
         return {"sha256": hashlib.sha256(read).hexdigest()}
-
-    def problems(self) -> list[Problem]:
-        """What does not fit together."""
-        if self.stop is not None and self.stop < self.start:
-            return [("stop", f"stop ({self.stop}) must not come before start ({self.start})")]
-        return []
 
 
 class CustomJSON(Task):

@@ -1,4 +1,4 @@
-"""What the generated tasks share: their options, and a generator for each example.
+"""What the generated tasks share: their options, their kind, and a generator for each example.
 
 In: a recipe's table. Out: `draw(config, index)`, a random generator that depends on seed, split and index alone, so
 that any example is reached at once. Not here: which operands or words belong to which split; each task decides that
@@ -8,14 +8,17 @@ by their content, so that no seed brings a test example into training.
 import hashlib
 import random
 import re
+from typing import Literal
 
-from nanochat.config import Problem, config, option
+from nanochat.config import config, option
+from nanochat.data.task import Task
+from nanochat_plugins.tasks.slice_config import SliceConfig
 
 _MARKED = re.compile(r"####\s*(-?[\d,]*\.?\d+)")
 
 
 @config
-class GeneratedConfig:
+class GeneratedConfig(SliceConfig):
     """Options of a generated task."""
 
     split: str = option(
@@ -23,15 +26,21 @@ class GeneratedConfig:
     )
     size: int = option(10_000, minimum=1, maximum=10**10, doc="examples")
     seed: int = option(0, minimum=0, maximum=2**63 - 1, doc="which examples are drawn")
-    start: int = option(0, minimum=0, maximum=10**12, doc="first example of the slice")
-    stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1, maximum=10**12, doc="every how many examples one is taken")
 
-    def problems(self) -> list[Problem]:
-        """What does not fit together."""
-        if self.stop is not None and self.stop < self.start:
-            return [("stop", f"stop ({self.stop}) must not come before start ({self.start})")]
-        return []
+
+class GeneratedTask(Task):
+    """A task whose examples are made when they are asked for."""
+
+    def __init__(self, config: GeneratedConfig) -> None:
+        super().__init__(config.start, config.stop, config.step)
+        self._size = config.size
+
+    @property
+    def eval_type(self) -> Literal["generative"]:
+        return "generative"
+
+    def num_examples(self) -> int:
+        return self._size
 
 
 def draw(config: GeneratedConfig, index: int) -> random.Random:

@@ -15,29 +15,21 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nanochat.config import Problem, config, option
+from nanochat.config import config, option
 from nanochat.data.task import Task
 from nanochat.errors import wrong_input
 from nanochat_plugins.sources.hub_checkout import Checkout
 from nanochat_plugins.sources.hub_manifest import HubFile, Manifest, pinned
+from nanochat_plugins.tasks.slice_config import SliceConfig
 
 
 @config
-class HubRowsConfig:
+class HubRowsConfig(SliceConfig):
     """Options of a task that is a data set on the hub."""
 
     revision: str = option(
         "main", doc="a commit, which pins the data; a branch or tag means what it meant on first contact"
     )
-    start: int = option(0, minimum=0, maximum=10**12, doc="first example of the slice")
-    stop: int | None = option(None, minimum=0, maximum=10**12, doc="end of the slice, exclusive")
-    step: int = option(1, minimum=1, maximum=10**12, doc="every how many examples one is taken")
-
-    def problems(self) -> list[Problem]:
-        """What does not fit together."""
-        if self.stop is not None and self.stop < self.start:
-            return [("stop", f"stop ({self.stop}) must not come before start ({self.start})")]
-        return []
 
 
 class HubRows(Sequence[dict[str, Any]]):

@@ -9,14 +9,10 @@ An answer is right when it is the word's letters, in any spacing, case and punct
 `spelling_bee` writes them, and both have one split of the words, so that they teach each other and give nothing away.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
-
-from nanochat.config import Artifact, Problem, artifact, config, option
-from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.generated import GeneratedConfig, draw
-from nanochat_plugins.tasks.words import MAX_WORDS, WORD_LIST, WORDS, spelt, word_fingerprint, word_problems, words_of
+from nanochat.config import config
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.generated import GeneratedTask, draw
+from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
 
 QUESTIONS = (
     "Spell the word {word}",
@@ -31,39 +27,19 @@ QUESTIONS = (
 
 
 @config
-class SimpleSpellingConfig(GeneratedConfig):
+class SimpleSpellingConfig(SpellingConfig):
     """Spell a word: "Spell apple." is answered by its letters. Take it beside `spelling_bee`, and wherever a model has
     to know which letters its tokens are made of; examples are made, nothing is downloaded.
     """
 
-    words: Artifact | None = artifact("tokenizer", optional=True, doc=WORDS)
-    # The content decides the result, not the place: the fingerprint stands for it.
-    word_list: Path | None = option(None, execution=True, doc=WORD_LIST)
-    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc=MAX_WORDS)
 
-    def problems(self) -> list[Problem]:
-        """What does not fit together."""
-        return [*super().problems(), *word_problems(self)]
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Of a word list."""
-        return word_fingerprint(self)
-
-
-class SimpleSpelling(Task):
+class SimpleSpelling(GeneratedTask):
     """Conversations that spell; the words in turn, so that a size of their number asks each once."""
 
     def __init__(self, config: SimpleSpellingConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
+        super().__init__(config)
         self._config = config
         self._words = words_of(config)
-
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return self._config.size
 
     def get_example(self, index: int) -> Conversation:
         word = self._words[index % len(self._words)]

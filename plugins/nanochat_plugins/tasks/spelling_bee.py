@@ -12,14 +12,11 @@ example.
 """
 
 import random
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
 
-from nanochat.config import Artifact, Problem, artifact, config, option
-from nanochat.data.task import Conversation, Task
-from nanochat_plugins.tasks.generated import GeneratedConfig, draw, final_number
-from nanochat_plugins.tasks.words import MAX_WORDS, WORD_LIST, WORDS, spelt, word_fingerprint, word_problems, words_of
+from nanochat.config import config
+from nanochat.data.task import Conversation
+from nanochat_plugins.tasks.generated import GeneratedTask, draw, final_number
+from nanochat_plugins.tasks.words import SpellingConfig, spelt, words_of
 
 PLAIN = "How many {letter} are in {word}?"
 PLAIN_SHARE = 0.3
@@ -40,39 +37,19 @@ ABSENT_SHARE = 0.1
 
 
 @config
-class SpellingBeeConfig(GeneratedConfig):
+class SpellingBeeConfig(SpellingConfig):
     """Count a letter in a word: the model spells it, then counts by the calculator. Take it for the strawberry
     question; it is learnt sooner with `simple_spelling` beside it, and needs `calculator` among the stage's tools.
     """
 
-    words: Artifact | None = artifact("tokenizer", optional=True, doc=WORDS)
-    # The content decides the result, not the place: the fingerprint stands for it.
-    word_list: Path | None = option(None, execution=True, doc=WORD_LIST)
-    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc=MAX_WORDS)
 
-    def problems(self) -> list[Problem]:
-        """What does not fit together."""
-        return [*super().problems(), *word_problems(self)]
-
-    def fingerprint(self) -> Mapping[str, Any]:
-        """Of a word list."""
-        return word_fingerprint(self)
-
-
-class SpellingBee(Task):
+class SpellingBee(GeneratedTask):
     """Conversations about letters in words."""
 
     def __init__(self, config: SpellingBeeConfig) -> None:
-        super().__init__(config.start, config.stop, config.step)
+        super().__init__(config)
         self._config = config
         self._words = words_of(config)
-
-    @property
-    def eval_type(self) -> Literal["generative"]:
-        return "generative"
-
-    def num_examples(self) -> int:
-        return self._config.size
 
     def get_example(self, index: int) -> Conversation:
         chance = draw(self._config, index)

@@ -1,5 +1,4 @@
-"""The words of the spelling tasks: where they come from, which are asked in training and which in tests, how they are
-spelt.
+"""The words of the spelling tasks, and the options that say which. How words are split and spelt.
 
 In: a tokenizer's words.txt or a list of the user's (one word a line, optionally a tab and its count; most frequent
 first). Out: the words of a split. One place for all spelling tasks, so that a word that one of them tests is never
@@ -8,11 +7,11 @@ spelt by another in training, as long as both read one list.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from nanochat.config import Artifact, Problem
+from nanochat.config import Artifact, Fingerprinted, Problem, artifact, config, option
 from nanochat.errors import wrong_input
-from nanochat_plugins.tasks.generated import held_out
+from nanochat_plugins.tasks.generated import GeneratedConfig, held_out
 from nanochat_plugins.tasks.user_file import content, digest
 
 TEST_SHARE = 0.1
@@ -20,40 +19,30 @@ ALWAYS_TRAINED = 1_000
 """The most frequent words are never tested: a small vocabulary holds them as single tokens, whose letters a model
 learns by seeing them spelt and in no other way."""
 LENGTHS = range(3, 13)
-WORDS = "a tokenizer, for the words of its corpus"
-WORD_LIST = "instead of `words`: a file with a word a line"
-MAX_WORDS = "the most frequent words to choose from"
 
 
-class Spelling(Protocol):
-    """What is used of the spelling tasks' options."""
+@config
+class SpellingConfig(GeneratedConfig, Fingerprinted):
+    """Options of a task that spells."""
 
-    @property
-    def split(self) -> str: ...
+    words: Artifact | None = artifact("tokenizer", optional=True, doc="a tokenizer, for the words of its corpus")
+    # The content decides the result, not the place: the fingerprint stands for it.
+    word_list: Path | None = option(None, execution=True, doc="instead of `words`: a file with a word a line")
+    max_words: int = option(8_000, minimum=1, maximum=10_000_000, doc="the most frequent words to choose from")
 
-    @property
-    def words(self) -> Artifact | None: ...
+    def problems(self) -> list[Problem]:
+        """What does not fit together: where words come from must be said, once."""
+        found = GeneratedConfig.problems(self)
+        if (self.words is None) == (self.word_list is None):
+            found.append(("word_list", 'give either words = "stage:NAME" (a tokenizer) or word_list = "FILE"'))
+        return found
 
-    @property
-    def word_list(self) -> Path | None: ...
-
-    @property
-    def max_words(self) -> int: ...
-
-
-def word_problems(config: Spelling) -> list[Problem]:
-    """Where words come from must be said, once."""
-    if (config.words is None) != (config.word_list is None):
-        return []
-    return [("word_list", 'give either words = "stage:NAME" (a tokenizer) or word_list = "FILE"')]
+    def fingerprint(self) -> Mapping[str, Any]:
+        """The digest of a word list; a tokenizer has a key of its own."""
+        return {"sha256": digest(self.word_list)} if self.word_list else {}
 
 
-def word_fingerprint(config: Spelling) -> Mapping[str, Any]:
-    """The digest of a word list; a tokenizer has a key of its own."""
-    return {"sha256": digest(config.word_list)} if config.word_list else {}
-
-
-def words_of(config: Spelling) -> Sequence[str]:
+def words_of(config: SpellingConfig) -> Sequence[str]:
     """The words of the config's split, most frequent first. InputError E301, E302, E304."""
     place = config.word_list
     if place is None:
