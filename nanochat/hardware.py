@@ -229,14 +229,15 @@ def _has_bfloat16(machine: Machine) -> bool:
 
 
 def missing(hardware: Hardware, machine: Machine) -> str:
-    """Why this machine cannot run a stage on that hardware, or an empty string."""
+    """Why this machine cannot run a stage on that hardware, with what to do; or an empty string."""
     wanted, device = hardware.nproc_per_node, hardware.device
     there = {"cuda": machine.cuda_devices, "xpu": machine.xpu_devices, "mps": int(machine.mps)}.get(device, wanted)
     if there >= wanted:
         return _unsuited(hardware, machine)
     names = {"cuda": "CUDA device", "xpu": "Intel GPU", "mps": "Apple GPU"}
     asked = f"{wanted} {names[device]}s" if wanted > 1 else f"one {names[device]}"
-    return f"asks for {asked}; this machine has {there or 'none'}"
+    setting = f"nproc_per_node = {there}" if there else 'device = "cpu"'
+    return f"asks for {asked}; this machine has {there or 'none'}: run it elsewhere, or set {setting}"
 
 
 def _unsuited(hardware: Hardware, machine: Machine) -> str:

@@ -143,6 +143,7 @@ def test_what_cannot_be_measured_is_said(capsys: pytest.CaptureFixture[str]) -> 
         (["--stage", "tok"], "stages that train: base, sft"),
         (["--depths", "two"], "no list of numbers"),
         (["--set", 'stages.base.hardware = {device = "xpu", nproc_per_node = 1}'], "E404"),
+        (["--set", "stages.base.transforms.fp8.use=fp8"], "fp8 needs a CUDA device"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["bench", "train", str(RECIPE), *arguments])

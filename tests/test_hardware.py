@@ -50,16 +50,24 @@ def test_intels_gpus_are_counted_and_others_are_not(tmp_path: Path) -> None:
     assert machine_with(tmp_path, files).xpu_devices == 1
 
 
+ON_CPU = 'run it elsewhere, or set device = "cpu"'
+
+
 @pytest.mark.parametrize(
     "device, wanted, has, said",
     [
         ("cpu", 64, {}, ""),
-        ("cuda", 1, {}, "asks for one CUDA device; this machine has none"),
-        ("cuda", 8, {"cuda_devices": 2}, "asks for 8 CUDA devices; this machine has 2"),
+        ("cuda", 1, {}, f"asks for one CUDA device; this machine has none: {ON_CPU}"),
+        (
+            "cuda",
+            8,
+            {"cuda_devices": 2},
+            "asks for 8 CUDA devices; this machine has 2: run it elsewhere, or set nproc_per_node = 2",
+        ),
         ("cuda", 2, {"cuda_devices": 2}, ""),
-        ("xpu", 1, {}, "asks for one Intel GPU; this machine has none"),
+        ("xpu", 1, {}, f"asks for one Intel GPU; this machine has none: {ON_CPU}"),
         ("xpu", 1, {"xpu_devices": 1}, ""),
-        ("mps", 1, {}, "asks for one Apple GPU; this machine has none"),
+        ("mps", 1, {}, f"asks for one Apple GPU; this machine has none: {ON_CPU}"),
         ("mps", 1, {"mps": True}, ""),
     ],
 )

@@ -111,6 +111,18 @@ def test_a_checkpoint_in_a_folder_is_compared_when_planned(tmp_path: Path, check
     assert "`wte.weight` is 320 × 32 there and 512 × 128 here" in found.message
 
 
+def test_a_checkpoint_whose_tokenizer_has_more_ids_than_the_recipes_can_have_is_named(
+    tmp_path: Path, checkpoint: Path, tokenizer: Tokenizer
+) -> None:
+    """Where tables are padded the parameters' shapes do not tell."""
+    model = ('from = "stages.base.model"', 'use = "gpt"\ndepth = 2\ndim = 32\nhead_dim = 16')
+    path = planned(tmp_path, ('init = "stage:base"', f'init = "path:{checkpoint}"'), model)
+    named = f"cannot start from path:{checkpoint}, which has another tokenizer than stage:tok"
+    for more, differs in ((-1, True), (0, False), (1, False)):  # a small text gives fewer ids than are asked for
+        size = f"stages.tok.vocab_size={tokenizer.vocab_size + more}"
+        assert [named in each.message for each in refused(path, size)] == [True] if differs else load(path, size)
+
+
 def context(folder: Path) -> StageContext:
     runtime = local_runtime()
     runtime.seed_everything()

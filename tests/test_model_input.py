@@ -23,6 +23,7 @@ MODEL = "stages.base.model"
         (["head_dim=3", "dim=192"], "E115", "head_dim (3) must be even: rotary embeddings turn pairs"),
         (["logit_softcap=0.5"], "E115", "logit_softcap (0.5) must be 0 (off) or at least 1"),
         (["embedding_dtype=bfloat16", "tied=true"], "E115", 'embedding_dtype "bfloat16" would round the head'),
+        (["vocab_size=500"], "E115", "vocab_size is 500, but its tokenizer, stage:tok, may have 2048 ids"),
         (["loss_chunk=-1"], "E104", "loss_chunk is -1, but it is at least 0"),
     ],
 )

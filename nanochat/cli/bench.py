@@ -18,12 +18,13 @@ from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.errors import wrong_input
 from nanochat.estimating.estimate import pretraining_stage
 from nanochat.estimating.stage_estimate import estimate_stage, process_bytes
-from nanochat.hardware import missing, probe_machine
+from nanochat.hardware import probe_machine
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.model_of import model_of
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import load_registry
+from nanochat.running.plan import lacking
 
 if TYPE_CHECKING:
     from nanochat.benchmarking.training_speed import TrainingSpeed
@@ -98,11 +99,9 @@ def _measure(
     """
     stage, registry = recipe.stages[name], load_registry(block=recipe.block)
     hardware = stage.hardware
-    lacks = missing(attrs.evolve(cast(Any, hardware), nodes=1, nproc_per_node=1), probe_machine())
-    if lacks:
-        raise wrong_input(
-            "E404", f"stage `{name}` {lacks}", help="measure it where it is, or --set 'hardware.device=\"cpu\"'"
-        )
+    alone = attrs.evolve(stage, hardware=attrs.evolve(cast(Any, hardware), nodes=1, nproc_per_node=1))
+    if lacks := lacking(alone, probe_machine()):
+        raise wrong_input("E404", f"stage `{name}` {lacks}")
     model = model_of(stage, recipe, registry)
     if model is None:
         raise wrong_input("E405", f"the checkpoint that stage `{name}` starts from does not say its model")

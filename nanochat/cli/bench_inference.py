@@ -133,7 +133,7 @@ def _model(
         raise wrong_input("E405", f"{loaded.name} has no stage{f' `{stage}`' if stage else ''} that tells its model")
     hardware: Any = known.hardware
     if lacks := missing(attrs.evolve(cast(Any, hardware), nodes=1, nproc_per_node=1), probe_machine()):
-        raise wrong_input("E404", f"stage `{name}` {lacks}", help="--set 'hardware.device=\"cpu\"' measures it here")
+        raise wrong_input("E404", f"stage `{name}` {lacks}")
     from nanochat.benchmarking.subject import built, limit_threads
     from nanochat.runtime import distributed_runtime
 

@@ -72,6 +72,14 @@ class Resolver:
         except (_Missing, NotRecorded):
             return None
 
+    def vocab_size(self, link: Link) -> int | None:
+        """How many ids the tokenizer behind a link has, or may have at most; None where it is not known here."""
+        try:
+            found = self._through(link, ["vocab_size"])
+        except (_Missing, NotRecorded, Failed):
+            return None
+        return found if isinstance(found, int) else None
+
     # Values
 
     def value(self, cell: Cell) -> Any:

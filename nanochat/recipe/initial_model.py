@@ -1,7 +1,8 @@
-"""Whether a stage with a model of its own can start from the weights of the checkpoint that its `init` names.
+"""Whether a stage with a model of its own fits its tokenizer, and can start from the weights that its `init` names.
 
-In: filled drafts. Out: problems E115, where the parameters differ or the tokenizer is another one, as far as it is
-known before the stages that make them have run; the worker looks again. Only weights are taken over, so whatever else
+In: filled drafts. Out: problems E115, where the tokenizer has more ids than the model, or a checkpoint's parameters
+differ or its tokenizer is another one, as far as it is known before the stages that make them have run; the worker
+looks again. Only weights are taken over, so whatever else
 two models differ in (windows, the length of rows) may differ.
 """
 
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.check import Failed
 from nanochat.recipe.derive import Resolver
-from nanochat.recipe.draft import Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.draft import Cell, Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.notation import key_text
 from nanochat.recipe.problems import Problems
 from nanochat.registry import Registry
 
@@ -18,16 +20,19 @@ Layout = Mapping[str, tuple[int, ...]]
 
 
 def check_initial_models(recipe: RecipeDraft, resolver: Resolver, registry: Registry, problems: Problems) -> None:
-    """Look at every stage that has both a model and an `init`."""
+    """Look at every stage that has a model of its own."""
     for stage in recipe.stages.values():
         init, own = stage.config.fields.get("init"), stage.config.fields.get("model")
-        if not isinstance(init, Link) or init.leaf is None or not isinstance(own, Part):
+        if not isinstance(own, Part):
+            continue
+        _check_vocabulary(stage, own, resolver, problems)
+        if not isinstance(init, Link) or init.leaf is None:
             continue
         try:
             _check_shapes(stage, init, resolver, problems)
         except Failed:
             continue
-        _check_tokenizer(stage, init, registry, problems)
+        _check_tokenizer(stage, init, resolver, registry, problems)
 
 
 def different(there: Layout, here: Layout) -> str:
@@ -42,6 +47,23 @@ def different(there: Layout, here: Layout) -> str:
 
 def _shape(lengths: tuple[int, ...]) -> str:
     return " × ".join(map(str, lengths)) or "a number"
+
+
+def _check_vocabulary(stage: StageDraft, own: Part, resolver: Resolver, problems: Problems) -> None:
+    """An id beyond the embedding would be an index error in the middle of training."""
+    tokenizer, cell = stage.config.fields.get("tokenizer"), own.config.fields.get("vocab_size")
+    if not isinstance(tokenizer, Link) or not isinstance(cell, Cell) or cell.state != "done":
+        return
+    ids = resolver.vocab_size(tokenizer)
+    if ids is not None and isinstance(cell.value, int) and ids > cell.value:
+        has = "may have" if tokenizer.stage else "has"
+        problems.add(
+            "E115",
+            f"{key_text(cell.path)} is {cell.value}, but its tokenizer, {tokenizer.reference}, {has} {ids} ids",
+            at=cell.place,
+            subject="vocab_size",
+            help="leave `vocab_size` out: it is the tokenizer's then",
+        )
 
 
 def _check_shapes(stage: StageDraft, init: Link, resolver: Resolver, problems: Problems) -> None:
@@ -61,9 +83,11 @@ def _check_shapes(stage: StageDraft, init: Link, resolver: Resolver, problems: P
         )
 
 
-def _check_tokenizer(stage: StageDraft, init: Link, registry: Registry, problems: Problems) -> None:
+def _check_tokenizer(stage: StageDraft, init: Link, resolver: Resolver, registry: Registry, problems: Problems) -> None:
     own, carried = stage.config.fields.get("tokenizer"), tokenizer_behind(init)
-    if not isinstance(own, Link) or carried is None or not _known_to_differ(own, carried, registry):
+    if not isinstance(own, Link) or carried is None:
+        return
+    if not _known_to_differ(own, carried, registry) and not _known_to_be_too_small(own, carried, resolver):
         return
     assert init.leaf is not None
     problems.add(
@@ -99,3 +123,9 @@ def _known_to_differ(own: Link, carried: Link, registry: Registry) -> bool:
     except NotRecorded:
         return False
     return bool(mine != theirs)
+
+
+def _known_to_be_too_small(own: Link, carried: Link, resolver: Resolver) -> bool:
+    """Of a stage the size is what it may have at most: a small text gives fewer ids."""
+    most, there = resolver.vocab_size(own), resolver.vocab_size(carried)
+    return most is not None and there is not None and there > most

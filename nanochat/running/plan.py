@@ -243,11 +243,15 @@ class _Planner:
         for_inputs = f"needs {' and '.join(waiting)}, which is blocked" if waiting else ""
         if isinstance(launcher, Scheduled):  # to be computed on another machine
             return for_inputs
-        return missing(stage.hardware, self.machine) or lacked_by_transforms(stage, self.machine) or for_inputs
+        return lacking(stage, self.machine) or for_inputs
 
 
-def lacked_by_transforms(stage: Stage, machine: Machine) -> str:
-    """What the stage's hardware cannot do for a transform of its model, or an empty string."""
+def lacking(stage: Stage, machine: Machine) -> str:
+    """Why a machine cannot run a stage, or its hardware cannot do what a transform of its model needs, with what to do;
+    or an empty string.
+    """
+    if missed := missing(stage.hardware, machine):
+        return missed
     for transform in getattr(stage.config, "transforms", {}).values():
         asked = getattr(transform.config, "lacks", None)
         try:

@@ -218,7 +218,6 @@ def _refuse_blocked(stages: Sequence[PlannedStage]) -> None:
                 code="E404",
                 message=f"stage `{stage.name}` is blocked: {stage.why}",
                 location=stage.stage.location,
-                help="run it on a machine that has it, or change [hardware]: --set hardware.device=cpu",
             )
             for stage in blocked
         )
