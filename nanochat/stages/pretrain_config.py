@@ -27,7 +27,7 @@ class PretrainConfig(TrainingConfig):
 
     steps: int = option(derive="pretrain.steps", minimum=1, maximum=1_000_000_000, doc="optimizer steps")
     tokens_per_param: float = option(
-        12.0, minimum=0.0, maximum=1e9, doc="training tokens over matmul parameters, where steps is auto"
+        12.0, minimum=1e-6, maximum=1e9, doc="training tokens over matmul parameters, where steps is auto"
     )
     target_flops: float | None = option(
         None, minimum=1.0, maximum=1e30, doc="training FLOPs where steps is auto, instead of tokens_per_param"
