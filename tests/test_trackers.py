@@ -175,6 +175,16 @@ def test_trackio_has_every_step_and_a_stage_that_goes_on_keeps_its_run(
     assert len(SQLiteStorage.get_run_records("stories")) == 1
 
 
+# A folder that cannot be had
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "trackio", "wandb"])
+def test_a_folder_that_cannot_be_made_is_told(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    track(audience(name, folder=tmp_path / "file" / "below"), tmp_path, range(1, 3))
+    assert len(complaints(caplog)) == 1 and name in complaints(caplog)[0]
+
+
 # A package that is missing
 
 

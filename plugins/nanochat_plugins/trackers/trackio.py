@@ -21,6 +21,7 @@ class Trackio:
 
     def __init__(self, config: TrackioConfig) -> None:
         if config.folder is not None:
+            config.folder.mkdir(parents=True, exist_ok=True)  # trackio only warns of one that cannot be made
             os.environ["TRACKIO_DIR"] = str(config.folder)  # read once, while trackio is imported
         import trackio
 
