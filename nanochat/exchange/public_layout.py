@@ -8,8 +8,8 @@ none of the current model's scales, gates and value embeddings, and its rotary b
 """
 
 import json
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,18 +37,8 @@ IN_BLOCK = {
 """Their name of a matrix → ours."""
 CURRENT = ("resid_lambdas", "x0_lambdas", "smear_lambda", "smear_gate.weight", "backout_lambda")
 """The weights that only the current generation has, each named as ours; value embeddings come with them."""
-DAMAGED = (
-    OSError,
-    RuntimeError,
-    AssertionError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
-"""What torch raises for a file that is cut off, altered, or more than tensors."""
+ARCHIVE = b"PK\x03\x04"
+"""How a file of torch's begins, since torch 1.6: it is a zip archive."""
 TOKENIZERS = ("tokenizer.pkl", "tokenizer/tokenizer.pkl", "../../tokenizer/tokenizer.pkl")
 
 
@@ -75,13 +65,28 @@ def read(folder: Path, tokenizer: Tokenizer | None = None, *, step: int | None =
 
 def _state(path: Path) -> Mapping[str, torch.Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as fault:
-        said = next(iter(str(fault).splitlines()), type(fault).__name__)
-        raise unusable(path, f"holds no tensors that can be read safely: {said}") from fault
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it does not read, which then fail
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # a damaged pickle fails inside of torch in any way, struct.error among them
+        raise unusable(path, f"holds no tensors that can be read safely: {_refused(path, fault)}") from fault
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
         raise unusable(path, "is no table of tensors")
     return {str(name): tensor for name, tensor in found.items()}
+
+
+def _refused(path: Path, fault: Exception) -> str:
+    """Why torch did not read a file, in our words: its own advise to load any such file unsafely."""
+    try:
+        with path.open("rb") as file:
+            is_archive = file.read(len(ARCHIVE)) == ARCHIVE
+    except OSError as unopened:
+        return f"it cannot be opened ({unopened.strerror})"
+    if asked := re.search(r"GLOBAL ([\w.]+)", str(fault)):
+        return f"it asks for {asked[1]}, which no weights need"
+    if is_archive:
+        return "it was cut off or damaged, or is another kind of torch's archives"
+    return "it is no file of torch's, or was cut off"
 
 
 def _our_name(name: str) -> str:
