@@ -115,6 +115,8 @@ def test_a_malicious_tokenizer_beside_good_weights_ends_in_one_clear_error(
         (("import", "nothing", "there"), "E409"),
         (("import", ".", "there"), "E409"),
         (("import", "classic", "there", "--step", "3"), "E407"),
+        (("import", "classic", "there", "--tokenizer", "classic/tokenizer.json"), "E407"),
+        (("import", "classic", "there", "--tokenizer", "nothing.json"), "E407"),
         (("import", "classic", "there", "--tool", "calculater"), "E201"),
         (("import", "classic", "classic"), "E407"),
     ],
