@@ -194,6 +194,13 @@ def test_a_meta_file_that_describes_no_model_is_refused(meta: str, tmp_path: Pat
         read(folder)
 
 
+def test_a_meta_file_that_is_missing_is_told_once(tmp_path: Path) -> None:
+    folder, _ = current(tmp_path)
+    (folder / "meta_000300.json").unlink()
+    with pytest.raises(NanochatError, match=r"meta_000300\.json cannot be read \(No such file or directory\)\n"):
+        read(folder)
+
+
 def test_heads_that_do_not_fill_the_width_are_refused(tmp_path: Path) -> None:
     folder, _ = current(tmp_path)
     path = folder / "meta_000300.json"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nanochat.config import sentence
-from nanochat.exchange.weights import Weights, fitted, tokenizer_of, unusable, usable_tokenizer
+from nanochat.exchange.weights import ANOTHER_TOKENIZER, Weights, fitted, tokenizer_of, unusable, usable_tokenizer
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.pickled_encoding import read_pickled_encoding
 from nanochat.text.tokenizer import Tokenizer
@@ -117,7 +117,9 @@ def _config(path: Path, found: Mapping[str, torch.Tensor]) -> GPTConfig:
             **_generation(path, model, found, vocab_multiple=64 if rows == -(-vocab_size // 64) * 64 else 1),
         )
         problems = config.problems()
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as fault:
+    except OSError as fault:
+        raise unusable(path, f"cannot be read ({fault.strerror})") from fault
+    except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as fault:
         raise unusable(path, f"does not describe a model ({type(fault).__name__}: {fault})") from fault
     if problems:
         raise unusable(path, f"does not fit together: {sentence(problems[0])}")
@@ -144,7 +146,5 @@ def _generation(
 def _tokenizer(folder: Path) -> Tokenizer:
     for place in TOKENIZERS:
         if (path := folder / place).is_file():
-            return tokenizer_of(read_pickled_encoding(path), path)
-    raise unusable(
-        folder, "has no tokenizer.pkl beside it", help="name the tokenizer that it was trained with: --tokenizer FILE"
-    )
+            return tokenizer_of(path, read_pickled_encoding)
+    raise unusable(folder, "has no tokenizer.pkl beside it", help=ANOTHER_TOKENIZER)

@@ -14,7 +14,7 @@ from nanochat.registry import Registry
 from nanochat.text.formats import read_huggingface
 from nanochat.text.pickled_encoding import read_pickled_encoding
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.text.vocabulary_file import read_vocabulary
+from nanochat.text.vocabulary_file import read_vocabulary_file
 from nanochat.training.manifest import MANIFEST
 
 
@@ -54,8 +54,8 @@ def _read_ours(folder: Path, registry: Registry, tokenizer_file: Path | None) ->
 def read_tokenizer(file: Path) -> Tokenizer:
     """A tokenizer.pkl of the public nanochat, or a tokenizer.json, Hugging Face's or ours. InputError E307."""
     if file.suffix == ".pkl":
-        return tokenizer_of(read_pickled_encoding(file), file)
-    return tokenizer_of(read_vocabulary(file.parent) if _is_ours(file) else read_huggingface(file), file)
+        return tokenizer_of(file, read_pickled_encoding)
+    return tokenizer_of(file, read_vocabulary_file if _is_ours(file) else read_huggingface)
 
 
 def _is_ours(file: Path) -> bool:

@@ -142,7 +142,8 @@ def broken(checkpoint: Path, reason: object) -> StageError:
     return stage_failure(
         "E406",
         f"the checkpoint {checkpoint} is broken: {reason}",
-        help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
+        help="copy it again from where it came, train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an "
+        "older checkpoint",
     )
 
 
