@@ -95,6 +95,16 @@ def test_what_is_wrong_is_said_as_of_a_recipe(home: Path, capsys: pytest.Capture
         assert said in capsys.readouterr().err
 
 
+def test_an_evaluation_of_sources_without_one_is_told_the_commands_own_remedy(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["eval", "one", "--eval", "bpb"])
+    said = capsys.readouterr().err
+    assert (ended.value.code, "E407" in said, "--data SOURCE" in said) == (2, True, True)
+    assert "stage" not in said and "table" not in said
+
+
 @pytest.mark.slow
 def test_an_evaluation_of_sources_is_given_one(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "text.txt").write_text("\n\n".join(f"The {n} small birds sat on a wall" for n in range(4000)))

@@ -12,12 +12,15 @@ from test_public_layout import current, encoding, first_release
 
 from nanochat.cli.answer_printer import printable
 from nanochat.cli.main import main
+from nanochat.exchange import huggingface
 from nanochat.exchange.checkpoint_folder import write_model
 from nanochat.model.gpt import GPT
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_model, tiny_tokenizer
+from nanochat.text.formats import write_tiktoken
+from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.checkpoint import load_checkpoint
 
 __all__ = ["no_network"]
@@ -115,6 +118,8 @@ def test_a_malicious_tokenizer_beside_good_weights_ends_in_one_clear_error(
         (("import", "nothing", "there"), "E409"),
         (("import", ".", "there"), "E409"),
         (("import", "classic", "there", "--step", "3"), "E407"),
+        (("import", "classic", "there", "--tokenizer", "classic/tokenizer.json"), "E407"),
+        (("import", "classic", "there", "--tokenizer", "nothing.json"), "E407"),
         (("import", "classic", "there", "--tool", "calculater"), "E201"),
         (("import", "classic", "classic"), "E407"),
     ],
@@ -126,6 +131,56 @@ def test_what_cannot_be_done_is_one_clear_error(
     said = nanochat(capsys, *arguments, code=2)
     assert said.startswith(f"error[{code}]")
     assert "Traceback" not in said
+
+
+def test_a_tokenizer_file_that_cannot_be_used_is_told_the_commands_own_remedy(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = current(home / "public")
+    write_tiktoken(tiny_tokenizer().vocabulary, home / "tokens.tiktoken")
+    (home / "junk.pkl").write_bytes(b"junk")
+    for file in ("tokens.tiktoken", "junk.pkl", "nothing.json", "nothing.pkl"):
+        said = nanochat(capsys, "import", folder, "there", "--tokenizer", file, code=2)
+        assert said.startswith(f"error[E307]: the tokenizer file {file} ")
+        help_line = said.partition("= help: ")[2]
+        assert "--tokenizer FILE" in help_line and "tiktoken" not in help_line
+
+
+def test_a_tokenizer_of_ours_is_read_whatever_its_file_is_called(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = current(home / "public")
+    (home / "public/tokenizer/tokenizer.pkl").unlink()
+    tiny_tokenizer().save(home)
+    (home / "tokenizer.json").rename(home / "mine.json")
+    (home / "tokenizer.json").write_text("another one, which is not asked for")
+    nanochat(capsys, "import", folder, "there", "--tokenizer", "mine.json")
+    assert Tokenizer.load(home / "there").digest == tiny_tokenizer().digest
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("model.safetensors", None, "is missing"),
+        ("model.safetensors", b"", "is no safetensors file, or was cut off or damaged"),
+        ("model.safetensors", b"garbage, and more of it", "is no safetensors file, or was cut off or damaged"),
+        ("config.json", b"{", "is no JSON: it was cut off or damaged"),
+    ],
+)
+def test_a_damaged_folder_of_transformers_is_told_in_our_words(
+    name: str, content: bytes | None, said: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huggingface.write(weights_of(classic()), home / "theirs")
+    (home / "theirs" / name).unlink()
+    if content is not None:
+        (home / "theirs" / name).write_bytes(content)
+    assert nanochat(capsys, "import", "theirs", "there", code=2).splitlines()[0] == f"error[E409]: theirs/{name} {said}"
+
+
+def test_a_damaged_export_is_to_be_copied_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made(home / "ours", classic()) / "model.safetensors").write_bytes(b"half")
+    said = nanochat(capsys, "import", "ours", "there", code=1)
+    assert said.startswith("error[E406]") and "= help: copy it again from where it came" in said
 
 
 FINETUNE = """

@@ -16,6 +16,7 @@ from test_training import CONFIG, REGISTRY, CountingLoader, Recorder, group, sta
 from nanochat.config import Artifact, Component
 from nanochat.data.loader import Batch
 from nanochat.errors import InputError, StageError
+from nanochat.exchange.checkpoint_folder import copy_model
 from nanochat.model.gpt import GPT
 from nanochat.recipe.load import load_recipe
 from nanochat.running.keys import stage_keys
@@ -26,6 +27,7 @@ from nanochat.stages.finetune_config import FinetuneConfig
 from nanochat.stages.slots import TaskSlot
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.training.loop import TrainingRun, accumulate_gradients
+from nanochat.training.manifest import write_manifest
 from nanochat.training.schedule_config import ScheduleConfig
 
 ROW = 16
@@ -286,12 +288,44 @@ def test_a_warm_start_from_another_optimizer_is_refused_by_the_parameters_name(
         run(tmp_path, checkpoint, asked("a", "b"), steps=1, optim=other, warm_start=True)
 
 
-def test_a_warm_start_from_a_checkpoint_without_optimizers_is_refused(tmp_path: Path, checkpoint: Path) -> None:
-    bare = shutil.copytree(checkpoint, tmp_path / "bare")
-    for file in bare.glob("optim-*"):
-        file.unlink()
-    with pytest.raises(StageError, match="E406"):
-        run(tmp_path / "run", bare, asked("a", "b"), steps=1, warm_start=True)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """As `nanochat export --format safetensors` writes it."""
+    folder = tmp_path_factory.mktemp("exported") / "plain"
+    copy_model(checkpoint, folder)
+    return folder
+
+
+@pytest.mark.parametrize("option", ["warm_start", "inherit_lr"])
+def test_weights_alone_have_no_optimizers_to_take_over_and_are_not_called_broken(
+    option: str, tmp_path: Path, exported: Path
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, exported, asked("a", "b"), steps=1, **{option: True})
+    (found,) = caught.value.diagnostics
+    assert found.code == "E115"
+    assert found.message.startswith("stage:base holds weights alone, as exports and imports do")
+    assert f"leave `{option}` out" in found.help and "--fresh" not in found.help
+
+
+def test_a_warm_start_from_a_checkpoint_that_lost_its_optimizers_says_that_it_is_broken(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    damaged = shutil.copytree(checkpoint, tmp_path / "damaged")
+    (damaged / "optim-0.safetensors").unlink()
+    with pytest.raises(StageError, match=r"E406.*is broken: optim-0\.safetensors is missing"):
+        run(tmp_path / "run", damaged, asked("a", "b"), steps=1, warm_start=True)
+
+
+def test_a_warm_start_from_a_checkpoint_of_before_the_state_was_by_parameter_says_so(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    earlier = shutil.copytree(checkpoint, tmp_path / "earlier")
+    (earlier / "optim-0.safetensors").rename(earlier / "optim.safetensors")
+    (earlier / "optim-0.json").unlink()
+    write_manifest(earlier)
+    with pytest.raises(StageError, match=r"E406.*no optimizer state by parameter; an earlier version made it"):
+        run(tmp_path / "run", earlier, asked("a", "b"), steps=1, warm_start=True)
 
 
 def test_a_stage_that_was_stopped_goes_on_from_its_own_state_and_not_from_the_warm_start(
@@ -317,6 +351,28 @@ def test_a_stage_that_was_stopped_goes_on_from_its_own_state_and_not_from_the_wa
 
 QUICKSTART = Path(__file__).parents[1] / "recipes" / "quickstart.toml"
 HELD_OUT = '{use = "task", every = 5, task = {use = "arithmetic", split = "train", seed = 1}}'
+
+
+@pytest.mark.parametrize("options", [("warm_start",), ("inherit_lr",), ("inherit_lr", "warm_start")])
+def test_weights_alone_are_told_when_it_is_planned(options: tuple[str, ...], tmp_path: Path, exported: Path) -> None:
+    path, line = tmp_path / "mine.toml", f'init = "path:{exported}"'
+    told = "".join(f"{option} = true\n" for option in options)
+    path.write_text(f'format = 1\nextends = "{QUICKSTART}"\n[stages.sft]\n{line}\n{told}')
+    with pytest.raises(InputError) as caught:
+        load_recipe(path)
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.location and found.location.text) == ("E115", line)
+    assert f"path:{exported} holds weights alone" in found.message
+    assert all(f"`{option}`" in found.help for option in options)
+    load_recipe(path, overrides=[f"stages.sft.{option}=false" for option in options])
+
+
+def test_whole_checkpoints_and_those_that_cannot_be_judged_are_planned(tmp_path: Path, checkpoint: Path) -> None:
+    damaged, newer = (shutil.copytree(checkpoint, tmp_path / name) for name in ("damaged", "newer"))
+    (damaged / "MANIFEST.json").write_text("{")
+    (newer / "MANIFEST.json").write_text('{"format": 9, "files": {"state": {"bytes": 1, "sha256": ""}}}')
+    for there in (checkpoint, damaged, newer):
+        assert load_recipe(QUICKSTART, overrides=[f'stages.sft.init="path:{there}"', "stages.sft.warm_start=true"])
 
 
 @pytest.mark.parametrize("place", ["data.arithmetic", "evals.held_out.task"])

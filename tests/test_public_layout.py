@@ -1,11 +1,13 @@
 """Checkpoints of the public nanochat: both generations come in with their numbers, and no pickle does anything."""
 
 import contextlib
+import io
 import json
 import os
 import pickle
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from transformers import NanoChatConfig, NanoChatForCausalLM
 
 from nanochat.errors import NanochatError
-from nanochat.exchange import source
+from nanochat.exchange import public_layout, source
 from nanochat.exchange.weights import Weights
 from nanochat.model.gpt import GPT
 from nanochat.registry import load_registry
@@ -192,6 +194,13 @@ def test_a_meta_file_that_describes_no_model_is_refused(meta: str, tmp_path: Pat
         read(folder)
 
 
+def test_a_meta_file_that_is_missing_is_told_once(tmp_path: Path) -> None:
+    folder, _ = current(tmp_path)
+    (folder / "meta_000300.json").unlink()
+    with pytest.raises(NanochatError, match=r"meta_000300\.json cannot be read \(No such file or directory\)\n"):
+        read(folder)
+
+
 def test_heads_that_do_not_fill_the_width_are_refused(tmp_path: Path) -> None:
     folder, _ = current(tmp_path)
     path = folder / "meta_000300.json"
@@ -312,28 +321,68 @@ def test_a_damaged_pickle_is_read_or_refused_and_fails_in_no_other_way(
 
 # The pickled weights
 
+LEGACY = {"_use_new_zipfile_serialization": False}
+"""As torch saved before 1.6."""
 
-def test_a_model_file_that_would_run_something_is_refused_and_runs_nothing(tmp_path: Path) -> None:
+
+def said_of(content: bytes, folder: Path) -> str:
+    """How the import of a folder is refused, all of it, with this in its model file."""
+    (folder / "model_000300.pt").write_bytes(content)
+    with warnings.catch_warnings(record=True) as warned, pytest.raises(NanochatError) as refused:
+        read(folder)
+    assert (refused.value.diagnostics[0].code, warned) == ("E409", [])
+    said = str(refused.value)
+    assert not [word for word in ("weights_only", "torch.load", "safe_globals", "PyTorch") if word in said], said
+    return said
+
+
+def saved(content: object, **options: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def test_a_model_file_that_would_run_something_is_refused_by_what_it_asks_for_and_runs_nothing(tmp_path: Path) -> None:
     folder, _ = current(tmp_path)
     mark = tmp_path / "mark"
-    torch.save({"transformer.wte.weight": Harm(os.mkdir, str(mark))}, folder / "model_000300.pt")
-    with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely"):
-        read(folder)
-    (folder / "model_000300.pt").write_bytes(pickle.dumps(Harm(os.mkdir, str(mark)), protocol=2))
-    with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely"):
-        read(folder)
+    harm = Harm(os.mkdir, str(mark))
+    for content in (
+        saved({"transformer.wte.weight": harm}),
+        saved({"transformer.wte.weight": harm}, **LEGACY),
+        pickle.dumps(harm, protocol=2),
+    ):
+        assert "it asks for posix.mkdir, which no weights need" in said_of(content, folder)
+    a_module = saved(torch.nn.Linear(2, 2))
+    assert "it asks for torch.nn.modules.linear.Linear, which no weights need" in said_of(a_module, folder)
+    assert "holds no tensors that can be read safely" in said_of(pickle.dumps(harm, protocol=4), folder)
     assert not mark.exists()
 
 
 def test_a_model_file_that_is_cut_off_or_holds_other_things_is_refused(tmp_path: Path) -> None:
     folder, _ = current(tmp_path)
-    path = folder / "model_000300.pt"
-    path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely"):
+    whole = (folder / "model_000300.pt").read_bytes()
+    for content in (b"", b"garbage", b"PK", saved({"a": torch.zeros(3)}, **LEGACY)[:200]):
+        assert "it is no file of torch's, or was cut off" in said_of(content, folder)
+    altered = whole.replace(b"ctorch\n", b"\xf9torch\n")
+    for content in (whole[:5000], whole[: len(whole) // 2], b"PK\x03\x04garbage", altered):
+        assert "it was cut off or damaged" in said_of(content, folder)
+    assert "is no table of tensors" in said_of(saved({"a": 3}), folder)
+    (folder / "model_000300.pt").unlink()
+    (folder / "model_000300.pt").mkdir()
+    with pytest.raises(NanochatError, match=r"E409.*it cannot be opened \(Is a directory\)"):
         read(folder)
-    path.write_bytes(b"")
-    with pytest.raises(NanochatError, match=r"E409.*holds no tensors that can be read safely: ."):
-        read(folder)
-    torch.save({"a": 3}, path)
-    with pytest.raises(NanochatError, match=r"E409.*is no table of tensors"):
-        read(folder)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_damaged_model_file_is_read_or_refused_and_fails_in_no_other_way(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    whole = saved({"wte": torch.zeros(2, 3)}, **data.draw(st.sampled_from([{}, LEGACY])))
+    place = data.draw(st.integers(0, len(whole) - 1))
+    path = tmp_path_factory.getbasetemp() / "model_000001.pt"
+    path.write_bytes(whole[:place] + data.draw(st.binary(max_size=4)) + whole[place + data.draw(st.integers(0, 4)) :])
+    with pytest.raises(NanochatError) as refused:  # at the latest for its meta file, which is not there
+        public_layout.read(path.parent)
+    assert refused.value.diagnostics[0].code == "E409"
+    assert "torch.load" not in str(refused.value) and "weights_only" not in str(refused.value)

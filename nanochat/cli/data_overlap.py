@@ -17,6 +17,7 @@ from nanochat.data.source import Source
 from nanochat.data.task import Task, spoken
 from nanochat.errors import wrong_input
 from nanochat.hardware import probe_machine
+from nanochat.recipe.evaluations import needs_sources
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.resolved import Recipe
 from nanochat.registry import Registry, load_registry
@@ -99,7 +100,7 @@ def _evaluated(recipe: Recipe, registry: Registry, documents: int, notes: list[s
         reads_sources = False
         for part in getattr(stage.config, "evals", {}).values():
             name = f"{stage.name}.{part.name}"
-            if getattr(type(part.config), "needs_sources", False):
+            if needs_sources(type(part.config)):
                 reads_sources = True
                 continue
             texts = getattr(part.config, "texts", None)

@@ -18,6 +18,7 @@ from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, m
 from nanochat.cli.sheet import print_table, print_text
 from nanochat.errors import wrong_input
 from nanochat.hardware import probe_machine
+from nanochat.recipe.evaluations import needs_sources
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.notation import LONGEST_NAME, value_text
 from nanochat.registry import load_registry
@@ -90,6 +91,8 @@ def _overrides(evals: Sequence[str], data: Sequence[str], settings: Sequence[str
     tables |= {_table(name): f"stages.{STAGE}.data.{_table(name)}" for name in data}
     if len(tables) < len(evals) + len(data):
         raise wrong_input("E407", "one name is given twice", help="give each --eval and each --data once")
+    if not data:
+        _refuse_without_data(evals)
     tables["hardware"] = "hardware"
     found = [f"{tables[_table(name)]}.use={value_text(name)}" for name in (*evals, *data)]
     if device != "auto":
@@ -101,6 +104,19 @@ def _overrides(evals: Sequence[str], data: Sequence[str], settings: Sequence[str
             raise wrong_input("E407", f"--set {setting} is no setting of what is measured", help=f"there is {known}")
         found.append(f"{tables[table]}.{rest}")
     return found
+
+
+def _refuse_without_data(evals: Sequence[str]) -> None:
+    """InputError E407 for an evaluation that reads sources: the recipe's own check tells a person to edit a recipe."""
+    registry = load_registry()
+    for name in evals:
+        if name in registry.names("eval") and needs_sources(registry.config_class("eval", name)):
+            known = ", ".join(registry.names("source"))
+            raise wrong_input(
+                "E407",
+                f"--eval {name} measures on a source of documents, and no --data names one",
+                help=f"add --data SOURCE; there is {known or 'none'}",
+            )
 
 
 def _table(name: str) -> str:

@@ -106,8 +106,7 @@ def read(folder: Path, tokenizer: Tokenizer | None = None) -> Weights:
     """
     theirs = _json(folder / CONFIG)
     if tokenizer is None:
-        path = folder / "tokenizer.json"
-        tokenizer = tokenizer_of(read_huggingface(path), path)
+        tokenizer = tokenizer_of(folder / "tokenizer.json", read_huggingface)
     notes = []
     try:
         given, epsilon = int(theirs["vocab_size"]), float(theirs.get("rms_norm_eps", 1e-6))
@@ -223,16 +222,22 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
     for name in names:
         try:
             found |= load_file(folder / Path(name).name)
-        except (OSError, SafetensorError) as fault:
-            raise unusable(folder / name, f"cannot be read ({fault})") from fault
+        except FileNotFoundError as fault:
+            raise unusable(folder / name, "is missing") from fault
+        except OSError as fault:
+            raise unusable(folder / name, f"cannot be read ({fault.strerror or type(fault).__name__})") from fault
+        except SafetensorError as fault:
+            raise unusable(folder / name, "is no safetensors file, or was cut off or damaged") from fault
     return found
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as fault:
-        raise unusable(path, f"cannot be read ({type(fault).__name__})") from fault
+    except OSError as fault:
+        raise unusable(path, f"cannot be read ({fault.strerror})") from fault
+    except (ValueError, RecursionError) as fault:
+        raise unusable(path, "is no JSON: it was cut off or damaged") from fault
     if not isinstance(content, dict):
         raise unusable(path, "is no table")
     return content

@@ -8,8 +8,8 @@ none of the current model's scales, gates and value embeddings, and its rotary b
 """
 
 import json
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from nanochat.config import sentence
-from nanochat.exchange.weights import Weights, fitted, tokenizer_of, unusable, usable_tokenizer
+from nanochat.exchange.weights import ANOTHER_TOKENIZER, Weights, fitted, tokenizer_of, unusable, usable_tokenizer
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.pickled_encoding import read_pickled_encoding
 from nanochat.text.tokenizer import Tokenizer
@@ -37,18 +37,8 @@ IN_BLOCK = {
 """Their name of a matrix → ours."""
 CURRENT = ("resid_lambdas", "x0_lambdas", "smear_lambda", "smear_gate.weight", "backout_lambda")
 """The weights that only the current generation has, each named as ours; value embeddings come with them."""
-DAMAGED = (
-    OSError,
-    RuntimeError,
-    AssertionError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    pickle.UnpicklingError,
-)
-"""What torch raises for a file that is cut off, altered, or more than tensors."""
+ARCHIVE = b"PK\x03\x04"
+"""How a file of torch's begins, since torch 1.6: it is a zip archive."""
 TOKENIZERS = ("tokenizer.pkl", "tokenizer/tokenizer.pkl", "../../tokenizer/tokenizer.pkl")
 
 
@@ -75,13 +65,28 @@ def read(folder: Path, tokenizer: Tokenizer | None = None, *, step: int | None =
 
 def _state(path: Path) -> Mapping[str, torch.Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as fault:
-        said = next(iter(str(fault).splitlines()), type(fault).__name__)
-        raise unusable(path, f"holds no tensors that can be read safely: {said}") from fault
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that it does not read, which then fail
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # a damaged pickle fails inside of torch in any way, struct.error among them
+        raise unusable(path, f"holds no tensors that can be read safely: {_refused(path, fault)}") from fault
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
         raise unusable(path, "is no table of tensors")
     return {str(name): tensor for name, tensor in found.items()}
+
+
+def _refused(path: Path, fault: Exception) -> str:
+    """Why torch did not read a file, in our words: its own advise to load any such file unsafely."""
+    try:
+        with path.open("rb") as file:
+            is_archive = file.read(len(ARCHIVE)) == ARCHIVE
+    except OSError as unopened:
+        return f"it cannot be opened ({unopened.strerror})"
+    if asked := re.search(r"GLOBAL ([\w.]+)", str(fault)):
+        return f"it asks for {asked[1]}, which no weights need"
+    if is_archive:
+        return "it was cut off or damaged, or is another kind of torch's archives"
+    return "it is no file of torch's, or was cut off"
 
 
 def _our_name(name: str) -> str:
@@ -112,7 +117,9 @@ def _config(path: Path, found: Mapping[str, torch.Tensor]) -> GPTConfig:
             **_generation(path, model, found, vocab_multiple=64 if rows == -(-vocab_size // 64) * 64 else 1),
         )
         problems = config.problems()
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as fault:
+    except OSError as fault:
+        raise unusable(path, f"cannot be read ({fault.strerror})") from fault
+    except (ValueError, KeyError, TypeError, ArithmeticError, AttributeError, RecursionError) as fault:
         raise unusable(path, f"does not describe a model ({type(fault).__name__}: {fault})") from fault
     if problems:
         raise unusable(path, f"does not fit together: {sentence(problems[0])}")
@@ -139,7 +146,5 @@ def _generation(
 def _tokenizer(folder: Path) -> Tokenizer:
     for place in TOKENIZERS:
         if (path := folder / place).is_file():
-            return tokenizer_of(read_pickled_encoding(path), path)
-    raise unusable(
-        folder, "has no tokenizer.pkl beside it", help="name the tokenizer that it was trained with: --tokenizer FILE"
-    )
+            return tokenizer_of(path, read_pickled_encoding)
+    raise unusable(folder, "has no tokenizer.pkl beside it", help=ANOTHER_TOKENIZER)

@@ -14,35 +14,48 @@ from nanochat.registry import Registry
 from nanochat.text.formats import read_huggingface
 from nanochat.text.pickled_encoding import read_pickled_encoding
 from nanochat.text.tokenizer import Tokenizer
-from nanochat.text.vocabulary_file import read_vocabulary
+from nanochat.text.vocabulary_file import read_vocabulary_file
 from nanochat.training.manifest import MANIFEST
 
 
 def read(folder: Path, registry: Registry, *, tokenizer_file: Path | None = None, step: int | None = None) -> Weights:
-    """The model of a folder. InputError E409 where there is none that is known, E307 for its tokenizer."""
-    tokenizer = read_tokenizer(tokenizer_file) if tokenizer_file is not None else None
+    """The model of a folder. InputError E409 where there is none that is known, E307 for its tokenizer.
+
+    InputError E407 for a step or a tokenizer that a folder of this format does not take.
+    """
     if not folder.is_dir():
         raise unusable(folder, "is no folder")
-    if public_layout.steps(folder):
-        return public_layout.read(folder, tokenizer, step=step)
-    if step is not None:
+    is_public, is_theirs = bool(public_layout.steps(folder)), (folder / huggingface.CONFIG).is_file()
+    if step is not None and not is_public:
         raise wrong_input(
             "E407",
             f"--step goes with files model_NNNNNN.pt, and {folder} has none",
             help="name the folder that holds them, or leave --step out",
         )
-    if (folder / huggingface.CONFIG).is_file():
-        return huggingface.read(folder, tokenizer)
-    if (folder / MANIFEST).is_file():
-        return read_model(folder, registry)
-    raise unusable(folder, f"has neither {huggingface.CONFIG}, nor model_NNNNNN.pt, nor {MANIFEST}")
+    if not (is_public or is_theirs):
+        return _read_ours(folder, registry, tokenizer_file)
+    tokenizer = read_tokenizer(tokenizer_file) if tokenizer_file is not None else None
+    return public_layout.read(folder, tokenizer, step=step) if is_public else huggingface.read(folder, tokenizer)
+
+
+def _read_ours(folder: Path, registry: Registry, tokenizer_file: Path | None) -> Weights:
+    if not (folder / MANIFEST).is_file():
+        raise unusable(folder, f"has neither {huggingface.CONFIG}, nor model_NNNNNN.pt, nor {MANIFEST}")
+    if tokenizer_file is not None:
+        raise wrong_input(
+            "E407",
+            f"--tokenizer goes with models of other programs, and {folder} is a checkpoint of ours, which brings "
+            "its own tokenizer",
+            help="leave --tokenizer out",
+        )
+    return read_model(folder, registry)
 
 
 def read_tokenizer(file: Path) -> Tokenizer:
     """A tokenizer.pkl of the public nanochat, or a tokenizer.json, Hugging Face's or ours. InputError E307."""
     if file.suffix == ".pkl":
-        return tokenizer_of(read_pickled_encoding(file), file)
-    return tokenizer_of(read_vocabulary(file.parent) if _is_ours(file) else read_huggingface(file), file)
+        return tokenizer_of(file, read_pickled_encoding)
+    return tokenizer_of(file, read_vocabulary_file if _is_ours(file) else read_huggingface)
 
 
 def _is_ours(file: Path) -> bool:

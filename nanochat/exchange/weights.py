@@ -4,7 +4,7 @@ In: what a format's reader found. Out: the same, checked against the config's ow
 every tensor goes through as it is, but for its dtype (float32 is exact for the smaller ones) and the padding rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from nanochat.errors import InputError, wrong_input
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.text.tokenizer import Tokenizer
 from nanochat.text.vocabulary_file import Vocabulary
+
+ANOTHER_TOKENIZER = "name the tokenizer.pkl or tokenizer.json that it was trained with: --tokenizer FILE"
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -61,13 +63,21 @@ def is_vocabulary_table(name: str) -> bool:
     return name in ("wte.weight", "head.weight") or name.startswith("value_embeds.")
 
 
-def tokenizer_of(vocabulary: Vocabulary, place: Path) -> Tokenizer:
-    """A vocabulary of another program in use. InputError E307 where its pattern or tokens cannot be used."""
+def tokenizer_of(file: Path, read: Callable[[Path], Vocabulary]) -> Tokenizer:
+    """The vocabulary of a file in use. InputError E307 where it cannot be read, or its pattern or tokens not be used.
+
+    Whatever the reader advises, the help is an import's own.
+    """
     try:
-        return Tokenizer(vocabulary)
+        return Tokenizer(read(file))
+    except InputError as fault:
+        raise InputError(
+            attrs.evolve(found, help=ANOTHER_TOKENIZER) if found.code == "E307" else found
+            for found in fault.diagnostics
+        ) from fault
     except ValueError as fault:
         raise wrong_input(
-            "E307", f"the tokenizer file {place} cannot be used: {fault}", help="name another: --tokenizer FILE"
+            "E307", f"the tokenizer file {file} cannot be used: {fault}", help=ANOTHER_TOKENIZER
         ) from fault
 
 
@@ -78,7 +88,7 @@ def usable_tokenizer(tokenizer: Tokenizer, config: GPTConfig, place: Path) -> To
             place,
             f"has a model of {config.vocab_size:,} ids, and its tokenizer, with the nine specials, has "
             f"{tokenizer.vocab_size:,}",
-            help="name the tokenizer that it was trained with: --tokenizer FILE",
+            help=ANOTHER_TOKENIZER,
         )
     return tokenizer
 

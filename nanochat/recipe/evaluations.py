@@ -18,7 +18,7 @@ def check_evaluations(recipe: RecipeDraft, problems: Problems) -> None:
         for part in (part for part in parts if part.kind == "eval"):
             if stage.produces == "tokenizer" and getattr(part.config.cls, "needs_model", True):
                 lacks, move = "measures a model", "to a stage that trains or evaluates a model"
-            elif getattr(part.config.cls, "needs_sources", False) and not reads:
+            elif needs_sources(part.config.cls) and not reads:
                 lacks, move = (
                     "measures on sources",
                     "to the pretraining stage, or give an evaluate stage a `data` table",
@@ -26,6 +26,11 @@ def check_evaluations(recipe: RecipeDraft, problems: Problems) -> None:
             else:
                 continue
             _refuse(stage, part, lacks, move, problems)
+
+
+def needs_sources(config: type) -> bool:
+    """Whether an evaluation with such a config measures on the sources of its stage."""
+    return bool(getattr(config, "needs_sources", False))
 
 
 def check_splits(recipe: RecipeDraft, problems: Problems) -> None:

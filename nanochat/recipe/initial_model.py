@@ -2,19 +2,21 @@
 
 In: filled drafts. Out: problems E115, where the tokenizer has more ids than the model, or a checkpoint's parameters
 differ or its tokenizer is another one, as far as it is known before the stages that make them have run; the worker
-looks again. Only weights are taken over, so whatever else
-two models differ in (windows, the length of rows) may differ.
+looks again. Only weights are taken over, so whatever else two models differ in (windows, the length of rows) may
+differ. The state of optimizers, which finetuning can take over too, is to be in a checkpoint on disk.
 """
 
 from collections.abc import Mapping
 
+from nanochat.errors import InputError
 from nanochat.recipe.artifacts import NotRecorded, recorded
 from nanochat.recipe.check import Failed
 from nanochat.recipe.derive import Resolver
-from nanochat.recipe.draft import Cell, Link, Part, RecipeDraft, StageDraft
+from nanochat.recipe.draft import Cell, Field, Link, Part, RecipeDraft, StageDraft
 from nanochat.recipe.notation import key_text
 from nanochat.recipe.problems import Problems
 from nanochat.registry import Registry
+from nanochat.training.manifest import refuse_weights_alone
 
 Layout = Mapping[str, tuple[int, ...]]
 
@@ -33,6 +35,24 @@ def check_initial_models(recipe: RecipeDraft, resolver: Resolver, registry: Regi
         except Failed:
             continue
         _check_tokenizer(stage, init, resolver, registry, problems)
+
+
+def check_optimizers_behind(recipe: RecipeDraft, problems: Problems) -> None:
+    """Look at every stage that takes over what the optimizers of a checkpoint on disk remember."""
+    for stage in recipe.stages.values():
+        fields = stage.config.fields
+        init = fields.get("init")
+        asked = [name for name in ("inherit_lr", "warm_start") if _is_on(fields.get(name))]
+        if not asked or not isinstance(init, Link) or init.leaf is None or init.folder is None:
+            continue
+        try:
+            refuse_weights_alone(init.folder, str(init.reference), " and ".join(f"`{name}`" for name in asked))
+        except InputError as fault:
+            problems.add_all(fault, at=init.leaf.place)
+
+
+def _is_on(found: Field) -> bool:
+    return isinstance(found, Cell) and found.state == "done" and found.value is True
 
 
 def different(there: Layout, here: Layout) -> str:

@@ -24,7 +24,7 @@ from nanochat.recipe.evaluations import check_evaluations, check_splits
 from nanochat.recipe.graph import connect
 from nanochat.recipe.groups import check_groups
 from nanochat.recipe.header import Header
-from nanochat.recipe.initial_model import check_initial_models
+from nanochat.recipe.initial_model import check_initial_models, check_optimizers_behind
 from nanochat.recipe.lanes import check_lanes
 from nanochat.recipe.lock import check_data, check_plugins, check_revisions, derived, restore
 from nanochat.recipe.notation import LONGEST_NAME, described, is_bare
@@ -123,6 +123,8 @@ def _load(asked: Asked, registry: Registry | None, machine: Machine, *, record: 
     check_transforms(draft, resolver, problems)
     check_batches(draft, resolver, problems)
     check_initial_models(draft, resolver, registry, problems)
+    if not record:  # what lay there may be another by now
+        check_optimizers_behind(draft, problems)
     check_lanes(draft, resolver, problems)
     check_evaluations(draft, problems)
     check_splits(draft, problems)

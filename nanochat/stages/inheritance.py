@@ -14,15 +14,18 @@ from nanochat.config import Artifact, Component
 from nanochat.errors import StageError, stage_failure
 from nanochat.runtime import Runtime
 from nanochat.stages import optimizers
-from nanochat.training.manifest import verify
+from nanochat.training.manifest import refuse_weights_alone, verify
 from nanochat.training.optimizer_state import SavedState, Updater, read_states, take_over
 
 
 def inherit_rates(
     optim: Mapping[str, Component], model: nn.Module, init: Artifact, runtime: Runtime
 ) -> dict[str, Component]:
-    """The groups with the peak learning rates that their parameters had. StageError E115, E406."""
-    saved = _saved(init, runtime)
+    """The groups with the peak learning rates that their parameters had.
+
+    StageError E115, E406; InputError E115 where the checkpoint holds weights alone.
+    """
+    saved = _saved(init, runtime, "`inherit_lr`")
     peaks = {name: options.get("peak_lr") for (_, name), options in saved.options.items()}
     inherited = {}
     for group, found in optimizers.grouped(optim, model).items():
@@ -37,9 +40,12 @@ def inherit_rates(
 
 
 def warm_start(updaters: Sequence[Updater], init: Artifact, runtime: Runtime) -> None:
-    """Give optimizers what those of the checkpoint remember. StageError E115 where it does not fit, E406."""
+    """Give optimizers what those of the checkpoint remember.
+
+    StageError E115 where it does not fit, E406; InputError E115 where the checkpoint holds weights alone.
+    """
     try:
-        take_over(updaters, _saved(init, runtime))
+        take_over(updaters, _saved(init, runtime, "`warm_start`"))
     except (KeyError, ValueError) as fault:
         raise stage_failure(
             "E115",
@@ -48,8 +54,9 @@ def warm_start(updaters: Sequence[Updater], init: Artifact, runtime: Runtime) ->
         ) from fault
 
 
-def _saved(init: Artifact, runtime: Runtime) -> SavedState:
+def _saved(init: Artifact, runtime: Runtime, option: str) -> SavedState:
     verify(init.folder())
+    refuse_weights_alone(init.folder(), init.reference, option)
     return read_states(init.folder(), runtime.device)
 
 

@@ -66,7 +66,11 @@ class Vocabulary:
 
 def read_vocabulary(folder: Path) -> Vocabulary:
     """Read the file in a folder. InputError E307 where it is missing, damaged or of another format."""
-    path = folder / FILE_NAME
+    return read_vocabulary_file(folder / FILE_NAME)
+
+
+def read_vocabulary_file(path: Path) -> Vocabulary:
+    """The same, of a file that may be called otherwise."""
     content = _parse(path)
     if "format" in content and content["format"] != FORMAT:
         raise _broken(path, f"has format {content['format']!r}, and this version reads format {FORMAT}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nanochat.durable import sha256, sync, write_synced
-from nanochat.errors import StageError, stage_failure
+from nanochat.errors import StageError, stage_failure, wrong_input
 
 FORMAT = 1
 MANIFEST = "MANIFEST.json"
@@ -108,6 +108,21 @@ def refuse_newer(checkpoint: Path) -> None:
         )
 
 
+def refuse_weights_alone(checkpoint: Path, reference: str, options: str) -> None:
+    """InputError E115 for a checkpoint that was made without the optimizers' state, as exports and imports are.
+
+    reference, options: the checkpoint, and what needs that state, as the recipe has them. One whose manifest cannot be
+    read, or is of a later version, is not judged here.
+    """
+    there = sizes(checkpoint)
+    if there and newer_format(checkpoint) is None and not any(name.startswith("optim") for name in there):
+        raise wrong_input(
+            "E115",
+            f"{reference} holds weights alone, as exports and imports do: no state of optimizers for {options}",
+            help=f"leave {options} out, or name the checkpoint that the run itself wrote",
+        )
+
+
 def verify(checkpoint: Path, names: Collection[str] = ()) -> None:
     """Compare files, by default all, with the manifest. StageError E406 that names the first one that differs, or
     says that a later version wrote it.
@@ -127,7 +142,8 @@ def broken(checkpoint: Path, reason: object) -> StageError:
     return stage_failure(
         "E406",
         f"the checkpoint {checkpoint} is broken: {reason}",
-        help="train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an older checkpoint",
+        help="copy it again from where it came, train the stage again (`nanochat-run RECIPE --fresh STAGE`), or use an "
+        "older checkpoint",
     )
 
 
