@@ -214,7 +214,7 @@ def test_damaged_and_foreign_files_are_refused_and_a_half_written_folder_is_not_
     with pytest.raises(NanochatError, match=r"E407.*is there already"):
         huggingface.write(weights_of(classic()), tmp_path / "hf")
     (tmp_path / "hf/model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(NanochatError, match=r"E409.*model\.safetensors cannot be read"):
+    with pytest.raises(NanochatError, match=r"E409.*model\.safetensors is no safetensors file, or was cut off"):
         source.read(tmp_path / "hf", load_registry())
     for index in ("{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}'):
         (tmp_path / "hf/model.safetensors.index.json").write_text(index)
