@@ -207,6 +207,13 @@ def processors(root: Path = Path("/")) -> list[str]:
     return list(dict.fromkeys(match.group(1).strip() for match in found if match))
 
 
+def bfloat16_instructions(root: Path = Path("/")) -> list[str]:
+    """The processor's instructions for products of bfloat16 matrices, as Linux calls them; none on other systems."""
+    flags = re.search(r"^(?:flags|Features)\s*:(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    present = set(flags.group(1).split()) if flags else set()
+    return [name for name in ("amx_bf16", "avx512_bf16", "bf16", "svebf16") if name in present]
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text().strip()

@@ -63,11 +63,14 @@ def train_on(
     folder: Path,
     tokenizer: Path,
     *,
-    until: int = STEPS,
+    steps: int = STEPS,
+    until: int | None = None,
     embedding_dtype: str = "float32",
     **changes: Any,
 ) -> None:
-    """Train in `folder` from its newest checkpoint to step `until`; rank 0 writes the losses beside the checkpoints."""
+    """Train in `folder` from its newest checkpoint to step `until`, or to the end after `steps`; rank 0 writes the
+    losses beside the checkpoints.
+    """
     share.SMALLEST = 64  # else all of so small a model is everybody's
     runtime.seed_everything()
     recorder, asked = Recorder(), 0
@@ -75,14 +78,14 @@ def train_on(
     def should_stop() -> bool:
         nonlocal asked
         asked += 1
-        return stage.run.step >= until
+        return until is not None and stage.run.step >= until
 
     optim = {
         "matrices": group("matrices", "muon", "blocks.*", weight_decay=0.1),
         "rest": group("rest", "adamw", ["[!b]*", "backout_lambda"], lr=0.01, eps=1e-5),
     }
     config = PretrainConfig(
-        tokenizer=None, model=None, data={}, optim=optim, steps=STEPS, total_batch_size=128, log_every=1, tag="d2",
+        tokenizer=None, model=None, data={}, optim=optim, steps=steps, total_batch_size=128, log_every=1, tag="d2",
         schedule=ScheduleConfig(warmup_steps=2), lanes=LANES, device_batch_size=2, compile=False, **changes,
     )  # type: ignore[arg-type]  # fmt: skip
     context = StageContext(
@@ -96,13 +99,13 @@ def train_on(
     described = checkpoint.describe(Component(kind="model", name="gpt", use="gpt", revision=1, config=CONFIG))
     stage = TrainingStage(
         context=context, config=config, model=model, described_model=described, tokenizer=words,
-        loader=RankLoader(runtime), steps=STEPS, fraction=lambda step: step / STEPS,
+        loader=RankLoader(runtime), steps=steps, fraction=lambda step: step / steps,
         subject=Subject(model=model, tokenizer=words, runtime=runtime, build=context.build),
     )  # fmt: skip
     try:
         stage.execute()
     except Stopped:
-        assert until < STEPS
+        assert until is not None and until < steps
     if runtime.is_main:
         path = folder / "losses.json"
         before = json.loads(path.read_text()) if path.exists() else {}

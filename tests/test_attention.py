@@ -2,7 +2,6 @@
 
 import math
 import sys
-import warnings
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -35,9 +34,18 @@ SHAPES = st.fixed_dictionaries(
 )
 
 
+class BandedByKernel(Banded):
+    """On a CPU what Banded is on every other device."""
+
+    name = "banded by torch's kernel"
+
+    def by_hand(self, device: torch.device) -> bool:
+        return False
+
+
 def present() -> list[Backend]:
     """The backends of this machine that have gradients."""
-    found: list[Backend] = [Dense(), Banded()]
+    found: list[Backend] = [Dense(), Banded(), BandedByKernel()]
     for name in ("flex", "flash3", "flash4") if DEVICE.type == "cuda" else ():
         try:
             backend = made(name, DEVICE)
@@ -111,14 +119,35 @@ def test_every_backend_gives_the_references_gradients(backend: Backend, window: 
         torch.testing.assert_close(x.cpu().double(), y, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("window, cuts", [(0, None), (64, None), (70, [30, 100]), (500, None), (500, [30, 100])])
-def test_flex_attention_masks_as_the_reference_does(window: int, cuts: list[int] | None) -> None:
-    q, k, v, documents = drawn({"positions": 150, "heads": (4, 2), "documents": cuts, "dtype": torch.float32})
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")  # which on a CPU is meant
+@pytest.mark.parametrize(
+    "positions, window, heads, cuts",
+    [
+        (1, 0, (4, 4), None),
+        (31, 5, (4, 1), [0, 1, 30]),
+        (127, 64, (4, 1), None),
+        (128, 127, (1, 1), None),
+        (129, 128, (4, 2), [64, 128]),
+        (150, 0, (4, 2), None),
+        (150, 70, (4, 2), [30, 100]),
+        (150, 500, (4, 2), None),
+        (150, 500, (4, 2), [30, 100]),
+        (257, 129, (2, 1), [128, 200, 256]),
+    ],
+)
+def test_flex_attention_masks_as_the_reference_does(
+    positions: int, window: int, heads: tuple[int, int], cuts: list[int] | None
+) -> None:
+    q, k, v, documents = drawn({"positions": positions, "heads": heads, "documents": cuts, "dtype": torch.float32})
     flex = Flex(CPU)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is not compiled, which on a CPU is meant
-        found = flex.attend(q, k, v, window, flex.mask(150, window, CPU, documents))
+    with torch.no_grad():
+        found = flex.attend(q, k, v, window, flex.mask(positions, window, CPU, documents))
     torch.testing.assert_close(found.double(), reference(q, k, v, window, documents), atol=1e-5, rtol=1e-5)
+
+
+def test_flex_attention_is_refused_on_a_cpu_for_it_has_no_gradients_there() -> None:
+    with pytest.raises(StageError, match=r"E115.*FlexAttention does not support backward on CPU"):
+        choose("flex", Heads(4, 2, 32), CPU, torch.float32)
 
 
 @pytest.mark.parametrize("window", [0, 5, 64, 100, 200])
@@ -138,7 +167,7 @@ def test_through_a_cache_fed_in_parts_the_values_are_the_references(window: int,
     assert done == 131
 
 
-@pytest.mark.parametrize("backend", [Dense(), Banded()], ids=lambda backend: backend.name)
+@pytest.mark.parametrize("backend", [Dense(), Banded(), BandedByKernel()], ids=lambda backend: backend.name)
 def test_a_window_of_w_means_w_previous_keys_and_the_token_itself(backend: Backend) -> None:
     T, window = 200, 65
     values = torch.eye(T).view(1, T, 1, T)

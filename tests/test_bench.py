@@ -131,6 +131,23 @@ def test_operators_are_told_where_they_are_asked_for(capsys: pytest.CaptureFixtu
     assert " FLOP/s " in said and " memory " in said and "if every operator reached its limit" in said
 
 
+@pytest.mark.parametrize(
+    "names, dtype, said",
+    [
+        ([], "float32", "bfloat16 no matrix instructions for it are known of this processor"),
+        (["amx_bf16", "avx512_bf16"], "float32", "(amx_bf16, avx512_bf16): --set hardware.dtype=bfloat16 uses them"),
+        (["amx_bf16"], "bfloat16", "(amx_bf16): in use"),
+    ],
+)
+def test_what_a_processor_has_for_bfloat16_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, names: list[str], dtype: str, said: str
+) -> None:
+    monkeypatch.setattr("nanochat.cli.bench.bfloat16_instructions", lambda: names)
+    printed = " ".join(bench(capsys, "--set", f"hardware.dtype={dtype}").split())
+    assert said in printed
+    assert f"threads, {dtype}" in printed
+
+
 def test_growth_is_told_by_depth_and_by_length(capsys: pytest.CaptureFixture[str]) -> None:
     said = bench(capsys, "--depths", "1,2", "--lengths", "64,128").splitlines()
     titles = [line for line in said if line.startswith("time a token by")]

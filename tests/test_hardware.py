@@ -1,11 +1,22 @@
 """What a machine has, read from the files its kernel shows, and what a stage finds missing there."""
 
+import platform
 from pathlib import Path
 
 import attrs
 import pytest
+import torch
 
-from nanochat.hardware import Hardware, Machine, capability_of, default_device, default_dtype, missing, probe_machine
+from nanochat.hardware import (
+    Hardware,
+    Machine,
+    bfloat16_instructions,
+    capability_of,
+    default_device,
+    default_dtype,
+    missing,
+    probe_machine,
+)
 
 BARE = Machine(cuda_devices=0, mps=False, cpu_cores=2, memory_bytes=2**33, name="bare")
 
@@ -137,3 +148,33 @@ def test_auto_dtype_is_bfloat16_only_where_every_gpu_has_it(tmp_path: Path) -> N
 def test_what_the_device_cannot_do_is_said_with_the_setting_to_change(asked: dict[str, str], said: str) -> None:
     volta = attrs.evolve(BARE, cuda_devices=1, compute_capability=7.0)
     assert missing(Hardware(nproc_per_node=1, **asked), volta) == said
+
+
+@pytest.mark.parametrize(
+    "line, names",
+    [
+        ("flags\t\t: fpu avx512_bf16 amx_bf16 amx_tile amx_int8", ["amx_bf16", "avx512_bf16"]),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni", []),
+        ("Features\t: fp asimd bf16 sve svebf16", ["bf16", "svebf16"]),
+        ("Features\t: fp asimd", []),
+        ("model name\t: bf16", []),
+    ],
+)
+def test_a_processor_tells_its_instructions_for_bfloat16(tmp_path: Path, line: str, names: list[str]) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n\nprocessor\t: 1\n{line}\n")
+    assert bfloat16_instructions(tmp_path) == names
+    assert bfloat16_instructions(tmp_path / "nowhere") == []
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux"
+    or platform.machine() != "x86_64"
+    or not hasattr(torch.cpu, "_is_avx512_bf16_supported"),
+    reason="torch tells it of x86 alone",
+)
+def test_the_instructions_for_bfloat16_are_those_that_torch_finds() -> None:
+    here = bfloat16_instructions()
+    assert ("avx512_bf16" in here) == torch.cpu._is_avx512_bf16_supported()
+    if hasattr(torch.cpu, "get_capabilities"):
+        assert ("amx_bf16" in here) == torch.cpu.get_capabilities().get("amx_bf16", False)

@@ -4,6 +4,7 @@ Each test with ranks starts them once and lets them do all that it asks. The run
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import attrs
@@ -78,17 +79,24 @@ def on_two_ranks(runtime: Runtime, folder: Path) -> None:
 
 
 def assert_close(found: Outcome, expected: Outcome) -> None:
-    """To fp32's tolerance after 12 steps, in which the last bits of a gradient are another sum's."""
+    """But for float32's rounding, for the last bits of a gradient are another sum's.
+
+    In 12 steps of 2 and 4 ranks the losses, about 6, differ by one or two units of their last place (5e-7), the weights
+    by 4e-7 and less. The exception is a number alone: its gradient is one sum of all that the batch has, in which most
+    cancels, and AdamW makes steps of one size of it, 0.01 each, which differ as the gradient does, relative to what is
+    left of it: after 12 steps by 2e-5.
+    """
     assert found.losses.keys() == expected.losses.keys()
     for step, loss in expected.losses.items():
-        assert float.fromhex(found.losses[step]) == pytest.approx(float.fromhex(loss), abs=1e-5)
+        assert float.fromhex(found.losses[step]) == pytest.approx(float.fromhex(loss), rel=0, abs=3e-6)
     for name, weight in expected.weights.items():
-        torch.testing.assert_close(found.weights[name], weight, atol=2e-3, rtol=1e-3)
+        atol = 1e-4 if weight.numel() == 1 else 3e-6
+        torch.testing.assert_close(found.weights[name], weight, atol=atol, rtol=0)
 
 
-def assert_equal(found: Outcome, expected: Outcome) -> None:
+def assert_equal(found: Outcome, expected: Outcome, *, steps: int = STEPS) -> None:
     assert found.losses == expected.losses
-    assert len(found.losses) == STEPS
+    assert len(found.losses) == steps
     assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
@@ -280,6 +288,28 @@ def test_a_model_that_is_cut_is_gathered_where_it_must_be_whole(tmp_path: Path) 
 
 
 # Four ranks
+
+
+def few_steps(runtime: Runtime, folder: Path) -> None:
+    # Not weights that are cut: FSDP's import would take each rank as long as all of this.
+    for determinism in ("fixed", "elastic"):
+        train_on(runtime, folder / determinism, folder / "tok", steps=3, determinism=determinism)
+
+
+def test_the_first_steps_of_two_and_of_four_processes_are_those_of_one(folder: Path) -> None:
+    runs = {ranks: folder / f"short on {ranks}" for ranks in (1, 2, 4)}
+    for ranks, place in runs.items():
+        shutil.copytree(folder / "tok", place / "tok")
+        if ranks == 1:
+            few_steps(local_runtime(), place)
+        else:
+            run_on_ranks(ranks, place, few_steps, place, shard="optimizer")
+    fixed, elastic = (Outcome.of(runs[1] / determinism) for determinism in ("fixed", "elastic"))
+    # Other sums than those of a whole batch.
+    assert any(not torch.equal(elastic.weights[name], weight) for name, weight in fixed.weights.items())
+    for ranks in (2, 4):
+        assert_close(Outcome.of(runs[ranks] / "fixed"), fixed)
+        assert_equal(Outcome.of(runs[ranks] / "elastic"), elastic, steps=3)
 
 
 @pytest.mark.slow

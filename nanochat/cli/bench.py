@@ -18,7 +18,7 @@ from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.errors import wrong_input
 from nanochat.estimating.estimate import pretraining_stage
 from nanochat.estimating.stage_estimate import estimate_stage, process_bytes
-from nanochat.hardware import probe_machine
+from nanochat.hardware import bfloat16_instructions, probe_machine
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.model_of import model_of
@@ -148,6 +148,7 @@ def _print(recipe: str, stage: str, speed: "TrainingSpeed", planned: int | None,
                 f"reach in {speed.dtype}",
             ),
             ("memory", memory),
+            *([("bfloat16", _bfloat16(speed.dtype))] if speed.device == "cpu" else []),
         ],
         indent="  ",
     )
@@ -160,6 +161,15 @@ def _print(recipe: str, stage: str, speed: "TrainingSpeed", planned: int | None,
     if speed.operators:
         click.echo()
         _print_operators(speed)
+
+
+def _bfloat16(dtype: str) -> str:
+    """What a processor has for bfloat16. Its dtype does not follow: results would differ from machine to machine."""
+    names = bfloat16_instructions()
+    if not names:
+        return "no matrix instructions for it are known of this processor"
+    use = "in use" if dtype == "bfloat16" else "--set hardware.dtype=bfloat16 uses them"
+    return f"this processor has matrix instructions for it ({', '.join(names)}): {use}"
 
 
 def _print_operators(speed: "TrainingSpeed") -> None:

@@ -23,13 +23,17 @@ class Banded:
 
     name = "banded"
 
+    def by_hand(self, device: torch.device) -> bool:
+        """Whether a band is computed by products of our own, as on a CPU, or by torch's kernel."""
+        return device.type == "cpu"
+
     def mask(self, positions: int, window: int, device: torch.device, documents: Tensor | None) -> Any:
         """None, or who is near whom in a band, (b, reach + b), and the documents."""
-        on_cpu = device.type == "cpu"
-        if window >= positions and documents is None and not (on_cpu and positions <= CPU_LONGEST_ROW):
+        by_hand = self.by_hand(device)
+        if window >= positions and documents is None and not (by_hand and positions <= CPU_LONGEST_ROW):
             return None
         reach = min(window, positions - 1)
-        b = CPU_BAND if on_cpu else max(GPU_BAND, reach)
+        b = CPU_BAND if by_hand else max(GPU_BAND, reach)
         place = torch.arange(reach + b, device=device)
         distance = place[reach:, None] - place[None, :]
         return (distance >= 0) & (distance <= reach), documents
@@ -38,7 +42,7 @@ class Banded:
         if mask is None:
             return attend(q, k, v)
         near, documents = mask
-        if q.device.type == "cpu":
+        if self.by_hand(q.device):
             y: Tensor = _OnCPU.apply(q, k, v, near, documents)
             return y
         parts = [
