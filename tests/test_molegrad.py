@@ -1,6 +1,7 @@
 """The transform `molegrad`: exact where it says so, what it keeps, and what it refuses."""
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from nanochat.model.gpt import GPT
 from nanochat.recipe.load import load_recipe
 from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_model
-from nanochat.training.factored_gradient import Tracked, tracked
+from nanochat.training import share
+from nanochat.training.exchange import Exchange
+from nanochat.training.factored_gradient import Factors, Tracked, set_factors, tracked
 from nanochat_plugins.optimizers.adamw import AdamW
 from nanochat_plugins.optimizers.adamw_config import AdamWConfig
 from nanochat_plugins.transforms import activation_checkpointing, molegrad
@@ -198,23 +201,53 @@ def test_at_8192_tokens_the_mlps_keep_an_eighth_of_what_they_keep_dense() -> Non
 
 
 def test_no_hidden_activation_of_all_tokens_and_no_dense_gradient_is_ever_made() -> None:
+    """A step as training takes it, once AdamW's moments, which are as large as the weights, are there."""
     ids = torch.randint(300, (1, 64), generator=torch.Generator().manual_seed(1))
     dense, streamed = Shapes(), Shapes()
     plain, model = tiny_model().train(), mole(tiny_model(), rank_k=8, chunk=16)
-    optimizer = AdamW(AdamWConfig(), {name: p for name, p in model.named_parameters() if ".mlp." in name}, fused=True)
+    layout = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    exchange = Exchange(model, share.shares(layout, shard="none", world_size=1), RUNTIME)
+    targeted = {name: part for name, part in exchange.parts.items() if ".mlp." in name}
+    optimizer = AdamW(AdamWConfig(), targeted, fused=True)
+
+    def step() -> None:
+        loss = model(ids, ids)
+        loss.backward()
+        exchange.lane_done([loss.detach()])
+        exchange.complete()
+        optimizer.step()
+        exchange.advance()
+        exchange.forget()
+
     with dense:
         plain(ids, ids).backward()
+    step()
+    before = {name: part.detach().clone() for name, part in targeted.items()}
     with streamed:
         for _ in range(3):
-            model(ids, ids).backward()
-            next_step(model)
-            optimizer.step()
+            step()
+    for name, part in targeted.items():
+        assert bool((part != before[name]).all()), name
     hidden, gradients = {(64, 128), (1, 64, 128)}, {(128, 32), (32, 128)}
     assert hidden & dense.seen
     assert gradients & dense.seen
     assert not hidden & streamed.seen
     assert not gradients & streamed.seen
     assert (16, 128) in streamed.seen
+
+
+@pytest.mark.parametrize("shape", [(128, 32), (1024, 256), (256, 1024), (3072, 768)])
+def test_adamw_multiplies_out_a_quarter_of_a_gradient_at_most(shape: tuple[int, int]) -> None:
+    made = torch.Generator().manual_seed(1)
+    weight, right = nn.Parameter(torch.zeros(shape)), torch.linalg.qr(torch.randn(shape[1], 8, generator=made)).Q
+    optimizer = AdamW(AdamWConfig(), {"w": weight}, fused=True)
+    set_factors(weight, Factors(torch.randn(shape[0], 8, generator=made), right))
+    optimizer.step()
+    first = weight.detach().clone()
+    with Shapes() as watched:
+        optimizer.step()
+    assert bool((weight != first).all())
+    assert 0 < max(prod(seen) for seen in watched.seen) <= min(prod(shape) // 4, 2**20)
 
 
 @pytest.mark.slow  # torch's compiler is imported
