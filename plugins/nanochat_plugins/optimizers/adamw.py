@@ -13,7 +13,7 @@ from torch.optim.adamw import adamw
 from nanochat.runtime import Runtime
 from nanochat.training.factored_gradient import Factors, factors
 from nanochat.training.stateful_optimizer import StatefulOptimizer
-from nanochat_plugins.optimizers.adamw_config import FACTORED_BLOCK, AdamWConfig
+from nanochat_plugins.optimizers.adamw_config import FACTORED_BLOCK, FACTORED_PARTS, AdamWConfig
 
 
 class AdamW(StatefulOptimizer):
@@ -44,7 +44,7 @@ class AdamW(StatefulOptimizer):
     def _step_factored(self, group: dict[str, Any], parameter: nn.Parameter, found: Factors) -> None:
         """As with the dense gradient: each number is updated by its own alone."""
         state = self._state_of(parameter)
-        rows = max(1, FACTORED_BLOCK // parameter.size(1))
+        rows = max(1, min(FACTORED_BLOCK // parameter.size(1), parameter.size(0) // FACTORED_PARTS))
         for start in range(0, parameter.size(0), rows):
             block = slice(start, start + rows)
             part = {slot: state[slot][block] for slot in ("exp_avg", "exp_avg_sq")} | {"step": state["step"].clone()}

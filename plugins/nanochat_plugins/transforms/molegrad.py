@@ -115,8 +115,9 @@ class _StreamedMLP(torch.autograd.Function):
         w_up, w_down = up.to(x.dtype), down.to(x.dtype)
         y = torch.empty_like(x)
         for at in range(0, len(x), chunk):
-            r = F.relu(F.linear(x[at : at + chunk], w_up))  # (chunk, H)
+            r = F.linear(x[at : at + chunk], w_up).relu_()  # (chunk, H)
             y[at : at + chunk] = F.linear(r.mul_(r), w_down)
+            del r  # or it would stand beside the next chunk's
         return y
 
     @staticmethod
@@ -135,18 +136,21 @@ class _StreamedMLP(torch.autograd.Function):
             if ctx.passes:
                 right_up += x_c.T @ (dh @ q_up)
                 right_down += a.T @ (g_c @ q_down)
+            del a, dh  # or they would stand beside the next chunk's
         for _ in range(ctx.passes - 1):
             v_up, v_down = (_scaled(right).to(x.dtype) for right in (right_up, right_down))
             y_up, y_down = torch.zeros_like(left_up), torch.zeros_like(left_down)
             for _at, x_c, g_c, a, dh in _chunks(x, g, up, down, ctx.chunk):
                 y_up += dh.T @ (x_c @ v_up)
                 y_down += g_c.T @ (a @ v_down)
+                del a, dh
             q_up, q_down = (_scaled(y).to(x.dtype) for y in (y_up, y_down))
             right_up.zero_()
             right_down.zero_()
             for _at, x_c, g_c, a, dh in _chunks(x, g, up, down, ctx.chunk):
                 right_up += x_c.T @ (dh @ q_up)
                 right_down += a.T @ (g_c @ q_down)
+                del a, dh
         return dx, None, None, of_up, of_down, None, None, None, None, None, None
 
 
@@ -156,9 +160,10 @@ def _chunks(
     """Of `chunk` tokens each: where they begin, x and g (chunk, C), a = relu²(up(x)) and dL/dup(x), both (chunk, H)."""
     for at in range(0, len(x), chunk):
         x_c, g_c = x[at : at + chunk], g[at : at + chunk]
-        r = F.relu(F.linear(x_c, up))
+        r = F.linear(x_c, up).relu_()
         dh = (g_c @ down).mul_(r).mul_(2)
         yield at, x_c, g_c, r.mul_(r), dh
+        del r, dh
 
 
 def _scaled(x: Tensor) -> Tensor:

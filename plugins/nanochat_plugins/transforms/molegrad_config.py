@@ -59,6 +59,8 @@ class MolegradConfig:
         if self.rank_k >= min(shape):
             least = f"`{name}` of shape {tuple(shape)} has rank {min(shape)} at most"
             return f"rank_k = {self.rank_k} saves nothing: {least}; lower rank_k, or {DENSE}"
+        if "molegrad" in beside:
+            return "another transform of this stage uses molegrad too, and a layer has one basis: leave one of them out"
         if "fp8" in beside:
             return "molegrad computes layers that fp8 quantises, and would not use 8 bits: leave one of them out"
         return ""
