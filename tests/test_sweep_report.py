@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from test_report import MACHINE, Home, Page, home, registry
 
+from nanochat.errors import InputError
 from nanochat.recipe.load import load_recipe
 from nanochat.reporting.curves import Curve, curve
 from nanochat.reporting.document import Table, Text
@@ -64,6 +65,18 @@ def test_a_sweep_is_compared_over_seeds_and_seed_by_seed_and_its_failures_are_to
     assert "base: losses of the trials against FLOPs" in page.text and "memory" not in page.tags
 
 
+def test_a_figure_that_no_trial_has_is_refused_with_those_there_are_and_nothing_is_written(
+    home: Home, sweep: Sweep
+) -> None:
+    assert home.report("--sweep", "batches", "--figure", "bpb.bpb").exit_code == 0
+    before = [(sweep.path / name).read_bytes() for name in ("report.md", "report.html")]
+    fault = home.report("--sweep", "batches", "--figure", "nope").exception
+    assert isinstance(fault, InputError) and "--figure nope" in str(fault)
+    (found,) = fault.diagnostics
+    assert found.code == "E407" and "bpb.bpb" in found.help
+    assert [(sweep.path / name).read_bytes() for name in ("report.md", "report.html")] == before
+
+
 def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curve_is_gone(
     home: Home, sweep: Sweep
 ) -> None:
@@ -73,6 +86,23 @@ def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curv
     assert result.exit_code == 0, result.output
     assert f"No curves of runs that were removed: {gone}." in result.stdout
     assert re.search(rf"\| 2048 +\| 1 +\| done; its run was removed +\|.*{gone}", result.stdout)
+
+
+def test_a_mean_of_curves_says_of_how_many_seeds_it_is_where_some_have_none(home: Home, sweep: Sweep) -> None:
+    assert "seeds have curves" not in home.report("--sweep", "batches").stdout
+    runs = [RunFolder(home.path / "runs" / trial.run) for trial in sweep.trials()]
+
+    def lose(number: int) -> str:
+        (base,) = (stage for stage in runs[number].stages if stage.name == "base")
+        (base.folder.path / "metrics.jsonl").unlink()
+        return home.report("--sweep", "batches").stdout
+
+    said = (
+        "Stage base: one line a variant, the mean over its seeds; of total_batch_size=2048 2 of its 3 seeds have curves"
+    )
+    assert said in lose(0)
+    assert "of total_batch_size=2048 1 of its 3 seeds has a curve; of total" not in lose(1)
+    assert "1 of its 3 seeds has a curve; of total_batch_size=4096 2 of its 3 seeds have curves" in lose(3)
 
 
 @pytest.fixture
