@@ -3,6 +3,7 @@
 The runs are written as the runner and its workers leave them, without training anything.
 """
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -22,6 +23,7 @@ from nanochat.reporting.sweep_curves import _differences, _mean, chosen_variants
 from nanochat.running.plan import make_plan
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import Store
+from nanochat.sweeping.laws import points_of
 from nanochat.sweeping.results import Row
 from nanochat.sweeping.sweep import Sweep, Trial, make_sweep
 
@@ -86,6 +88,34 @@ def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curv
     assert result.exit_code == 0, result.output
     assert f"No curves of runs that were removed: {gone}." in result.stdout
     assert re.search(rf"\| 2048 +\| 1 +\| done; its run was removed +\|.*{gone}", result.stdout)
+
+
+def test_a_sweeps_folders_are_points_of_size_tokens_flops_and_loss(home: Home, sweep: Sweep) -> None:
+    """N: 12·L·D² of the blocks, V·D of the head, and 12 a head of the gates in every second block. FLOPs a token:
+    6·N + 12·L·D·T (PaLM, arXiv 2204.02311, appendix B); the short windows are no shorter than T here.
+    """
+    words = ("stages.base.model.depth=2", "stages.base.model.dim=128", "seed=1")
+    home.run(*words, until="base")
+    recipe = load_recipe(home.path / "quickstart.toml", overrides=words, registry=home.registry, machine=MACHINE)
+    (small,) = sweep.add([(words, make_plan(recipe, MACHINE, Store(), home.registry))])
+    small.end("done", seconds=1.0)
+    shutil.rmtree(home.path / "runs" / sweep.trials()[1].run)
+    points = points_of(sweep, "bpb.bpb", home.registry, MACHINE)
+
+    def size(depth: int, dim: int) -> int:
+        return 12 * depth * dim**2 + 2048 * dim + depth // 2 * 12 * (dim // 64)
+
+    def flops(depth: int, dim: int) -> int:
+        return 6 * size(depth, dim) + 12 * depth * dim * 128
+
+    whole = [(size(4, 192), 150 * batch, flops(4, 192) * 150 * batch) for batch in [2048] * 3 + [4096] * 3]
+    expected = [*whole, (size(2, 128), 150 * 4096, flops(2, 128) * 150 * 4096)]
+    assert [(point.parameters, point.tokens, point.flops) for point in points] == expected
+    losses = [1.25 * 1.1, math.nan, 1.25 * 1.3, 1.25 * 1.1 * 0.9, 1.25 * 1.2 * 0.92, 1.25 * 1.3 * 0.88, 1.25]
+    assert [point.loss for point in points] == pytest.approx(losses, nan_ok=True)
+    with pytest.raises(InputError, match="no trial of `batches` that is done has nope") as caught:
+        points_of(sweep, "nope", home.registry, MACHINE)
+    assert "figures: bpb.bpb, steps, tokens, parameters" in caught.value.diagnostics[0].help
 
 
 def test_a_mean_of_curves_says_of_how_many_seeds_it_is_where_some_have_none(home: Home, sweep: Sweep) -> None:
