@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -232,6 +234,25 @@ def test_any_text_in_any_block_is_escaped() -> None:
     assert safe("a\n# b [c](d) <e> `f`") == r"a # b \[c\](d) \<e> \`f\`"
 
 
+# On a terminal
+
+
+@pytest.mark.parametrize("columns", [80, 60])
+def test_on_a_terminal_no_line_but_a_longer_word_is_wider_and_the_file_is_the_same(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int
+) -> None:
+    run = home.run()
+    text = home.report().stdout
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    command.main(args=[], standalone_mode=False)
+    printed = click.unstyle(capsys.readouterr().out)
+    assert run.report.read_text(encoding="utf-8") == text
+    assert [line for line in printed.splitlines() if len(line) > columns and len(line.split()) > 1] == []
+    bare = re.sub(r"\|.*\n\| ---.*\n", "", text)  # a row that has a paragraph names those columns alone that it has
+    assert set(re.findall(r"[\w.%±→]+", bare)) <= set(re.findall(r"[\w.%±→]+", printed)), "all that it says is there"
+
+
 # What happens to runs
 
 
@@ -249,7 +270,12 @@ def test_a_run_without_any_metrics_has_a_report_without_curves(home: Home) -> No
     for stage in run.stages:
         (stage.folder.path / "metrics.jsonl").unlink(missing_ok=True)
     result = home.report()
-    assert result.exit_code == 0 and "## Training" not in result.stdout and "## Accuracy" in result.stdout
+    assert result.exit_code == 0 and "## Accuracy" in result.stdout
+    said = "it trained, and its metrics.jsonl is not there, so it has no row and no curves here."
+    assert result.stdout.count(said) == 2 and f"## Training\n\nbase: {said}\n\nsft: {said}\n\n" in result.stdout
+    metrics = run.stages[1].folder.path / "metrics.jsonl"
+    append_line(metrics, {"step": 3, "bpb.bpb": 1.0})
+    assert "base: it trained, and its metrics.jsonl has no line of a loss" in home.report().stdout
 
 
 def test_a_failed_run_says_what_failed_where_and_what_to_do(home: Home) -> None:
@@ -262,9 +288,7 @@ def test_a_failed_run_says_what_failed_where_and_what_to_do(home: Home) -> None:
     assert "    give it a document\n    Then the same command goes on with this stage." in text
     assert f"- the log: {run.stages[1].folder.path / 'logs/worker.log'}" in text
     page = Page(run.page)
-    assert (
-        "the corpus is empty" in page.text and "b" not in page.tags[page.tags.index("pre") : page.tags.index("pre") + 1]
-    )
+    assert "the corpus is empty\n  | <b>line</b>" in page.text, "of which a browser makes text, and no tag"
     run.event("run_started")
     assert "## Failure" in home.report().stdout, "until the stage is on again"
     run.event("stage_started", stage="base")

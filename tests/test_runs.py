@@ -36,6 +36,22 @@ def test_on_a_narrow_terminal_a_row_is_a_paragraph_whose_names_stay_whole(
     ]
 
 
+def test_a_path_that_does_not_fit_beside_what_comes_before_it_has_a_line_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(["stage", "folder"], [["base", "/home/somebody/store/base-d9fde679"]])
+    print_pairs([("name", "here"), ("folder", "/home/somebody/store/base-d9fde679")])
+    assert [line.rstrip() for line in click.unstyle(capsys.readouterr().out).splitlines()] == [
+        "base: folder",
+        "  /home/somebody/store/base-d9fde679",
+        "name    here",
+        "folder",
+        "    /home/somebody/store/base-d9fde679",
+    ]
+
+
 def test_on_a_narrow_terminal_sentences_are_wrapped_in_their_column_and_figures_stay_beside_their_names(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,22 @@ def test_conditions_narrow_the_list(home: Path, conditions: list[str], expected:
     assert set(names(*(part for condition in conditions for part in ("--where", condition)))) == expected
 
 
+@pytest.mark.parametrize("condition", ["base.bpb<abc", "base.bpb>zzz", "depth >= four", "seed<=", "base.loss<nan"])
+def test_numbers_are_above_and_below_numbers_alone(home: Path, condition: str) -> None:
+    with pytest.raises(InputError, match="is no number") as caught:
+        runs("--where", condition)
+    (found,) = caught.value.diagnostics
+    assert found.code == "E407" and condition in found.message and found.help.startswith("its values are ")
+
+
+def test_words_are_above_and_below_words_and_a_word_among_numbers_is_neither(home: Path) -> None:
+    assert set(names("--where", "run<tale-d6")) == {"tale-d4s1", "tale-d4s2", "tale-d4s3"}
+    lock = home / "runs" / "tale-d4s1" / "recipe.lock.toml"
+    lock.write_text(lock.read_text().replace("depth = 4", 'depth = "none"'))
+    listed = [set(names("--where", condition)) for condition in ("depth<5", "depth>5", "depth=none")]
+    assert listed == [{"tale-d4s2", "tale-d4s3"}, {"tale-d6s1", "tale-d6s2", "tale-d8s1"}, {"tale-d4s1"}]
+
+
 def test_conditions_that_nothing_meets_are_no_error(home: Path) -> None:
     assert runs("--where", "depth=5", "--where", "seed=1", "--sort", "base.bpb").strip() == "no such runs"
     assert json.loads(runs("--where", "depth=5", "--over", "seed", "--json")) == []
@@ -128,6 +144,17 @@ def test_a_column_that_no_run_has_is_answered_with_one_that_is_near(home: Path, 
     (found,) = caught.value.diagnostics
     assert found.code == "E407" and option in found.message
     assert "did you mean `stages.base.model.depth`" in found.help
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("base.dept", "base.depth"), ("modle.depth", "model.depth"), ("dept", "depth"), ("base.bbp", "base.bpb")],
+)
+def test_a_misspelt_short_name_is_answered_with_a_short_name_that_is_taken(home: Path, asked: str, near: str) -> None:
+    with pytest.raises(InputError) as caught:
+        runs("--columns", asked)
+    assert f"did you mean `{near}`" in caught.value.diagnostics[0].help
+    runs("--columns", near)
 
 
 def test_a_short_name_of_several_columns_is_refused_with_them(home: Path) -> None:

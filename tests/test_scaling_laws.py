@@ -138,6 +138,17 @@ def test_a_curve_that_levels_off_is_scipys_least_squares() -> None:
     assert (law.floor.value, law.exponent.value) == pytest.approx((found[0], found[2]), rel=1e-3)
     half = scipy.stats.t.ppf(0.975, 5) * math.sqrt(covariance[2, 2])
     assert law.exponent.high - law.exponent.value == pytest.approx(half, rel=1e-2)
+    for at in (1e15, 1e18, 1e21):
+        column = (at / 1e17) ** -found[2]
+        gradient = np.array([1.0, column, -found[1] * math.log(at / 1e17) * column])
+        error = scipy.stats.t.ppf(0.975, 5) * math.sqrt(gradient @ covariance @ gradient)
+        there = law.at(at)
+        assert there.high is not None and there.low is not None
+        assert (there.value, there.high - there.value, there.value - there.low) == pytest.approx(
+            (found[0] + found[1] * column, error, error), rel=1e-2
+        )
+    exact = saturating(list(x[:3]), list(1.5 + 900 * x[:3] ** -0.16))
+    assert exact is not None and exact.at(1e20).high is None, "of three points none is left to tell the error by"
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -280,6 +291,8 @@ def test_the_report_of_a_sweep_draws_the_laws_and_says_them(monkeypatch: pytest.
     table, pictures, *said = laws_blocks(Sweep(tmp_path))
     assert isinstance(table, Table) and len(table.rows) == len(COMPUTE)
     assert isinstance(pictures, Pictures) and all("<svg" in picture.svg for picture in pictures.pictures)
+    captions = [picture.caption.partition(" against")[0] for picture in pictures.pictures]
+    assert captions == ["bpb.bpb", "Least bpb.bpb", "Best size and tokens"]
     assert [block.text for block in said if isinstance(block, Text)] == sentences(laws(points))
 
 

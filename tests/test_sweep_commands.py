@@ -4,6 +4,7 @@ The recipe is that of test_running.py. Its trials are not trained: `worked` writ
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from test_running import MACHINE, RECIPE, House, enter
 from nanochat.cli.main import _finish
 from nanochat.errors import StageError, stage_failure
 from nanochat.home import runs_dir
+from nanochat.quantity import duration
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
+from nanochat.reporting.sweep_report import sweep_document
 from nanochat.running.plan import make_plan
 from nanochat.running.progress import Display
 from nanochat.running.reports import Reports
@@ -22,9 +25,12 @@ from nanochat.running.request import Request
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.stop import StopRequests
 from nanochat.running.store import Store
+from nanochat.sweeping.results import rows
 from nanochat.sweeping.sweep import find_sweep
 
 Captured = pytest.CaptureFixture[str]
+SECONDS = 20.0
+"""That each stage took."""
 
 
 @pytest.fixture
@@ -52,7 +58,9 @@ def worked(request: Request, display: Display, reports: Reports | None, requests
     for stage in plan.stages:
         stage.folder.open({"stage": stage.name})
         figures = {"count.loss": {"value": 100.0 * steps + recipe.seed, "n": 1}} if stage.name == "grade" else {}
-        stage.folder.write_record({"stage": stage.name, "produces": stage.stage.produces, "figures": figures})
+        record = {"stage": stage.name, "produces": stage.stage.produces, "figures": figures, "seconds": SECONDS}
+        if stage.folder.record is None:
+            stage.folder.write_record(record)
     display.say("two: the parameter groups\nname  shape\nwte   8 × 8")
     display.say("warning: it is late" if steps == 99 else "two: done in 1 s")
     return 0
@@ -130,6 +138,64 @@ def test_a_sweep_is_called_by_a_name_and_written_nowhere_else(house: House, caps
         return
     assert code == 2 and "E407" in output
     assert not list(house.folder.glob("**/sweep.json"))
+    refused = swept(capsys, house, "seed=1", options=(f"--name={name}", "--dry-run"))
+    assert refused == (2, output), "before any plan is shown"
+
+
+def test_a_name_that_another_sweep_has_is_refused_before_any_plan_is_shown(house: House, capsys: Captured) -> None:
+    swept(capsys, house, "seed=1")
+    for options in (("--until", "two"), ("--until", "two", "--dry-run")):
+        code, output = swept(capsys, house, "seed=1", options=options)
+        assert code == 2 and output.startswith("error[E407]: there is a sweep `counting` already, with another until")
+
+
+# What the command line says twice, or in vain
+
+
+def test_a_value_that_is_set_of_a_key_that_is_varied_is_refused(house: House, capsys: Captured) -> None:
+    code, output = swept(capsys, house, "seed=1,2", options=("--set", "seed=3"))
+    assert code == 2 and "E407" in output and "--set seed=3: `seed` is varied" in output and "--grid seed=3" in output
+    drawn = ("--random", "stages.two.steps=4..6", "--set", 'stages."two".steps = 3')
+    code, output = call(capsys, "sweep", str(house.recipe), *drawn)
+    assert code == 2 and "is varied" in output
+    house.write(RECIPE + "[sweep.grid]\nseed = [1, 2]\n")
+    assert call(capsys, "sweep", str(house.recipe), "--set", "seed=3", "--dry-run")[0] == 2
+    assert call(capsys, "sweep", str(house.recipe), "--set", "stages.two.steps=3", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    "words", ["--grid name=a,b", "--grid seed=1,2 --grid trackers.x.use=a", "--random parent=1..2"]
+)
+def test_keys_that_are_of_no_stage_are_refused(house: House, capsys: Captured, words: str) -> None:
+    code, output = call(capsys, "sweep", str(house.recipe), *words.split())
+    assert code == 2 and "E407" in output and "is of no stage" in output
+    assert not (house.folder / "home" / "sweeps").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "visible"),
+    [
+        ("0", "0"),
+        ("0,2", "0,2"),
+        ("0-2,5", "0,1,2,5"),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-1a", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-1a"),
+        ("MIG-GPU-8932f937/1/0", "MIG-GPU-8932f937/1/0"),
+        *(
+            (typed, None)
+            for typed in ("foo", "", "0,", "-1", "2-1", "0,0", "1,0-2", "0;1", "GPU-", "cuda:0", "²", "0-9999")
+        ),
+    ],
+)
+def test_the_devices_of_a_worker_are_numbers_ranges_or_uuids(
+    house: House, capsys: Captured, monkeypatch: pytest.MonkeyPatch, typed: str, visible: str | None
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    code, output = swept(capsys, house, "seed=1", options=(f"--devices={typed}", "--dry-run"))
+    if visible is not None:
+        assert (code, os.environ["CUDA_VISIBLE_DEVICES"]) == (0, visible)
+    else:
+        assert code == 2 and "E407" in output and f"--devices {typed}" in output
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
 
 
 # Runs that were removed
@@ -172,6 +238,43 @@ def test_of_a_mean_all_of_whose_runs_were_removed_there_is_a_row_without_figures
     shutil.rmtree(runs_dir())
     (row,) = json.loads(call(capsys, "sweeps", "show", "counting", "--json")[1])
     assert (row["state"], row["figures"]) == ("0 of 2 seeds; 2 runs were removed", {})
+
+
+# What it took
+
+
+def test_a_sweeps_time_is_that_of_its_stages_also_where_another_sweep_made_them(house: House, capsys: Captured) -> None:
+    """`one` and `two` and `grade` of two sizes: five stages, `one` in common."""
+    for options in ((), (), ("--name", "again")):
+        swept(capsys, house, "stages.two.steps=5,6", options=options)
+    for name in ("counting", "again"):
+        for trial in find_sweep(name).trials():
+            trial.retry()
+        call(capsys, "sweeps", "go", name)  # its results are there: it takes no time
+        sweep = find_sweep(name)
+        assert [row["seconds"] for row in json.loads(call(capsys, "sweeps", "show", name, "--json")[1])] == [
+            3 * SECONDS,
+            3 * SECONDS,
+        ]
+        assert dict(sweep_document(sweep).headlines)["wall time"] == duration(5 * SECONDS)
+        shutil.rmtree(runs_dir() / sweep.trials()[0].run)
+        assert [row.seconds for row in rows(sweep)] == [3 * SECONDS, 3 * SECONDS]
+        call(capsys, "sweeps", "retry", name, "1")
+        call(capsys, "sweeps", "go", name)
+
+
+def test_a_failed_trials_time_is_that_of_all_its_attempts(house: House, capsys: Captured) -> None:
+    swept(capsys, house, "stages.two.steps=5")
+    trial = find_sweep("counting").trials()[0]
+    run = RunFolder(runs_dir() / trial.run)
+    (two,) = (stage for stage in run.stages if stage.name == "two")
+    for name in ("two", "grade"):
+        (found,) = (stage.folder for stage in run.stages if stage.name == name)
+        (found.path / "record.json").unlink()
+    for seconds in (3.0, 4.0):
+        run.event("stage_failed", stage="two", key=two.folder.key, seconds=seconds)
+    trial.end("failed", seconds=4.0)
+    assert [row.seconds for row in rows(find_sweep("counting"))] == [SECONDS + 7]
 
 
 # What is shown
@@ -255,6 +358,34 @@ def test_what_changes_a_sweep_says_what_is_now_so(house: House, capsys: Captured
     for words in (["drop", "counting", "2"], ["move", "counting", "2", "1"], ["retry", "counting", "2"]):
         code, output = call(capsys, "sweeps", *words)
         assert code == 2 and "its trials are 1, 3" in output
+
+
+def test_a_trial_that_is_done_does_not_wait_again_and_it_is_said_why_and_how_to_redo_it(
+    house: House, capsys: Captured
+) -> None:
+    swept(capsys, house, "seed=1,2", options=("--until", "two"))
+    trial = find_sweep("counting").trial(1)
+    code, output = call(capsys, "sweeps", "retry", "counting", "1")
+    again = f"nanochat run {trial.recipe} --fresh STAGE --until two"
+    assert (code, output) == (
+        0,
+        f"0 of 1 wait again\ntrial 1, seed=1, is done, and its results stay; to make them again: {again}\n",
+    )
+    assert load_recipe(trial.recipe).stages.keys() == {"one", "two", "grade"}
+    trial.retry()
+    code, output = call(capsys, "sweeps", "retry", "counting", "1")
+    assert code == 0 and "trial 1, seed=1, is waiting: it has not failed" in output
+
+
+@pytest.mark.parametrize(("grid", "code"), [("stages.two.steps=5,6", 0), ("stages.two.steps=5,13", 1)])
+def test_a_paused_sweep_of_which_no_trial_waits_has_ended(house: House, capsys: Captured, grid: str, code: int) -> None:
+    swept(capsys, house, grid)
+    call(capsys, "sweeps", "pause", "counting")
+    ended, output = swept(capsys, house, grid)
+    assert ended == code and "paused;" not in output
+    find_sweep("counting").trials()[0].retry()
+    stopped, output = swept(capsys, house, grid)
+    assert stopped == 75 and "paused;" in output
 
 
 def test_laws_of_trials_without_the_figure_name_those_there_are(house: House, capsys: Captured) -> None:

@@ -3,6 +3,7 @@
 The runs are written as the runner and its workers leave them, without training anything.
 """
 
+import math
 import re
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from test_report import MACHINE, Home, Page, home, registry
 
+from nanochat.errors import InputError
 from nanochat.recipe.load import load_recipe
 from nanochat.reporting.curves import Curve, curve
 from nanochat.reporting.document import Table, Text
@@ -21,6 +23,7 @@ from nanochat.reporting.sweep_curves import _differences, _mean, chosen_variants
 from nanochat.running.plan import make_plan
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import Store
+from nanochat.sweeping.laws import points_of
 from nanochat.sweeping.results import Row
 from nanochat.sweeping.sweep import Sweep, Trial, make_sweep
 
@@ -64,6 +67,18 @@ def test_a_sweep_is_compared_over_seeds_and_seed_by_seed_and_its_failures_are_to
     assert "base: losses of the trials against FLOPs" in page.text and "memory" not in page.tags
 
 
+def test_a_figure_that_no_trial_has_is_refused_with_those_there_are_and_nothing_is_written(
+    home: Home, sweep: Sweep
+) -> None:
+    assert home.report("--sweep", "batches", "--figure", "bpb.bpb").exit_code == 0
+    before = [(sweep.path / name).read_bytes() for name in ("report.md", "report.html")]
+    fault = home.report("--sweep", "batches", "--figure", "nope").exception
+    assert isinstance(fault, InputError) and "--figure nope" in str(fault)
+    (found,) = fault.diagnostics
+    assert found.code == "E407" and "bpb.bpb" in found.help
+    assert [(sweep.path / name).read_bytes() for name in ("report.md", "report.html")] == before
+
+
 def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curve_is_gone(
     home: Home, sweep: Sweep
 ) -> None:
@@ -73,6 +88,51 @@ def test_a_sweep_of_which_a_run_was_removed_keeps_the_row_and_says_that_the_curv
     assert result.exit_code == 0, result.output
     assert f"No curves of runs that were removed: {gone}." in result.stdout
     assert re.search(rf"\| 2048 +\| 1 +\| done; its run was removed +\|.*{gone}", result.stdout)
+
+
+def test_a_sweeps_folders_are_points_of_size_tokens_flops_and_loss(home: Home, sweep: Sweep) -> None:
+    """N: 12·L·D² of the blocks, V·D of the head, and 12 a head of the gates in every second block. FLOPs a token:
+    6·N + 12·L·D·T (PaLM, arXiv 2204.02311, appendix B); the short windows are no shorter than T here.
+    """
+    words = ("stages.base.model.depth=2", "stages.base.model.dim=128", "seed=1")
+    home.run(*words, until="base")
+    recipe = load_recipe(home.path / "quickstart.toml", overrides=words, registry=home.registry, machine=MACHINE)
+    (small,) = sweep.add([(words, make_plan(recipe, MACHINE, Store(), home.registry))])
+    small.end("done", seconds=1.0)
+    shutil.rmtree(home.path / "runs" / sweep.trials()[1].run)
+    points = points_of(sweep, "bpb.bpb", home.registry, MACHINE)
+
+    def size(depth: int, dim: int) -> int:
+        return 12 * depth * dim**2 + 2048 * dim + depth // 2 * 12 * (dim // 64)
+
+    def flops(depth: int, dim: int) -> int:
+        return 6 * size(depth, dim) + 12 * depth * dim * 128
+
+    whole = [(size(4, 192), 150 * batch, flops(4, 192) * 150 * batch) for batch in [2048] * 3 + [4096] * 3]
+    expected = [*whole, (size(2, 128), 150 * 4096, flops(2, 128) * 150 * 4096)]
+    assert [(point.parameters, point.tokens, point.flops) for point in points] == expected
+    losses = [1.25 * 1.1, math.nan, 1.25 * 1.3, 1.25 * 1.1 * 0.9, 1.25 * 1.2 * 0.92, 1.25 * 1.3 * 0.88, 1.25]
+    assert [point.loss for point in points] == pytest.approx(losses, nan_ok=True)
+    with pytest.raises(InputError, match="no trial of `batches` that is done has nope") as caught:
+        points_of(sweep, "nope", home.registry, MACHINE)
+    assert "figures: bpb.bpb, steps, tokens, parameters" in caught.value.diagnostics[0].help
+
+
+def test_a_mean_of_curves_says_of_how_many_seeds_it_is_where_some_have_none(home: Home, sweep: Sweep) -> None:
+    assert "seeds have curves" not in home.report("--sweep", "batches").stdout
+    runs = [RunFolder(home.path / "runs" / trial.run) for trial in sweep.trials()]
+
+    def lose(number: int) -> str:
+        (base,) = (stage for stage in runs[number].stages if stage.name == "base")
+        (base.folder.path / "metrics.jsonl").unlink()
+        return home.report("--sweep", "batches").stdout
+
+    said = (
+        "Stage base: one line a variant, the mean over its seeds; of total_batch_size=2048 2 of its 3 seeds have curves"
+    )
+    assert said in lose(0)
+    assert "of total_batch_size=2048 1 of its 3 seeds has a curve; of total" not in lose(1)
+    assert "1 of its 3 seeds has a curve; of total_batch_size=4096 2 of its 3 seeds have curves" in lose(3)
 
 
 @pytest.fixture

@@ -165,7 +165,10 @@ def test_all_that_is_wrong_with_one_is_shown_at_its_place_by_every_command(house
         ("[sweep]\n", ["E407", "nothing varies"]),
         ("[sweep]\ngird = {}\n", ["E102", "unknown key `gird` in sweep", "did you mean `grid`?"]),
         ("[sweep]\ndraws = 0\n", ["E104", "it is at least 1"]),
-        ('[sweep]\nuntil = "tow"\n[sweep.grid]\nseed = [1]\n', ["no stage `tow`"]),
+        ('[sweep]\nuntil = "tow"\n[sweep.grid]\nseed = [1]\n', ["E110", "no stage", "did you mean `two`?", ":22:"]),
+        ('[sweep]\nuntil = "x"\n[sweep.grid]\nseed = [1]\n', ["E110", "stages: one, two, grade", ":22:"]),
+        ("[sweep.grid]\nname = ['a', 'b']\n", ["E115", "`name` is of no stage", ":22:"]),
+        ("[sweep.random]\nparent = [1, 2]\n", ["E115", "`parent` is of no stage", ":22:"]),
         ("[sweep.grid]\n'stages.two.stepz' = [1]\n", ["E102", "unknown key `stepz`", "did you mean `steps`?", ":22:"]),
         ("[sweep.random]\n'stages.two.stepz' = [1, 2]\n", ["E102", "unknown key `stepz`", ":22:"]),
         ("[sweep.variants]\na = {'stages.too.steps' = 1}\n", ["in the variant variant=a", "did you mean", ":22:"]),
@@ -183,6 +186,12 @@ def test_what_no_recipe_has_is_said_with_its_place(
     for words in said:
         assert words in output, output
     assert not (house.folder / "home" / "sweeps").exists()
+
+
+def test_the_last_stage_may_be_one_that_only_a_variant_has(house: House) -> None:
+    extra = '[sweep]\nuntil = "three"\n[sweep.variants.more.stages.three]\nuse = "count"\n'
+    house.write(RECIPE + extra)
+    assert read_sweep(house.recipe).until == "three"
 
 
 def test_a_variant_that_is_not_there_is_named_with_those_that_are(

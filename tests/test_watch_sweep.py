@@ -33,7 +33,7 @@ def finish(home: Path, run: str, figures: Mapping[str, float]) -> None:
         made.mkdir(parents=True)
     write_json(folder.path / "plan.json", {"recipe": "tale", "stages": [planned]})
     told = {name: {"value": value, "n": 100} for name, value in figures.items()}
-    write_json(stage / "record.json", {"key": key, "seconds": 3.0, "produces": "figures", "figures": told})
+    write_json(stage / "record.json", {"key": key, "seconds": 63.0, "produces": "figures", "figures": told})
 
 
 @pytest.fixture
@@ -129,9 +129,9 @@ def test_in_a_log_it_says_what_is_new_and_follows_until_no_trial_waits(
         "[4/5 depth=6 seed=2]: base: 100 of 400 steps · loss 8 · 720 tokens/s · MFU 50.0% · 1 min 01 s left",
         "the best so far: depth=4 with bpb.bpb 1.3 ± 0.05 (mean of 2 seeds)",
         "tale: running; 2 done, 1 running, 1 failed, 1 waiting",
-        "[4/5 depth=6 seed=2]: done in 2 min: bytes_per_token 3.25",
+        "[4/5 depth=6 seed=2]: done in 1 min 03 s: bytes_per_token 3.25",
         "tale: waiting; 3 done, 1 failed, 1 waiting; `nanochat sweeps go tale` works on it",
-        "[5/5 depth=8 seed=1]: done in 2 min: bpb.bpb 6",
+        "[5/5 depth=8 seed=1]: done in 1 min 03 s: bpb.bpb 6",
         "tale: failed; 4 done, 1 failed",
     ]
 

@@ -1,11 +1,13 @@
-"""`nanochat report [RUN | RUN/STAGE | SWEEP]`: write a report again, as Markdown and as a page, and print the first."""
+"""`nanochat report [RUN | RUN/STAGE | SWEEP]`: write a report again, as Markdown and as a page, and print it."""
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from nanochat.cli.printed_report import print_report
 from nanochat.errors import InputError, wrong_input
 from nanochat.home import expanded
 from nanochat.quantity import counted
@@ -87,7 +89,11 @@ def command(
     else:
         run, stage = found
         document, folder = document_of_stage(stage, run), stage.path
-    click.echo(write_report(document, folder), nl=False)
+    text = write_report(document, folder)
+    if sys.stdout.isatty():
+        print_report(document, PAGE)
+    else:
+        click.echo(text, nl=False)
     click.echo(f"\nwith plots: {folder / PAGE}", err=True)
     if plots is not None:
         click.echo(f"{counted(len(write_plots(document, plots)), 'plot')} in {plots}", err=True)

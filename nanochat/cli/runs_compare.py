@@ -5,6 +5,7 @@ In: runs, and what the command line asks for. Out: titles, and rows of cells. A 
 clear (`model.depth`, `base.bpb`). `STAGE.loss` is the last of the training.
 """
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,9 @@ _TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
+_MOST_VALUES = 8
+"""Of a column that are named."""
+_ORDERINGS = (">=", "<=", ">", "<")
 _MOST_COLUMNS = 12
 """Of those that nobody asked for."""
 
@@ -53,7 +57,7 @@ class Wanted:
 def compared(runs: Sequence[tuple[RunFolder, str]], wanted: Wanted) -> list[Row]:
     """A row for each run and its state, newest first, or for all that differ in the key `over` alone."""
     found = [_row(run, state) for run, state in runs]
-    conditions = [_condition(text, _columns(found)) for text in wanted.where]
+    conditions = [_condition(text, found) for text in wanted.where]
     found = [row for row in found if all(holds(row) for holds in conditions)]
     if not found:
         return []
@@ -158,20 +162,43 @@ def _columns(found: Sequence[Row]) -> list[str]:
     return [*_keys(found), *figure_names(found)]
 
 
-def _condition(text: str, known: Sequence[str]) -> Callable[[Row], bool]:
-    """What `KEY=VALUE` says of a row; numbers are compared as numbers. InputError E407 where it says nothing."""
+def _condition(text: str, found: Sequence[Row]) -> Callable[[Row], bool]:
+    """What `KEY=VALUE` says of a row. InputError E407 where it says nothing.
+
+    Numbers are compared as numbers: of a column in which some run has one, what is none is neither above nor below.
+    """
     parts = re.fullmatch(r"(.+?)(!=|>=|<=|=|>|<)(.*)", text)
     if parts is None:
         raise wrong_input("E407", f"--where {text}: that is no condition", help="for example --where seed=1")
-    name, test, wanted = resolved(parts[1].strip(), known, "--where"), _TESTS[parts[2]], parts[3].strip()
+    name, test, wanted = resolved(parts[1].strip(), _columns(found), "--where"), _TESTS[parts[2]], parts[3].strip()
+    number, numbers = _number(wanted), [_number(_value(row, name)) for row in found]
+    ordered = parts[2] in _ORDERINGS and any(one is not None for one in numbers)
+    if ordered and number is None:
+        told = [f"{one:g}" for one in dict.fromkeys(numbers) if one is not None]
+        message = f"--where {text}: `{wanted}` is no number, and `{name}` is one"
+        shown = ", ".join(told[:_MOST_VALUES]) + (", …" if len(told) > _MOST_VALUES else "")
+        raise wrong_input("E407", message, help=f"its values are {shown}")
 
     def holds(row: Row) -> bool:
-        value: Any = row.settings.get(name, row.figures.get(name))
+        value = _value(row, name)
         if value is None:
             return False
-        try:
-            return test(float(value), float(wanted))
-        except ValueError:
-            return test(str(value), wanted)
+        its = _number(value)
+        if its is not None and number is not None:
+            return test(its, number)
+        return not ordered and test(str(value), wanted)
 
     return holds
+
+
+def _value(row: Row, name: str) -> str | float | None:
+    return row.settings.get(name, row.figures.get(name))
+
+
+def _number(value: str | float | None) -> float | None:
+    """A number that compares with others; None of words and of NaN."""
+    try:
+        found = float(value) if value is not None else math.nan
+    except ValueError:
+        return None
+    return None if math.isnan(found) else found

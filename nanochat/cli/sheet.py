@@ -34,7 +34,8 @@ def print_table(
     words = len(columns) if words is None else words
     widths = [max(len(line) for row in [columns, *rows] for line in row[i].split("\n")) for i in range(len(columns))]
     before, room = len(indent) + sum(widths[:-1]) + 2 * (len(widths) - 1), _room()
-    if before + widths[-1] > room and not (wraps and room - before >= NARROWEST):
+    narrowest = max(NARROWEST, *(_longest_word(row[-1]) for row in rows)) if rows else NARROWEST
+    if before + widths[-1] > room and not (wraps and room - before >= narrowest):
         for row in rows:
             click.echo("\n".join(_paragraph(columns, row, heads, room, indent)))
         return
@@ -72,7 +73,7 @@ def print_pairs(pairs: Iterable[tuple[str, str]], *, indent: str = "", widest: i
     width = max((len(name) for name, _ in listed if len(name) <= widest), default=0)
     beside = room - len(indent) - width - 2
     for name, text in listed:
-        if beside >= NARROWEST and (len(name) <= width or room == _ENDLESS):
+        if beside >= max(NARROWEST, _longest_word(text)) and (len(name) <= width or room == _ENDLESS):
             first, *more = wrapped(text, beside)
             click.echo(f"{indent}{name:<{width}}  {first}".rstrip())
             further = " " * (len(indent) + width + 2)
@@ -101,6 +102,10 @@ _ENDLESS = 10**9
 
 def _room() -> int:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else _ENDLESS
+
+
+def _longest_word(text: str) -> int:
+    return max(map(len, text.split()), default=0)
 
 
 def _own_indent(line: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import click
 
+from nanochat.cli.device_list import visible_devices
 from nanochat.cli.sheet import print_table
 from nanochat.cli.sweep_run import run_sweep
 from nanochat.errors import InputError, NanochatError, wrong_input
@@ -23,8 +24,8 @@ from nanochat.registry import load_registry
 from nanochat.running.plan import Plan, make_plan
 from nanochat.running.progress import make_display
 from nanochat.running.store import Store
-from nanochat.sweeping.axes import EXAMPLE, grid_axes, number_of_trials, over, random_ranges, trials
-from nanochat.sweeping.sweep import Sweep, make_sweep
+from nanochat.sweeping.axes import EXAMPLE, check_overrides, grid_axes, number_of_trials, over, random_ranges, trials
+from nanochat.sweeping.sweep import Sweep, check_sweep, make_sweep
 
 MANY = 100
 """More trials than these are not run without --yes."""
@@ -44,7 +45,11 @@ Variant = tuple[Sequence[str], Plan]
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of all variants.")
 @click.option("--until", metavar="STAGE", help="Stop each variant after this stage; by default as the recipe.")
 @click.option("--name", metavar="NAME", help="What the sweep is called; by default as the recipe.")
-@click.option("--devices", metavar="0,1", help="The CUDA devices of this worker; others may work beside it.")
+@click.option(
+    "--devices",
+    metavar="0,1",
+    help="The CUDA devices of this worker, as 0,1 or 0-3 or UUIDs; others may work beside it.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the table, run nothing.")
 @click.option("--yes", is_flag=True, help=f"Run more than {MANY} variants.")
 @click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
@@ -74,25 +79,28 @@ def command(
     Exit codes: 0 all done · 1 a variant failed · 2 something is wrong with the command or the recipe · 75 stopped.
     """
     if devices is not None:  # before the machine is looked at: how many processes there are follows from them
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_devices(devices)
     typed = grid_axes(grid), random_ranges(drawn)
     table = over(read_sweep(recipe, overrides=overrides), *typed)
     if not (table.axes or table.ranges):
         load_recipe(recipe, overrides=overrides)  # a misspelt [sweep] says so
         message = "nothing varies: the recipe has no [sweep], and --grid or --random is wanted"
         raise wrong_input("E407", message, help=EXAMPLE)
+    check_overrides(overrides, table)
     draws, until = draws or table.draws, until or table.until
     _check_number(table.axes, table.ranges, draws, yes=yes or dry_run)
     machine = probe_machine()
     variants = _plans(recipe, trials(table.axes, table.ranges, draws, seed=0), overrides, until, machine)
     called = name or variants[0][1].recipe.name
+    about = {"recipe": str(recipe.resolve()), "until": until, "overrides": list(overrides)}
+    check_sweep(called, about)
     if as_json:
         click.echo(json.dumps(_described(called, _rows(variants, machine, until), until), ensure_ascii=False))
     elif dry_run or not quiet:
         _print_plan(_rows(variants, machine, until))
     if dry_run:
         return
-    sweep = make_sweep(called, recipe=str(recipe.resolve()), until=until, overrides=list(overrides))
+    sweep = make_sweep(called, **about)
     _queue(sweep, variants)
     sys.exit(run_sweep(sweep, make_display(quiet=quiet, as_json=as_json)))
 

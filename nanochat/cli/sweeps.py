@@ -1,6 +1,7 @@
 """`nanochat sweeps`: what sweeps there are, how they stand, what came out; its commands change what comes next."""
 
 import json
+import shlex
 import sys
 from typing import Any
 
@@ -16,7 +17,7 @@ from nanochat.running.progress import make_display
 from nanochat.sweeping.columns import resolved
 from nanochat.sweeping.results import Row, compared, figure_names, find_reference, over_seeds, rows, sorted_by
 from nanochat.sweeping.results_text import DIFFERENCES_NOTE, MEANS_NOTE, rows_table, told_apart
-from nanochat.sweeping.sweep import STATES, Sweep, find_sweep, in_words, list_sweeps, removed_in_words
+from nanochat.sweeping.sweep import STATES, Sweep, Trial, find_sweep, in_words, list_sweeps, removed_in_words
 
 _quiet = click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors alone.")
 
@@ -145,7 +146,20 @@ def retry(name: str, numbers: tuple[int, ...]) -> None:
     for trial in again:
         trial.retry()
     removed = "" if numbers else said_of_removed(sweep)
-    click.echo(f"{len(again)} of {len(chosen)} wait again; `nanochat sweeps go {name}` runs them{removed}")
+    go = f"; `nanochat sweeps go {name}` runs them" if any(trial.state == "waiting" for trial in chosen) else ""
+    click.echo(f"{len(again)} of {len(chosen)} wait again{go}{removed}")
+    for trial in chosen if numbers else []:
+        if trial not in again:
+            click.echo(_why_not(sweep, trial))
+
+
+def _why_not(sweep: Sweep, trial: Trial) -> str:
+    """Why a trial that was named does not wait again."""
+    if trial.state == "done":
+        until = f" --until {sweep.until}" if sweep.until else ""
+        again = f"nanochat run {shlex.quote(str(trial.recipe))} --fresh STAGE{until}"
+        return f"trial {trial.number}, {trial.name}, is done, and its results stay; to make them again: {again}"
+    return f"trial {trial.number}, {trial.name}, is {trial.state}: it has not failed"
 
 
 @command.command("move")

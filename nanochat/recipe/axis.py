@@ -18,6 +18,8 @@ from nanochat.recipe.resolved import KeyPath
 from nanochat.recipe.source import take_away
 from nanochat.recipe.tree import Leaf, Node, Table, merge
 
+_HEAD = ("format", "extends", "name", "parent", "sweep", "trackers", "lock")
+OF_NO_STAGE = "is of no stage: trials with other values of it are the same work"
 FAR = 10.0
 """Ends that are so many times apart are those of a scale, such as a learning rate's."""
 
@@ -68,6 +70,11 @@ class Range:
             return Change(text=f"{self.key}={text}")
         value = attrs.evolve(self.leaf, value=int(text) if self.whole else float(text), inner={})
         return Change(text=f"{self.key}={text}", values=tree_at(self.path, value))
+
+
+def is_of_no_stage(path: KeyPath) -> bool:
+    """Whether no stage depends on this key of the recipe's head, so that trials with other values are the same work."""
+    return path[0] in _HEAD
 
 
 def tree_at(path: KeyPath, node: Node) -> Table:

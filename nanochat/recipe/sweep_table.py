@@ -1,8 +1,9 @@
 """`[sweep]` of a recipe: which keys take which values in the trials of a sweep.
 
 In: the merged tree. Out: axes and ranges whose nodes know their places, and the problems of what is none: no values
-(E104), no range of numbers (E104), a value where a table belongs (E103), a key that is given twice (E115). Whether a
-recipe has such keys is seen when a trial is loaded. The types of the table's own keys are checked by the schema.
+(E104), no range of numbers (E104), a value where a table belongs (E103), a key that is given twice or is of no stage
+(E115), a last stage that is not there (E110). Whether a recipe has such keys is seen when a trial is loaded. The types
+of the table's own keys are checked by the schema.
 """
 
 import math
@@ -10,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from nanochat.errors import Location
-from nanochat.recipe.axis import Axis, Change, Range, item_node, tree_at
+from nanochat.errors import Location, did_you_mean
+from nanochat.recipe.axis import OF_NO_STAGE, Axis, Change, Range, is_of_no_stage, item_node, tree_at
 from nanochat.recipe.header import Sweep
 from nanochat.recipe.notation import described, key_text, shown, value_text
 from nanochat.recipe.problems import Problems
@@ -19,7 +20,7 @@ from nanochat.recipe.resolved import KeyPath
 from nanochat.recipe.source import parse_key
 from nanochat.recipe.tree import Later, Leaf, Node, Table, merge
 
-SWEEP, VARIANT, UNSET = "sweep", "variant", "unset"
+SWEEP, VARIANT, UNSET, STAGES = "sweep", "variant", "unset", "stages"
 EXAMPLE = '"stages.base.model.depth" = [4, 6, 8]'
 
 
@@ -43,9 +44,11 @@ def sweep_table(tree: Table, problems: Problems) -> SweepTable:
     variants = reader.variants(_table(table, "variants"))
     axes = [*([variants] if variants is not None else []), *reader.grid(_table(table, "grid"))]
     draws, until = (table.items.get(name) for name in ("draws", "until"))
+    ranges = reader.ranges(_table(table, "random"))
+    reader.check_until(until, tree)
     return SweepTable(
         axes=axes,
-        ranges=reader.ranges(_table(table, "random")),
+        ranges=ranges,
         draws=draws.value if isinstance(draws, Leaf) and type(draws.value) is int else Sweep().draws,
         until=until.value if isinstance(until, Leaf) and isinstance(until.value, str) else None,
     )
@@ -105,6 +108,18 @@ class _Reader:
                 found.append(Range(key=key, low=ends[0], high=ends[1], whole=whole, leaf=leaf, path=path))
         return found
 
+    def check_until(self, node: Node | None, tree: Table) -> None:
+        """The last stage is one of the recipe's, or one that the trials bring."""
+        if not isinstance(node, Leaf) or not isinstance(node.value, str):
+            return
+        stages = tree.items.get(STAGES)
+        brought = [path[1] for path in self._taken if path[0] == STAGES and len(path) > 1]
+        known = list(dict.fromkeys([*(stages.items if isinstance(stages, Table) else []), *brought]))
+        if node.value not in known:
+            message = f"{SWEEP}.until: there is no stage {shown(node.value)}"
+            help_ = did_you_mean(node.value, known) or f"stages: {', '.join(known) or 'none'}"
+            self._problems.add("E110", message, at=node.place, help=help_)
+
     def _variant(self, name: str, node: Node) -> Change | None:
         if not isinstance(node, Table):
             message = (
@@ -161,6 +176,10 @@ class _Reader:
         return path or ()
 
     def _is_new(self, path: KeyPath, table: str, place: Location) -> bool:
+        if is_of_no_stage(path):
+            message = f"{SWEEP}.{table}: `{key_text(path)}` {OF_NO_STAGE}"
+            self._problems.add("E115", message, at=place, help=f"vary a key of a stage, or the seed: {EXAMPLE}")
+            return False
         if path in self._taken:
             message = f"{SWEEP}.{table}: `{key_text(path)}` has its values already, in {self._taken[path]}"
             self._problems.add("E115", message, at=place, help="give each key once")

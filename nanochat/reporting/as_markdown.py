@@ -18,7 +18,7 @@ def as_markdown(document: Document, page: str) -> str:
         parts.append("\n".join(f"- {safe(what)}: {safe(value)}" for what, value in document.headlines))
     for section in document.sections:
         parts.append(f"## {safe(section.title)}")
-        parts += [_block(block, page) for block in section.blocks]
+        parts += [block_text(block, page) for block in section.blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -27,7 +27,8 @@ def safe(text: str) -> str:
     return _MARKUP.sub(r"\\\1", _CONTROL.sub("", " ".join(text.split())))
 
 
-def _block(block: Block, page: str) -> str:
+def block_text(block: Block, page: str) -> str:
+    """One block. page: the name of the file with the plots."""
     match block:
         case Text(text=text):
             return safe(text)

@@ -17,6 +17,7 @@ from nanochat.reporting.plot import Plot, Series, draw
 from nanochat.sweeping.isoflop import LEAST_SIZES, Budget
 from nanochat.sweeping.laws import Laws, laws, points_of
 from nanochat.sweeping.laws_text import budget_table, sentences
+from nanochat.sweeping.power_law import Saturating
 from nanochat.sweeping.question import FIGURE
 from nanochat.sweeping.sweep import Sweep
 
@@ -27,7 +28,7 @@ _ALONG = 60
 
 
 def laws_blocks(sweep: Sweep) -> list[Block]:
-    """A table, two plots and what they say."""
+    """A table, the plots and what they say."""
     try:
         found = laws(points_of(sweep, FIGURE, load_registry(), probe_machine()))
     except NanochatError:
@@ -36,7 +37,11 @@ def laws_blocks(sweep: Sweep) -> list[Block]:
     if len(whole) < _LEAST_BUDGETS:
         return []
     titles, rows = budget_table(found)
-    pictures = [_parabolas(found), *([_against_compute(found)] if found.size_law is not None else [])]
+    pictures = [
+        _parabolas(found),
+        *([_loss_against_compute(found, found.loss_law)] if found.loss_law is not None else []),
+        *([_against_compute(found)] if found.size_law is not None else []),
+    ]
     return [
         Table(titles=titles, rows=rows, words=0),
         Pictures(pictures=pictures),
@@ -63,6 +68,27 @@ def _parabola(budget: Budget, sizes: np.ndarray) -> list[float]:
     a, b, c = budget.coefficients
     x = np.log(sizes)
     return [float(value) for value in a + b * x + c * x**2]
+
+
+def _loss_against_compute(found: Laws, law: Saturating) -> Picture:
+    """Each run, the least loss of each budget, and the law through these."""
+    best = [budget for budget in found.budgets if budget.parameters]
+    along = [float(x) for x in np.geomspace(best[0].flops, found.next_flops, _ALONG)]
+    at = [law.at(x) for x in along]
+    band = ([e.low for e in at if e.low is not None], [e.high for e in at if e.high is not None])
+    x, y = [p.flops for p in found.points], [p.loss for p in found.points]
+    series = [
+        Series(x=x, y=y, label="runs", style="points", faint=True, colour=1),
+        Series(
+            x=[b.flops for b in best], y=[b.loss or math.nan for b in best], label="least", style="points", colour=0
+        ),
+        Series(
+            x=along, y=[e.value for e in at], label="E + A·C^-α", band=band if band[0] else None, dashed=True, colour=0
+        ),
+    ]
+    title = f"Least {found.figure} against compute, as far as {count(found.next_flops)} FLOPs"
+    plot = Plot(title=title, series=series, x_label="FLOPs", y_label=found.figure, x_scale="log")
+    return Picture(svg=draw(plot), caption=title)
 
 
 def _against_compute(found: Laws) -> Picture:

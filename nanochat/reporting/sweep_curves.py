@@ -63,13 +63,15 @@ def curve_blocks(done: Sequence[Row], figure: str | None) -> list[Block]:
     drawn = {name: groups[name][:seeds] for name in chosen}
     subjects = _subjects([row for its in drawn.values() for row in its])
     blocks: list[Block] = []
+    fewer = any(len(groups[name]) > len(its) for name, its in drawn.items())
     for stage in dict.fromkeys(s.name for subject in subjects.values() for s in subject.stages if s.metrics):
-        found = [_mean(name, i, _of_stage(its, subjects, stage)) for i, (name, its) in enumerate(drawn.items())]
+        of_seeds = {name: _of_stage(its, subjects, stage) for name, its in drawn.items()}
+        found = [_mean(name, i, curves) for i, (name, curves) in enumerate(of_seeds.items())]
         curves = [one for one in found if one is not None]
         if curves:
-            fewer = any(len(groups[name]) > len(its) for name, its in drawn.items())
             said = [
                 f"Stage {stage}: one line a variant, the mean over {f'the first {seeds}' if fewer else 'its'} seeds",
+                *_lacking(drawn, of_seeds),
                 *(["in the second half of training"] if _are_long(curves) else []),
                 *([how] if how else []),
             ]
@@ -78,6 +80,17 @@ def curve_blocks(done: Sequence[Row], figure: str | None) -> list[Block]:
     if gone:
         blocks.append(Text(text=f"No curves of runs that were removed: {', '.join(gone)}."))
     return blocks
+
+
+def _lacking(drawn: Mapping[str, Sequence[Row]], of_seeds: Mapping[str, Mapping[str, Curve]]) -> list[str]:
+    """Of variants some of whose seeds have no curve: of how many the mean is."""
+    found = []
+    for name, its in drawn.items():
+        seeds, there = {row.settings.get(SEED, "") for row in its}, len(of_seeds[name])
+        if there < len(seeds):
+            curves = f"{there} of its {len(seeds)} seeds {'has a curve' if there == 1 else 'have curves'}"
+            found.append(f"of {name} {curves}")
+    return found
 
 
 def chosen_variants(groups: Mapping[str, Sequence[Row]], figure: str | None) -> tuple[list[str], str]:

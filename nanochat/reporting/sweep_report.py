@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from nanochat.errors import wrong_input
 from nanochat.quantity import counted, duration
 from nanochat.recipe.sweep_table import VARIANT
 from nanochat.reporting.document import Block, Document, Facts, Failure, Picture, Pictures, State, Table, Text, sections
 from nanochat.reporting.plot import Interval, draw_intervals
 from nanochat.reporting.sweep_lines import line_blocks
 from nanochat.sweeping.axes import SEED, in_short
-from nanochat.sweeping.results import Row, best, compared, figure_names, main_figure, over_seeds, rows
+from nanochat.sweeping.results import Row, best, compared, figure_names, main_figure, over_seeds, rows, total_seconds
 from nanochat.sweeping.results_text import MEANS_NOTE, RowsTable, rows_table, told_apart, variant_name
 from nanochat.sweeping.student import LEVEL, quantile
 from nanochat.sweeping.sweep import Sweep, in_words
@@ -25,7 +26,10 @@ COSTS = ("training_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
 
 
 def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
-    """All of a sweep; figure: the one that is compared, by default the first that its trials have."""
+    """All of a sweep; figure: the one that is compared, by default the first that its trials have.
+
+    InputError E407 where no trial that is done has it.
+    """
     # Both import NumPy, which `nanochat report --help` does without.
     from nanochat.reporting.laws_report import laws_blocks
     from nanochat.reporting.sweep_curves import curve_blocks
@@ -33,6 +37,9 @@ def sweep_document(sweep: Sweep, figure: str | None = None) -> Document:
     found = rows(sweep)
     done, failed = [row for row in found if row.state == "done"], [row for row in found if row.state == "failed"]
     names = figure_names(done)
+    if figure is not None and figure not in names:
+        known = f"figures: {', '.join(names)}" if names else "no trial is done yet"
+        raise wrong_input("E407", f"--figure {figure}: no trial of `{sweep.path.name}` that is done has it", help=known)
     chosen = figure or main_figure(names)
     shown, same = told_apart(done)
     state: State = "finished" if len(done) == len(found) else "failed" if failed else "unfinished"
@@ -67,7 +74,7 @@ def _summary(found: Sequence[Row]) -> str:
 
 
 def _headlines(found: Sequence[Row], chosen: str | None) -> list[tuple[str, str]]:
-    seconds, variants = sum(row.seconds or 0.0 for row in found), over_seeds(found)
+    seconds, variants = total_seconds(found), over_seeds(found)
     shown = [("trials", str(len(found))), ("variants done", str(len(variants))), ("wall time", duration(seconds))]
     leader = best(found)
     if leader is not None and leader[0] == chosen and len(variants) > 1:

@@ -13,6 +13,7 @@ from nanochat.reporting.curves import Curve, curve, pictures
 from nanochat.reporting.document import Block, Pictures, Table, Text
 from nanochat.reporting.subject import ReportedStage
 from nanochat.running.figures import whole_text
+from nanochat.running.store import METRICS
 
 COUNTS = ("steps", "tokens", "parameters", "peak_memory_bytes", "tokens_per_second", "tokens_per_cpu_second")
 """Figures of a training record that have a column of their own."""
@@ -31,7 +32,7 @@ _TITLES = (
 
 
 def training_blocks(stages: Sequence[ReportedStage]) -> list[Block]:
-    """A table of all stages that trained, then the curves of each."""
+    """A table of all stages that trained, then the curves of each; why one that trained has none."""
     found = [(stage, made) for stage in stages if (made := curve(stage.metrics, stage.flops_per_token)) is not None]
     blocks: list[Block] = []
     if found:
@@ -40,8 +41,16 @@ def training_blocks(stages: Sequence[ReportedStage]) -> list[Block]:
         drawn = pictures(made, stage.name)
         if drawn:
             blocks.append(Pictures(pictures=drawn))
+    drawn_of = {stage.name for stage, _ in found}
+    blocks += [Text(text=_bare(stage)) for stage in stages if "steps" in stage.figures and stage.name not in drawn_of]
     blocks += [Text(text=_torn(stage)) for stage in stages if stage.torn]
     return blocks
+
+
+def _bare(stage: ReportedStage) -> str:
+    there = (stage.folder.path / METRICS).exists()
+    why = "has no line of a loss" if there else "is not there"
+    return f"{stage.name}: it trained, and its {METRICS} {why}, so it has no row and no curves here."
 
 
 def _torn(stage: ReportedStage) -> str:

@@ -11,7 +11,8 @@ import attrs
 
 from nanochat.markdown import table
 from nanochat.quantity import size
-from nanochat.running.run_folder import SET_ASIDE, RunFolder
+from nanochat.running.json_file import read_lines
+from nanochat.running.run_folder import EVENTS, SET_ASIDE, RunFolder
 from nanochat.running.store import StageFolder
 
 
@@ -53,6 +54,18 @@ def stage_seconds(stage: str, key: str, events: Iterable[Mapping[str, Any]]) -> 
     """Wall time of these attempts."""
     ended = [event for event in attempts_at(stage, events) if event.get("key") == key]
     return sum(float(event.get("seconds", 0.0)) for event in ended)
+
+
+def seconds_by_stage(run: RunFolder) -> dict[str, float]:
+    """Wall time of each of a run's stages, in whatever run its attempts were, by its folder's name; only of those of
+    which it is told.
+    """
+    events = list(read_lines(run.path / EVENTS))
+    found = {}
+    for stage in run.stages:
+        so_far = stage_seconds(stage.name, stage.folder.key, events)
+        found[stage.folder.path.name] = float((stage.folder.record or {}).get("seconds", so_far))
+    return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def headline(figures: Mapping[str, Mapping[str, Any]], limit: int = 4) -> str:

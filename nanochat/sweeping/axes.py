@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
-from nanochat.recipe.axis import Axis, Change, Range
+from nanochat.recipe.axis import OF_NO_STAGE, Axis, Change, Range, is_of_no_stage
+from nanochat.recipe.source import parse_key
 from nanochat.recipe.sweep_table import VARIANT, SweepTable
 
 SEED = "seed"
@@ -49,6 +50,7 @@ def random_ranges(arguments: Iterable[str]) -> list[Range]:
             help_text = "write KEY=LOW..HIGH, for example --random stages.base.optim.matrices.lr=0.005..0.05"
             faults.append(wrong_input("E407", f"--random {argument} is no range of numbers", help=help_text))
             continue
+        _check_key("--random", argument, key)
         whole = bool(match) and not re.search("[.eE]", match["low"] + match["high"]) if match else False
         found.append(Range(key=key, low=low, high=high, whole=whole))
     _raise(faults)
@@ -110,9 +112,29 @@ def _axis(argument: str, taken: set[str]) -> Axis:
     values = list(dict.fromkeys(split_values(text)))
     if not (key and equals and values) or "" in values:
         raise wrong_input("E407", f"--grid {argument} has no values", help=f"write KEY=V1,V2: {EXAMPLE}")
+    _check_key("--grid", argument, key)
     if key in taken:
         raise wrong_input("E407", f"--grid {argument}: `{key}` has its values already", help="give each key once")
     return Axis(key, [Change(text=f"{key}={value}") for value in values])
+
+
+def _check_key(option: str, argument: str, key: str) -> None:
+    """InputError E407 for a key whose values make no difference."""
+    path = parse_key(key)
+    if path is not None and is_of_no_stage(path):
+        raise wrong_input("E407", f"{option} {argument}: `{key}` {OF_NO_STAGE}", help=EXAMPLE)
+
+
+def check_overrides(overrides: Sequence[str], table: SweepTable) -> None:
+    """InputError E407 where `--set` gives a value to a key that is varied: each trial has another."""
+    varied = [*(axis.key for axis in table.axes), *(found.key for found in table.ranges)]
+    paths = [parse_key(key) for key in varied]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        path = parse_key(key.strip())
+        if path is not None and path in paths:
+            message = f"--set {override}: `{key.strip()}` is varied, so each variant has a value of its own"
+            raise wrong_input("E407", message, help=f"leave it out; for this value alone: --grid {key.strip()}={value}")
 
 
 def split_values(text: str) -> list[str]:

@@ -4,6 +4,8 @@ In: what was typed, and the names there are. Out: the name that is meant, `stage
 an InputError E407 that lists what may be; and of a name the shortest end that tells it apart.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from nanochat.errors import did_you_mean, wrong_input
@@ -18,7 +20,7 @@ def resolved(asked: str, known: Iterable[str], option: str) -> str:
     if near:
         shown = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
         raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {shown}")
-    suggestion = did_you_mean(asked, listed)
+    suggestion = did_you_mean(asked, [*listed, *_shortened(listed, asked.count(".") + 1)])
     help_ = suggestion or "keys as in `nanochat show`, and figures as STAGE.FIGURE: `nanochat runs show RUN` lists them"
     raise wrong_input("E407", f"{option} {asked}: there is no such column", help=help_)
 
@@ -36,6 +38,15 @@ def shortest(column: str, among: Sequence[str]) -> str:
     parts = column.split(".")
     ends = (".".join(parts[-count:]) for count in range(1, len(parts)))
     return next((end for end in ends if sum(f".{name}".endswith(f".{end}") for name in among) == 1), column)
+
+
+def _shortened(known: Sequence[str], parts: int) -> list[str]:
+    """The names of so many parts that say one column and no other: `base.depth` of `stages.base.model.depth`."""
+    found = Counter[str]()
+    for name in known:
+        *before, last = name.split(".")
+        found.update({".".join([*kept, last]) for kept in itertools.combinations(before, parts - 1)})
+    return [short for short, number in found.items() if number == 1 and short not in known]
 
 
 def _skips(asked: str, name: str) -> bool:

@@ -115,7 +115,7 @@ def _foretold(
 ) -> list[Foretold]:
     found = []
     if size_law is not None and token_law is not None:
-        loss = loss_law.at(flops) if loss_law is not None else None
+        loss = loss_law.at(flops).value if loss_law is not None else None
         found.append(Foretold(by="minima", parameters=size_law.at(flops), tokens=token_law.at(flops), loss=loss))
     if isinstance(fit, Parametric):
         each = math.exp(sum(math.log(p.flops / (p.parameters * p.tokens)) for p in points) / len(points))

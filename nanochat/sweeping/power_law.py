@@ -57,10 +57,24 @@ class Saturating:
     """A."""
     exponent: Estimate
     """alpha."""
+    centre: float
+    """Mean of log x."""
+    covariance: Sequence[Sequence[float]] | None
+    """Of E, A·exp(-alpha·centre) and alpha; None of three points."""
+    freedom: int
+    """Points beyond those three."""
 
-    def at(self, x: float) -> float:
-        """L at x."""
-        return self.floor.value + self.factor * math.pow(x, -self.exponent.value)
+    def at(self, x: float) -> Estimate:
+        """L at x, with the interval of the curve there, by the delta method."""
+        along, alpha = math.log(x) - self.centre, self.exponent.value
+        fallen = self.factor * math.exp(-alpha * math.log(x))
+        value = self.floor.value + fallen
+        if self.covariance is None:
+            return Estimate(value=value)
+        gradient = np.array([1.0, math.exp(-alpha * along), -along * fallen])
+        error = math.sqrt(max(0.0, float(gradient @ np.asarray(self.covariance) @ gradient)))
+        half = quantile(LEVEL, self.freedom) * error
+        return Estimate(value=value, low=value - half, high=value + half)
 
 
 def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw | None:
@@ -98,9 +112,14 @@ def saturating(x: Sequence[float], y: Sequence[float]) -> Saturating | None:
     floor, factor, squares = linear(alpha)
     if factor <= 0:
         return None
-    errors = _errors(u - u0, factor, alpha, squares)
+    covariance, freedom = _covariance(u - u0, factor, alpha, squares), len(u) - 3
     return Saturating(
-        floor=_within(floor, errors, 0), factor=factor * math.exp(alpha * u0), exponent=_within(alpha, errors, 2)
+        floor=_within(floor, covariance, freedom, 0),
+        factor=factor * math.exp(alpha * u0),
+        exponent=_within(alpha, covariance, freedom, 2),
+        centre=u0,
+        covariance=None if covariance is None else covariance.tolist(),
+        freedom=freedom,
     )
 
 
@@ -115,21 +134,20 @@ def _nonnegative(column: np.ndarray, y: np.ndarray) -> tuple[float, float, float
     return float(floor), float(factor), float(np.sum((y - floor - factor * column) ** 2))
 
 
-def _errors(u: np.ndarray, factor: float, alpha: float, squares: float) -> tuple[np.ndarray, int] | None:
-    """Standard errors of E, A and alpha, and the degrees of freedom; None where every point is met."""
+def _covariance(u: np.ndarray, factor: float, alpha: float, squares: float) -> np.ndarray | None:
+    """(3, 3), of E, A and alpha; None where every point is met."""
     freedom = len(u) - 3
     if freedom < 1:
         return None
     column = np.exp(-alpha * u)
     jacobian = np.stack([np.ones_like(u), column, -factor * u * column], axis=1)
-    covariance = np.linalg.pinv(jacobian.T @ jacobian) * squares / freedom
-    return np.sqrt(np.diag(covariance)), freedom
+    return np.asarray(np.linalg.pinv(jacobian.T @ jacobian) * squares / freedom)
 
 
-def _within(value: float, errors: tuple[np.ndarray, int] | None, index: int) -> Estimate:
-    if errors is None:
+def _within(value: float, covariance: np.ndarray | None, freedom: int, index: int) -> Estimate:
+    if covariance is None:
         return Estimate(value=value)
-    half = quantile(LEVEL, errors[1]) * float(errors[0][index])
+    half = quantile(LEVEL, freedom) * math.sqrt(covariance[index, index])
     return Estimate(value=value, low=value - half, high=value + half)
 
 

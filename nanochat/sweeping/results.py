@@ -15,7 +15,7 @@ import attrs
 
 from nanochat.errors import InputError, did_you_mean, wrong_input
 from nanochat.home import runs_dir
-from nanochat.running.figures import finished_stages, measured_text
+from nanochat.running.figures import finished_stages, measured_text, seconds_by_stage
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.summary import summary
 from nanochat.sweeping.axes import SEED
@@ -43,6 +43,7 @@ class Row:
     state: str
     runs: Sequence[str]
     seconds: float | None
+    """Wall time of its stages, whichever trial or run made them."""
     figures: Mapping[str, float]
     errors: Mapping[str, float]
     """Figure → standard error of its mean over seeds."""
@@ -51,6 +52,8 @@ class Row:
     """Figure → difference from the row that it is compared with."""
     results: Sequence[str] = ()
     """The folders of its finished stages: two trials with the same ones are one measurement."""
+    seconds_by_stage: Mapping[str, float] = attrs.field(factory=dict)
+    """The same for the folder of each stage: what trials have in common took its time once."""
     removed: Sequence[str] = ()
     """Those of its runs that are gone: their figures are in no mean."""
 
@@ -70,6 +73,12 @@ class Row:
 def rows(sweep: Sweep) -> list[Row]:
     """One row a trial, in the sweep's order."""
     return [row_of(trial) for trial in sweep.trials()]
+
+
+def total_seconds(found: Sequence[Row]) -> float:
+    """Wall time of all their stages, of each once."""
+    singly = {stage: seconds for row in found for stage, seconds in row.seconds_by_stage.items()}
+    return sum(singly.values()) + sum(row.seconds or 0.0 for row in found if not row.seconds_by_stage)
 
 
 def over_seeds(found: Sequence[Row], key: str = SEED) -> list[Row]:
@@ -146,15 +155,17 @@ def row_of(trial: Trial) -> Row:
     """A trial as it is now."""
     outcome, run = trial.outcome, RunFolder(runs_dir() / trial.run)
     done, removed = outcome.get("state") == "done", trial.is_removed
+    spent = seconds_by_stage(run) if outcome else {}
     return Row(
         settings=dict(_pair(setting) for setting in trial.settings),
         state=trial.state,
         runs=[trial.run],
-        seconds=outcome.get("seconds"),
+        seconds=sum(spent.values()) if spent else outcome.get("seconds"),
         figures=_figures(run) if done else {},
         errors={},
         error=str(outcome.get("error", "")),
         results=result_names(run) if done else [],
+        seconds_by_stage=spent,
         removed=[trial.run] if removed else [],
     )
 
@@ -210,9 +221,10 @@ def _mean(group: Sequence[Row], key: str) -> Row:
         settings=_but(group[0].settings, key),
         state=_counted(len(counted), len(gone), key),
         runs=[run for row in counted for run in row.runs],
-        seconds=sum(row.seconds or 0.0 for row in counted),
+        seconds=total_seconds(counted),
         figures={name: statistics.fmean(its) for name, its in values.items()},
         errors={name: statistics.stdev(its) / math.sqrt(len(its)) for name, its in values.items() if len(its) > 1},
+        seconds_by_stage={stage: seconds for row in counted for stage, seconds in row.seconds_by_stage.items()},
         removed=[run for row in gone.values() for run in row.runs],
     )
 

@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def outcome(self) -> Mapping[str, Any]:
-        """`state`, `run`, `seconds`, `error`; empty before its end."""
+        """`state`, `time`, `seconds` of its stages, `error`; empty before its end."""
         return read_json(self.folder / OUTCOME) or {}
 
     @property
@@ -207,8 +207,8 @@ def removed_in_words(number: int) -> str:
     return f"{counted(number, 'run')} {'was' if number == 1 else 'were'} removed"
 
 
-def make_sweep(name: str, **about: Any) -> Sweep:
-    """A sweep of this name, new or as it is. InputError E407 where it is no name, or another recipe's sweep has it."""
+def check_sweep(name: str, about: Mapping[str, Any]) -> Sweep:
+    """The sweep of this name, which need not be there. InputError E407 where it is no name, or another sweep has it."""
     if not is_name(name):
         message = f"--name {name}: a sweep cannot be called that"
         raise wrong_input("E407", message, help="a name is a folder's: letters, digits, - and _")
@@ -218,7 +218,13 @@ def make_sweep(name: str, **about: Any) -> Sweep:
         differs = ", ".join(key for key, value in about.items() if there.get(key) != value)
         message = f"there is a sweep `{name}` already, with another {differs}"
         raise wrong_input("E407", message, help="give this one a --name of its own, or remove that one's folder")
-    if not there:
+    return sweep
+
+
+def make_sweep(name: str, **about: Any) -> Sweep:
+    """A sweep of this name, new or as it is. InputError as `check_sweep`."""
+    sweep = check_sweep(name, about)
+    if not sweep.about:
         sweep.path.mkdir(parents=True, exist_ok=True)
         write_json(sweep.path / SWEEP, about)
     return sweep

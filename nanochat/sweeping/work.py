@@ -11,10 +11,13 @@ from typing import Any, Protocol
 import attrs
 
 from nanochat.errors import EXIT_DONE, EXIT_STAGE_FAILED, EXIT_STOPPED, InputError, NanochatError, StageError
+from nanochat.home import runs_dir
+from nanochat.running.figures import seconds_by_stage
 from nanochat.running.lease import lease
 from nanochat.running.progress import WARNING, Display
 from nanochat.running.reports import Reports
 from nanochat.running.request import Request
+from nanochat.running.run_folder import RunFolder
 from nanochat.running.runner import run_recipe
 from nanochat.running.stop import StopRequests
 from nanochat.sweeping.sweep import Sweep, Trial
@@ -63,17 +66,17 @@ class SweepReports(Reports, Protocol):
 def work(
     sweep: Sweep, display: Display, reports: SweepReports | None = None, sleep: Callable[[float], None] = time.sleep
 ) -> int:
-    """Go through the trials until none waits. 75 where it was stopped or is paused, 1 where a trial failed."""
+    """Go through the trials until none waits. 75 where it was stopped or is paused before, 1 where a trial failed."""
     requests = StopRequests()  # one for all: who asks while a trial's last step is under way means the others too
     busy = set[int]()
     """Trials of which a stage is being run by someone else."""
     while True:
-        if sweep.paused:
-            display.say(f"paused; `nanochat sweeps go {sweep.path.name}` lets it go on")
-            return EXIT_STOPPED
         waiting = [trial for trial in sweep.trials() if trial.state == "waiting"]
         if not waiting:
             return _end(sweep)
+        if sweep.paused:
+            display.say(f"paused; `nanochat sweeps go {sweep.path.name}` lets it go on")
+            return EXIT_STOPPED
         if requests.asked:
             return EXIT_STOPPED
         free = [trial for trial in waiting if trial.number not in busy]
@@ -116,11 +119,11 @@ def _run(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, 
             return "busy"
         first = fault.diagnostics[0]
         shown.say(f"{WARNING}: failed: {first.message.partition(chr(10))[0]}")
-        trial.end("failed", seconds=_since(started), code=first.code, error=first.message)
+        trial.end("failed", seconds=_took(trial, started), code=first.code, error=first.message)
         return "failed"
     if code == EXIT_STOPPED:
         return "stopped"
-    trial.end("done", seconds=_since(started))
+    trial.end("done", seconds=_took(trial, started))
     return "done"
 
 
@@ -137,8 +140,10 @@ def _is_taken(fault: NanochatError) -> bool:
     return any(found.code == TAKEN for found in fault.diagnostics)
 
 
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 1)
+def _took(trial: Trial, started: float) -> float:
+    """Of its stages, whoever made them and in however many attempts; where none tells it, since it was started."""
+    spent = seconds_by_stage(RunFolder(runs_dir() / trial.run))
+    return round(sum(spent.values()) if spent else time.monotonic() - started, 1)
 
 
 def _end(sweep: Sweep) -> int:
