@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
+from nanochat.printable import printable
+
 EXIT_DONE = 0
 EXIT_STAGE_FAILED = 1
 EXIT_WRONG_INPUT = 2
@@ -103,7 +105,7 @@ class Diagnostic:
 
     def render(self) -> str:
         """The diagnostic as a person reads it: message, arrow to the place, the line with carets, help."""
-        lines = [f"{self.severity}[{self.code}]: {self.message}"]
+        lines = [f"{self.severity}[{self.code}]: {printable(self.message)}"]
         where = self.location
         if where is not None:
             number = str(where.line) if where.line else ""
@@ -117,7 +119,7 @@ class Diagnostic:
         if self.label and (where is None or not where.text):
             lines.append(f"  = note: {self.label}")
         if self.help:
-            lines.append(f"  = help: {self.help}")
+            lines.append(f"  = help: {printable(self.help)}")
         return "\n".join(lines)
 
 

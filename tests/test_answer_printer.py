@@ -6,7 +6,8 @@ import unicodedata
 
 import pytest
 
-from nanochat.cli.answer_printer import AnswerPrinter, printable
+from nanochat.cli.answer_printer import AnswerPrinter
+from nanochat.printable import printable
 
 
 def test_tool_calls_are_shown_in_brackets_with_their_results(capsys: pytest.CaptureFixture[str]) -> None:

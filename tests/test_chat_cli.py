@@ -22,7 +22,6 @@ import httpx
 import pytest
 import torch
 
-from nanochat.cli.answer_printer import printable
 from nanochat.cli.checkpoint_engine import model_name
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.main import main
@@ -32,6 +31,7 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.sampling import Sampling
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
+from nanochat.printable import printable
 from nanochat.runtime import local_runtime
 from nanochat.text.conversation import render_prompt
 from nanochat.text.tokenizer import Tokenizer

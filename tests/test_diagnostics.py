@@ -16,6 +16,12 @@ def test_carets_stand_under_wide_characters_and_tabs() -> None:
     assert shown[-1] == "  | \t" + " " * 5 + "^^"
 
 
+def test_a_message_and_its_help_tell_a_terminal_nothing_to_do() -> None:
+    """Names come into them from files that anybody may have written."""
+    shown = Diagnostic(code="E409", message="asks for \x1b[2J\x07os", help="leave \u202eit\x9b out").render()
+    assert shown == "error[E409]: asks for \ufffd[2J\ufffdos\n  = help: leave \ufffdit\ufffd out"
+
+
 def test_a_long_line_is_shown_around_its_place_and_control_characters_are_not_obeyed() -> None:
     text = "x" * 5_000 + "\x1b[31mhere" + "y" * 5_000
     where = Location(path="f", line=1, column=5_006, width=4, text=text)

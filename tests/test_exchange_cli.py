@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from test_exchange import classic, no_network, weights_of
 from test_public_layout import current, encoding, first_release
 
-from nanochat.cli.answer_printer import printable
 from nanochat.cli.main import main
 from nanochat.exchange import huggingface
 from nanochat.exchange.checkpoint_folder import write_model
 from nanochat.model.gpt import GPT
+from nanochat.printable import printable
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 from nanochat.runtime import local_runtime

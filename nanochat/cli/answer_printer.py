@@ -3,7 +3,6 @@
 In: an engine and a request of it. Out: what is printed. Control characters, which a terminal would obey, are replaced.
 """
 
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,15 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nanochat.printable import printable
+
 if TYPE_CHECKING:
     from nanochat.inference.engine import Engine
     from nanochat.inference.request import Request
     from nanochat.inference.transcript import Part
-
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Unicode's category Cc but for \\n and \\t; explicit directions, embeddings, overrides and isolates alike (UAX 9),
-which make text after them read otherwise than it is; surrogates. Not the marks of direction (U+200E, U+200F, U+061C):
-Hebrew and Arabic are written with them, and they move nothing but their neighbours."""
 
 
 def print_answer(engine: "Engine", request: "Request", interrupted: threading.Event | None = None) -> None:
@@ -78,14 +74,6 @@ class AnswerPrinter:
 def called(part: "Part") -> str:
     """What stands before a call's expression: the name of a tool that has special tokens of its own."""
     return f"{printable(part['tool'])}: " if "tool" in part else ""
-
-
-def printable(text: str) -> str:
-    """Text without what a terminal would obey: control characters other than line ends and tabs, and overrides of the
-    direction of writing. Halves of surrogate pairs go too, which no terminal takes. All else is a text's own: spaces
-    that do not break, joiners in emoji and in Persian, soft hyphens.
-    """
-    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 @contextmanager

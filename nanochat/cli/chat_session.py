@@ -13,13 +13,14 @@ from typing import Any
 import attrs
 import click
 
-from nanochat.cli.answer_printer import interruption, print_answer, printable
+from nanochat.cli.answer_printer import interruption, print_answer
 from nanochat.cli.dialogue import Dialogue
 from nanochat.cli.prompt import check_text
 from nanochat.cli.sampling_options import NUMBERS, is_optional, number_type
 from nanochat.errors import NanochatError, did_you_mean, wrong_input
 from nanochat.given_file import given_json, write_given
 from nanochat.home import expanded
+from nanochat.printable import printable
 from nanochat.quantity import counted
 
 

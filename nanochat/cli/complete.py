@@ -4,11 +4,12 @@ from typing import Any
 
 import click
 
-from nanochat.cli.answer_printer import print_answer, printable
+from nanochat.cli.answer_printer import print_answer
 from nanochat.cli.checkpoint_engine import checkpoint_argument, device_option, open_engine
 from nanochat.cli.prompt import given_prompt
 from nanochat.cli.sampling_options import sampling_options
 from nanochat.inference.sampling import Sampling
+from nanochat.printable import printable
 
 
 @click.command("complete")

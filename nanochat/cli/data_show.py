@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nanochat.cli.answer_printer import printable
 from nanochat.cli.recipe_argument import named_run, recipe_file
 from nanochat.hardware import probe_machine
+from nanochat.printable import printable
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import load_registry
 

@@ -5,8 +5,8 @@ In: a document. Out: lines on stdout. Not here: report.md itself, which a pipe i
 
 import click
 
-from nanochat.cli.answer_printer import printable
 from nanochat.cli.sheet import print_pairs, print_table, print_text
+from nanochat.printable import printable
 from nanochat.reporting.as_markdown import block_text
 from nanochat.reporting.document import Block, Document, Facts, Pictures, Table, Text
 
