@@ -289,7 +289,7 @@ def test_of_the_time_of_reading_a_twentieth_goes_into_keeping_places(
         kept.append(now[0])
         now[0] += 1.0
 
-    monkeypatch.setattr(place_index, "write_bytes", keep)
+    monkeypatch.setattr(place_index, "replace_content", keep)
     monkeypatch.setattr(place_index, "time", SimpleNamespace(monotonic=lambda: now[0]))
     index = place_index.PlaceIndex(["digest"])
     for number in range(1, 100):

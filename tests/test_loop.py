@@ -213,11 +213,22 @@ def test_a_record_says_what_its_steps_took_where_that_is_asked(tmp_path: Path, t
     assert plain["tokens_per_second"].value > 0  # type: ignore[operator]
 
 
-def test_a_measured_peak_is_the_speed_of_products_of_that_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under a clock on which the fastest product takes 4 ms: 2·1024³ operations."""
-    ticks = iter([0, 9, 10, 10.5, 11, 11.004, 12, 12.3, 13, 13.2, 14, 14.1])
-    monkeypatch.setattr("nanochat.training.peak.time.perf_counter", lambda: next(ticks))
-    assert measured(torch.device("cpu"), torch.float32) == pytest.approx(2 * 1024**3 / 0.004, rel=1e-6)
+@pytest.mark.parametrize(
+    ("ticks", "seconds"),
+    [
+        ([0, 0.4, 10, 10.05, 11, 11.004, 12, 12.03, 13, 13.02, 14, 14.01], 0.004),  # the first one starts threads
+        ([0, 0.4, 10, 10.7], 0.7),  # after a second no further one is begun
+        ([0, 4.0], 4.0),
+    ],
+)
+def test_a_measured_peak_is_the_speed_of_products_of_that_size(
+    ticks: list[float], seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2·1024³ operations each, under a clock of ours, of which every tick is used."""
+    clock = iter(ticks)
+    monkeypatch.setattr("nanochat.training.peak.time.perf_counter", lambda: next(clock))
+    assert measured(torch.device("cpu"), torch.float32) == pytest.approx(2 * 1024**3 / seconds, rel=1e-6)
+    assert next(clock, None) is None
 
 
 @pytest.mark.parametrize(
