@@ -250,7 +250,7 @@ LOW_RANK = {"stages.base.model.dim": 128, "stages.base.model.n_head": 2, "stages
     "name, reduced",
     [
         pytest.param("cpu", SMALL | FINETUNED, id="cpu"),
-        pytest.param("classic", SMALL | PAIR, id="classic"),
+        pytest.param("classic", SMALL | PAIR, id="classic", marks=pytest.mark.slow),
         pytest.param(
             "molegrad_cpu", SMALL | FINETUNED | LOW_RANK | {"stages.base.model.vocab_size": 512}, id="molegrad_cpu",
             marks=pytest.mark.slow,
