@@ -31,7 +31,7 @@ class MolegradConfig:
         "ffn_only", choices=tuple(TARGETS), doc="the MLPs, the attention's projections (q, k, v, out), or both"
     )
     chunk: int = option(
-        1024, minimum=1, maximum=2**24, execution=True, doc="tokens whose hidden activations stand at once"
+        512, minimum=1, maximum=2**24, execution=True, doc="tokens whose hidden activations stand at once"
     )
     refresh: int = option(2, minimum=2, maximum=10**9, doc="steps from one refinement of a basis to the next")
     warm_start: int = option(
