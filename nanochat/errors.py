@@ -138,7 +138,7 @@ def _excerpt(where: Location) -> tuple[str, str, str]:
     # Tabs are kept in the indent so that the carets stand under what they mean.
     indent = "".join("\t" if c == "\t" else " " * _cells(c) for c in before + text[cut:start])
     carets = "^" * max(1, sum(_cells(c) for c in text[start:end]))
-    return before + _printable(shown) + after, indent, carets
+    return before + _visible(shown) + after, indent, carets
 
 
 def _cells(character: str) -> int:
@@ -148,8 +148,8 @@ def _cells(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _printable(text: str) -> str:
-    """Without the control characters that a terminal would obey."""
+def _visible(text: str) -> str:
+    """A line in which each character can be seen: one that cannot, such as an odd space, may be the fault."""
     return "".join(c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -5,9 +5,8 @@
 Four matrices of (1024, 256), on one thread, by the processor's clock. The ways take turns; the fastest of each counts.
 """
 
-import time
-
 import torch
+from in_turns import least_seconds
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import nn
 
@@ -16,7 +15,7 @@ from nanochat.training.factored_gradient import Factors, orthonormal, set_factor
 from nanochat_plugins.optimizers import muon
 from nanochat_plugins.optimizers.muon_config import MuonConfig
 
-ROUNDS, MATRICES, ROWS, COLUMNS, RANK = 7, 4, 1024, 256, 32
+MATRICES, ROWS, COLUMNS, RANK = 4, 1024, 256, 32
 WAYS = {"dense": (False, False), "factors": (True, False), "factored_momentum": (True, True)}
 
 
@@ -37,23 +36,9 @@ def optimizer_of(*, in_factors: bool, factored_momentum: bool) -> muon.Muon:
 
 def test_momentum_in_factors(benchmark: BenchmarkFixture) -> None:
     ways = {
-        name: optimizer_of(in_factors=in_factors, factored_momentum=momentum)
+        name: optimizer_of(in_factors=in_factors, factored_momentum=momentum).step
         for name, (in_factors, momentum) in WAYS.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-
-    def take_turns() -> None:
-        for name, optimizer in ways.items():
-            began = time.process_time()
-            optimizer.step()
-            seconds[name].append(time.process_time() - began)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        benchmark.pedantic(take_turns, rounds=ROUNDS, warmup_rounds=1)
-    finally:
-        torch.set_num_threads(threads)
-    dense = min(seconds["dense"])
+    seconds = least_seconds(benchmark, ways)
     for name, found in seconds.items():
-        print(f"{name}: {min(found) * 1e3:.0f} ms, {min(found) / dense:.2f} of dense")
+        print(f"{name}: {found * 1e3:.0f} ms, {found / seconds['dense']:.2f} of dense")

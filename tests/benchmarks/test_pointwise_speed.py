@@ -6,11 +6,11 @@ Forward and backward, on one thread, by the processor's clock: what else the mac
 ways take turns; the fastest of each counts. The last line is a whole pass of REFERENCE's d4 (T 512, 8 rows).
 """
 
-import time
 from collections.abc import Callable
 
 import pytest
 import torch
+from in_turns import least_seconds
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
@@ -19,7 +19,6 @@ from nanochat.model.attention import rotary_tables
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 
-ROUNDS = 7
 D4 = GPTConfig(depth=4, dim=256, n_head=4, n_kv_head=4, head_dim=64, sequence_len=512, vocab_size=8192)
 COS, SIN = (table[None, :, None] for table in rotary_tables(512, 64, 1e5))
 
@@ -45,22 +44,16 @@ PASSES: dict[str, Callable[[], Callable[[], None]]] = {
 
 @pytest.mark.parametrize("name", PASSES)
 def test_by_hand(benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    once = PASSES[name]()
-    by_hand = pointwise._by_hand
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    once, by_hand = PASSES[name](), pointwise._by_hand
 
-    def take_turns() -> None:
-        for way, found in seconds.items():
-            monkeypatch.setattr(pointwise, "_by_hand", by_hand if way else lambda _: False)
-            began = time.process_time()
-            once()
-            found.append(time.process_time() - began)
+    def hand() -> None:
+        monkeypatch.setattr(pointwise, "_by_hand", by_hand)
+        once()
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        benchmark.pedantic(take_turns, rounds=ROUNDS, warmup_rounds=1)
-    finally:
-        torch.set_num_threads(threads)
-    hand, own = (1000 * min(found[1:]) for found in seconds.values())
-    print(f"\n{name}: by hand {hand:.1f} ms, torch's own {own:.1f} ms, {own / hand:.2f} times")
+    def own() -> None:
+        monkeypatch.setattr(pointwise, "_by_hand", lambda _: False)
+        once()
+
+    seconds = least_seconds(benchmark, {"hand": hand, "own": own})
+    ours, theirs = 1000 * seconds["hand"], 1000 * seconds["own"]
+    print(f"\n{name}: by hand {ours:.1f} ms, torch's own {theirs:.1f} ms, {theirs / ours:.2f} times")
