@@ -1,5 +1,7 @@
 """Differences between the trials of a sweep: paired by seed, with intervals that scipy's agree with and that cover."""
 
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,7 +128,7 @@ def test_what_is_shown_of_a_sweep_is_what_differs_and_what_the_errors_are(
     monkeypatch.setattr("nanochat.cli.sweeps.rows", lambda _: found)
 
     def shown(*words: str) -> list[str]:
-        result = CliRunner().invoke(show, ["s", *words])
+        result = CliRunner().invoke(show, ["s", *words], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.output.splitlines()
 
@@ -139,3 +141,13 @@ def test_what_is_shown_of_a_sweep_is_what_differs_and_what_the_errors_are(
     assert "steps" in shown("--all")[0] and not any("The same" in line for line in shown("--all"))
     assert any(line.startswith("late") for line in shown("--trials"))
     assert shown("--md")[0].startswith("| variant")
+
+    some = "--against", "current", "--columns", "steps,bpb"
+    titles, *lines = shown(*some)
+    figures = ["steps", "bpb", "steps against current", "bpb against current"]
+    assert re.split("  +", titles) == ["variant", "depth", "seed", "trials", *figures, "total time"]
+    assert not any("The same" in line for line in lines)
+    assert next(list(each["figures"]) for each in json.loads("".join(shown(*some, "--json")))) == ["steps", "bpb"]
+    for wrong, said in (("--columns", "bbp"), "did you mean"), (("--columns", "bpb", "--all"), "one of them"):
+        with pytest.raises(InputError, match=said):
+            shown(*wrong)

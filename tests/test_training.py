@@ -375,6 +375,27 @@ def test_of_a_compiled_model_the_first_step_is_told_and_is_in_no_speed(
     assert plain.notes == [groups]
 
 
+@pytest.mark.slow  # torch's compiler makes two models
+def test_a_compiled_stage_learns_the_same_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    compiled, plain = Recorder(), Recorder()
+    once = stage(tmp_path / "compiled", tokenizer, compiled, stops=iter([False] * 5 + [True]), compile=True)
+    with pytest.raises(Stopped):
+        once.execute()
+    assert 0 < len(compiled.losses) < 12
+    record = stage(tmp_path / "compiled", tokenizer, compiled, compile=True).execute()
+    stage(tmp_path / "plain", tokenizer, plain).execute()
+
+    assert list(compiled.losses) == list(plain.losses) == list(range(1, 13))
+    ours, theirs = ([float.fromhex(loss) for loss in run.losses.values()] for run in (compiled, plain))
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    found, expected = (weights(tmp_path / name / record.artifact) for name in ("compiled", "plain"))
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_the_gradient_does_not_depend_on_the_device_batch_size(rows: int) -> None:
     def gradients(device_batch_size: int) -> tuple[float, list[torch.Tensor]]:

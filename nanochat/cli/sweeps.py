@@ -57,6 +57,7 @@ def _told(sweep: Sweep) -> dict[str, Any]:
 @click.argument("name")
 @click.option("--sort", metavar="COLUMN", help="By a figure or a key, the least first; -COLUMN: the largest first.")
 @click.option("--against", metavar="VALUE", help="Differences from the trials with this value, seed by seed.")
+@click.option("--columns", metavar="FIGURE,FIGURE", help="These figures alone.")
 @click.option("--trials", "singly", is_flag=True, help="Each trial, not means over seeds.")
 @click.option("--all", "everything", is_flag=True, help="Also figures that are the same in all trials.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -65,6 +66,7 @@ def show(
     name: str,
     sort: str | None,
     against: str | None,
+    columns: str | None,
     singly: bool,
     everything: bool,
     as_json: bool,
@@ -79,17 +81,23 @@ def show(
     found = rows(sweep)
     if singly and against is not None:
         raise wrong_input("E407", "--against compares means over seeds", help="leave out --trials")
+    if everything and columns is not None:
+        raise wrong_input("E407", "--all shows every figure, and --columns some", help="leave out one of them")
     means = over_seeds(found) if against is None else compared(found, find_reference(found, against))
     shown = found if singly else means + [row for row in found if row.state != "done"]
     if sort is not None:
         known = [*(key for row in shown for key in row.settings), *figure_names(shown)]
         column = resolved(sort.removeprefix("-"), known, "--sort")
         shown = sorted_by(shown, f"-{column}" if sort.startswith("-") else column)
+    if columns is not None:
+        names = [resolved(name, figure_names(shown), "--columns") for name in columns.split(",")]
+        shown = [row.of_figures(names) for row in shown]
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))
         return
     listed = shown if singly else [row for row in shown if row.state != "waiting"]
-    _print(listed, *told_apart([row for row in found if row.state == "done"]), against or "", everything, as_markdown)
+    told = told_apart([row for row in found if row.state == "done"]) if columns is None else (names, {})
+    _print(listed, *told, against or "", everything, as_markdown)
     click.echo(_counts(sweep) + ("; --trials lists each" if len(listed) < len(shown) else ""))
 
 

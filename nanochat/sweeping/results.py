@@ -64,6 +64,14 @@ class Row:
             return "done; its run was removed"
         return self.state
 
+    def of_figures(self, names: Sequence[str]) -> "Row":
+        """With these figures alone, as far as it has them."""
+        kept: list[dict[str, Any]] = [
+            {name: held[name] for name in names if name in held}
+            for held in (self.figures, self.errors, self.differences)
+        ]
+        return attrs.evolve(self, figures=kept[0], errors=kept[1], differences=kept[2])
+
     def text(self, figure: str) -> str:
         """A figure with its error, `1.234 ± 0.01`; nothing where there is none."""
         value = self.figures.get(figure)
