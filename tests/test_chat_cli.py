@@ -159,9 +159,22 @@ def test_a_damaged_checkpoint_is_named(nanochat: Command, checkpoint: Path, tmp_
     for path in checkpoint.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"\0" * 10)
-    done = nanochat("chat", str(tmp_path), "-p", "hi")
+    for words in (("chat", str(tmp_path), "-p", "hi"), ("serve", str(tmp_path), "--port", "0")):
+        done = nanochat(*words)
+        assert done.code == 1
+        assert done.err.startswith("error[E406]") and str(tmp_path) in done.err
+
+
+@pytest.mark.parametrize("words", [("chat", "-p", "hi"), ("serve", "--port", "0")])
+@pytest.mark.parametrize(("free", "said"), [(10, "the weights of "), (60_000, "keys and values take ")])
+def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
+    nanochat: Command, checkpoint: Path, words: tuple[str, ...], free: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = (checkpoint / "model.safetensors").stat().st_size
+    monkeypatch.setattr("nanochat.inference.kv.free_memory", lambda _: free if free == 10 else weights + free)
+    done = nanochat(words[0], str(checkpoint), *words[1:])
     assert done.code == 1
-    assert done.err.startswith("error[E406]") and str(tmp_path) in done.err
+    assert done.err.startswith("error[E502]") and said in done.err and "free" in done.err
 
 
 # On a terminal

@@ -312,6 +312,10 @@ def test_a_temperature_next_to_nothing_is_greedy(temperature: float) -> None:
         {"frequency_penalty": float("nan")},
         {"repetition_penalty": 0.0},
         {"logit_bias": {3: 101.0}},
+        {"logit_bias": dict.fromkeys(range(1025), 1.0)},
+        {"seed": 1 << 63},
+        {"seed": -(10**5000)},
+        {"max_tokens": -(10**5000)},
         {"stop": ("",)},
         {"stop": ("x",) * 17},
         {"logprobs": 21},
@@ -320,6 +324,17 @@ def test_a_temperature_next_to_nothing_is_greedy(temperature: float) -> None:
 def test_settings_that_make_no_sense_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"E602.*{next(iter(wrong))}"):
         Sampling(**wrong)
+
+
+def test_numbers_that_no_float_holds_are_as_good_as_any() -> None:
+    sampling = Sampling(max_tokens=10**400, top_k=10**400, temperature=1.0, seed=1, stop=("x",))
+    assert make_engine(Scripted([*QUESTION, END])).generate([QUESTION], sampling)[0].finish_reason == "stop"
+
+
+def test_seeds_follow_one_another_and_the_first_the_last() -> None:
+    last = Sampling(seed=(1 << 63) - 1)
+    assert [last.another(number).seed for number in (0, 1, 2)] == [last.seed, -(1 << 63), -(1 << 63) + 1]
+    assert Sampling(seed=5).another(2).seed == 7 and Sampling().another(1).seed is None
 
 
 # The end of an answer

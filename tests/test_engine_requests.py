@@ -27,6 +27,7 @@ from nanochat.inference import tool_call
 from nanochat.inference.penalties import adjusted
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.stop_text import StopText
+from nanochat.inference.transcript import Transcript
 
 # Penalties, against transformers' processors and OpenAI's formula
 
@@ -43,6 +44,21 @@ def test_presence_and_frequency_count_the_answer_alone_and_a_bias_is_added() -> 
     sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25, logit_bias={5: -100.0, 1: 2.0})
     found = adjusted(logits, [Sampling(), sampling], [[0, 1], [0, 1, 2, 2, 3]], [1, 2])
     assert found.tolist() == [[0.0] * 6, [0.0, 2.0, -1.0, -0.75, 0.0, -100.0]]
+
+
+@pytest.mark.parametrize("broken", ["a tokenizer that gives the text up", "a machine without a thread left"])
+def test_a_result_that_cannot_be_had_costs_its_own_request_alone(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> Any:
+        raise (
+            ValueError("too long for the pattern") if "tokenizer" in broken else RuntimeError("can't start new thread")
+        )
+
+    engine = make_engine(Scripted([*QUESTION, *call("1+1"), *TOKENIZER.encode(" so"), END]), tools=[Echo({"1+1": "2"})])
+    place: Any = (Transcript, "encode_result") if "tokenizer" in broken else (threading.Thread, "start")
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, fail)
+        (done,) = engine.generate([QUESTION], Sampling())
+    assert [part["type"] for part in done.parts] == ["python", "text"] and done.finish_reason == "stop"
 
 
 def test_a_bias_of_an_id_that_is_none_is_refused() -> None:

@@ -12,7 +12,7 @@ import openai
 import pytest
 import torch
 from test_engine import TOKENIZER, make_model, random_prompt
-from test_serving import ASKED, CALLING, make_app, running
+from test_serving import ASKED, CALLING, ENDLESS_SECONDS, make_app, running, wait_until
 
 from nanochat.inference.engine import Engine
 from nanochat.runtime import local_runtime
@@ -116,21 +116,17 @@ def test_the_next_turn_finds_the_last_ones_tool_call_in_the_cache_though_the_cli
         assert other.usage.prompt_tokens_details.cached_tokens == 0
 
 
-def test_an_asynchronous_stream_that_is_left_early_frees_its_slot(url: str) -> None:
-    async def leave() -> None:
+def test_an_asynchronous_stream_that_is_left_early_frees_its_slot() -> None:
+    async def leave(url: str) -> None:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="unused") as client:
-            stream = await client.chat.completions.create(
-                model="tiny", messages=ASKED, stream=True, extra_body={"ignore_eos": True}
-            )
+            stream = await client.chat.completions.create(model="tiny", messages=ASKED, stream=True)
             async for _ in stream:
                 break
             await stream.close()
 
-    asyncio.run(leave())
-    for _ in range(200):
-        if httpx.get(f"{url}/health").json()["open"] == 0:
-            return
-    raise AssertionError("it is still being written")
+    with running(make_app(CALLING, endless=True, seconds=ENDLESS_SECONDS)) as url:
+        asyncio.run(leave(url))
+        wait_until(lambda: httpx.get(f"{url}/health").json()["open"] == 0)
 
 
 def test_fields_that_clients_commonly_send_are_no_error(url: str) -> None:

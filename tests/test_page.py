@@ -329,21 +329,26 @@ def test_no_other_browser_is_told_by_the_cache_what_was_asked_here(page: Any, br
     other.close()
 
 
-def test_the_model_can_be_chosen(page: Any) -> None:
+def test_the_model_can_be_chosen_as_soon_as_it_is_loaded_and_stays_chosen(page: Any) -> None:
     models = Models()
 
-    def load() -> None:
-        for name in ("first", "second"):
-            model: Any = Answering(TOKENIZER.encode(f"I am the {name}"))
-            models.add(name, [Engine(model, TOKENIZER, local_runtime(), tools=[Counter()], rows=1)])
-        models.ready = True
+    def load(name: str) -> None:
+        model: Any = Answering(TOKENIZER.encode(f"I am the {name}"))
+        models.add(name, [Engine(model, TOKENIZER, local_runtime(), tools=[Counter()], rows=1)])
 
-    with running(create_server(models, start=load)) as url:
+    with running(create_server(models, start=lambda: load("first"))) as url:
         page.goto(url)
-        page.get_by_label("Model", exact=True).select_option("second")
+        chooser = page.get_by_label("Model", exact=True)
+        expect(chooser).to_have_value("first")
         send(page, "Who are you?")
         answered(page)
-        assert messages(page)[1] == "I am the second"
+        load("second")
+        models.ready = True
+        chooser.select_option("second")
+        page.get_by_role("button", name="Regenerate").click()
+        expect(page.locator(".message .body").last).to_have_text("I am the second")
+        page.reload()
+        expect(chooser).to_have_value("second")
 
 
 def test_light_and_dark_follow_the_system_or_what_was_chosen(page: Any, url: str) -> None:

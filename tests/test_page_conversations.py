@@ -78,6 +78,29 @@ def test_what_is_imported_takes_the_place_of_nothing_newer(page: Any, url: str, 
     assert [len(each) for each in stored(page)] == [2] and len(messages(page)) == 2
 
 
+def test_what_others_may_have_written_into_a_file_is_shown_edited_and_sent_or_left_out(
+    page: Any, url: str, tmp_path: Path
+) -> None:
+    said = {"role": "assistant", "content": "x", "usage": "y", "seconds": {}}
+    asked = {"role": "user", "content": [{"type": "text", "text": "How many "}, {"type": "text", "text": "letters?"}]}
+    conversations = [
+        {"id": number, "title": "", "updated": 1, "messages": messages}
+        for number, messages in (("fits", [asked, said]), ("no question first", [said, asked]), ("none", [{}]))
+    ]
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps({"format": "nanochat-conversations", "conversations": conversations}))
+    page.goto(url)
+    page.locator("#file").set_input_files(path)
+    expect(page.get_by_role("status")).to_have_text("1 of 1 conversations were imported.")
+    click(page, "Untitled")
+    assert page.locator(".figures").last.inner_text() == ""
+    page.get_by_role("button", name="Edit").click()
+    expect(page.get_by_label("Edit the message")).to_have_value("How many letters?")
+    click(page, "Send again")
+    answered(page)
+    assert messages(page) == ["How many letters?", "So: strawberry = 10 is ten."]
+
+
 def test_two_tabs_that_go_on_with_one_conversation_lose_nothing_of_each_others(page: Any, url: str) -> None:
     page.goto(url)
     send(page, "One?")

@@ -37,6 +37,8 @@ from nanochat.text.tokenizer import Tokenizer
 TOKENIZER = Tokenizer.train(["how many r are in strawberry? the cat sat on the mat " * 8], vocab_size=290)
 ANSWER_START, ANSWER_END = TOKENIZER.special_id("<|assistant_start|>"), TOKENIZER.special_id("<|assistant_end|>")
 CONTEXT = 400
+ENDLESS_SECONDS = 0.1
+"""Of a step, where an answer must not end before the test does."""
 
 
 class Counter:
@@ -254,6 +256,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stream_options": {"include_usage": "yes"}}, "`stream_options.include_usage` must be true or false"),
     ({"max_tokens": 2.5}, "`max_tokens` must be an integer"),
     ({"seed": "x"}, "`seed` must be an integer"),
+    ({"seed": 10**4000}, "`seed` is a number of many digits; it must be at most 9223372036854775807"),
+    ({"max_tokens": 10**400}, "`max_tokens` is a number of many digits"),
+    ({"top_k": 1 << 63}, "`top_k` is a number of many digits"),
+    ({"n": -(10**400)}, "`n` is a number of many digits"),
+    ({"logit_bias": {str(token): 1 for token in range(9999)}}, "names 9999 tokens; it may name at most 1024"),
+    ({"tool_choice": "required"}, "`tool_choice` is not supported"),
     ({"stream": "yes"}, "`stream` must be true or false"),
     ({"stream_options": 3}, "`stream_options` must be an object"),
     ({"model": 7}, "`model` must be a string"),
@@ -303,7 +311,12 @@ def test_no_name_of_a_model_is_more_than_a_404(local: TestClient, name: str, sai
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),  # halves of pairs included
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([1 << 63, -(10**400)])
+    | st.floats()
+    | st.text(st.characters()),  # halves of pairs included
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -316,6 +329,21 @@ MESSAGES = st.lists(st.fixed_dictionaries({"role": st.just("user") | JSON, "cont
 def test_no_json_makes_the_server_fail(local: TestClient, fields: dict[str, Any], messages: Any) -> None:
     content = json.dumps(fields | {"messages": messages})
     assert local.post("/v1/chat/completions", content=content).status_code in (200, 400, 404)
+
+
+@pytest.mark.parametrize("field", ["user", "prompt_cache_key"])
+def test_half_a_surrogate_pair_may_be_a_users_name(local: TestClient, field: str) -> None:
+    said = {"role": "assistant", "content": "hi"}
+    for messages in (ASKED, [*ASKED, said, *ASKED]):
+        for stream in (False, True):
+            body = {"messages": messages, field: "\ud800", "stream": stream}
+            answer = local.post("/v1/chat/completions", content=json.dumps(body))
+            assert answer.status_code == 200 and '"finish_reason": "stop"' in answer.text
+            assert not stream or answer.text.endswith("data: [DONE]\n\n")
+
+
+def test_the_greatest_seed_has_others_after_it(local: TestClient) -> None:
+    assert len(chat(local, seed=(1 << 63) - 1, n=3, temperature=1.0).json()["choices"]) == 3
 
 
 def test_neither_a_path_nor_a_host_makes_the_server_fail() -> None:
@@ -374,17 +402,19 @@ def test_a_user_who_spells_special_tokens_writes_ordinary_text(local: TestClient
 # The engine's thread
 
 
-def wait_until(what: Any) -> None:
-    for _ in range(500):
+def wait_until(what: Any, seconds: float = 10.0) -> None:
+    """Far less than an answer takes that never ends by itself: CONTEXT steps of ENDLESS_SECONDS."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         if what():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not happen within five seconds")
+    raise AssertionError(f"it did not happen within {seconds:g} seconds")
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_ends_its_answer_and_frees_its_slot(stream: bool) -> None:
-    with running(make_app(TOKENIZER.encode("on and "), endless=True, seconds=0.02, rows=1)) as url:
+    with running(make_app(TOKENIZER.encode("on and "), endless=True, seconds=ENDLESS_SECONDS, rows=1)) as url:
         host, port = url.removeprefix("http://").split(":")
         body = json.dumps({"messages": ASKED, "stream": stream}).encode()
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
@@ -397,7 +427,7 @@ def test_a_client_that_goes_away_ends_its_answer_and_frees_its_slot(stream: bool
 
 
 def test_a_client_that_goes_away_while_it_waits_leaves_the_line() -> None:
-    with running(make_app(TOKENIZER.encode("on and "), endless=True, seconds=0.02, rows=1)) as url:
+    with running(make_app(TOKENIZER.encode("on and "), endless=True, seconds=ENDLESS_SECONDS, rows=1)) as url:
 
         def open_answers() -> int:
             return int(httpx.get(f"{url}/health").json()["open"])

@@ -17,7 +17,9 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.sampling import Sampling
 from nanochat.runtime import local_runtime
 from nanochat.serving.answers import ChatForm
+from nanochat.serving.app import create_server
 from nanochat.serving.engine_thread import EngineThread, Job
+from nanochat.serving.models import Models
 
 ENDLESS = TOKENIZER.encode("on and ")
 HEAD = "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
@@ -101,6 +103,27 @@ def test_a_conversation_is_tokenised_as_a_chat_completion_sees_it() -> None:
             after = client.post("/v1/tokenize", json={"messages": messages} | who).json()["count"]
             used = chat(client, **{"messages": messages} | who).json()["usage"]["prompt_tokens"]
         assert after == used > before
+
+
+def test_what_one_model_has_written_is_not_recalled_for_another() -> None:
+    letters = [token for letter in "the cat" for token in TOKENIZER.encode(letter)]
+    models = Models()
+
+    def load() -> None:
+        for name in ("one", "other"):
+            model: Any = Answering(letters)
+            models.add(name, [Engine(model, TOKENIZER, local_runtime(), rows=1)])
+        models.ready = True
+
+    with TestClient(create_server(models, start=load)) as client:
+        messages = [*ASKED, {"role": "assistant", "content": "the cat"}, ASKED[0]]
+
+        def count(model: str) -> int:
+            return int(client.post("/v1/tokenize", json={"messages": messages, "model": model}).json()["count"])
+
+        before = count("one"), count("other")
+        chat(client, model="one")
+        assert count("one") > before[0] and count("other") == before[1]
 
 
 def test_a_slot_is_free_one_step_after_its_client_has_gone_and_who_has_gone_is_not_counted() -> None:

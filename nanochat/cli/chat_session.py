@@ -114,7 +114,7 @@ class ChatSession:
         question = self.dialogue.forget_last()
         self.retries += 1
         if sampling.seed is not None and sampling.temperature:
-            self.dialogue.sampling = attrs.evolve(sampling, seed=sampling.seed + self.retries)
+            self.dialogue.sampling = sampling.another(self.retries)
             _note(f"with seed {self.dialogue.sampling.seed}")
         try:
             said = self._answer(question)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nanochat.errors import wrong_input
+from nanochat.errors import stage_failure, wrong_input
 from nanochat.hardware import default_device, default_dtype, probe_machine
+from nanochat.quantity import size
 from nanochat.registry import load_registry
 from nanochat.running.find import find_checkpoint
 from nanochat.running.store import CHECKPOINTS, is_step
@@ -65,6 +66,7 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
     from nanochat.inference.scheduler import UNTIMED_CHUNK
     from nanochat.training.checkpoint import load_checkpoint
 
+    _refuse_too_large(folder, runtime)
     loaded = load_checkpoint(folder, runtime, load_registry())
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()
@@ -79,6 +81,19 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         patient=False,
         alone=deterministic,
     )
+
+
+def _refuse_too_large(folder: Path, runtime: "Runtime") -> None:
+    """StageError E502 where the weights, which are read in the dtype of their file, do not fit into what is free."""
+    from nanochat.inference.kv import free_memory
+
+    free, weights = free_memory(runtime.device), sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
+    if weights > free:
+        raise stage_failure(
+            "E502",
+            f"the weights of {folder} take {size(weights)} of memory, and {size(free)} are free",
+            help="use a machine with more memory, or a smaller model",
+        )
 
 
 def model_name(folder: Path) -> str:

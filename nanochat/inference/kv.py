@@ -21,10 +21,14 @@ MEMORY_SHARE = 0.8
 """Of the free memory that a cache may take."""
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where the device computes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
 def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
     """How many slots of a whole context fit into the free memory. StageError E502 where not one does."""
-    device = runtime.device
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = free_memory(runtime.device)
     positions = config.depth * config.sequence_len * config.n_kv_head * config.head_dim
     slot = 2 * positions * runtime.dtype.itemsize
     if MEMORY_SHARE * free < slot:

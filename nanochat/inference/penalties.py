@@ -46,5 +46,6 @@ def _adjust(logits: Tensor, sampling: Sampling, ids: Sequence[int], prompt: int)
     written, counts = torch.tensor(ids[prompt:], dtype=torch.int64, device=logits.device).unique(return_counts=True)
     if written.numel():
         logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts
-    for token, bias in sampling.logit_bias.items():
-        logits[token] += bias
+    if sampling.logit_bias:
+        tokens, biases = sampling.logit_bias.keys(), sampling.logit_bias.values()
+        logits[torch.tensor(list(tokens), device=logits.device)] += torch.tensor(list(biases), device=logits.device)

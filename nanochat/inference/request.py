@@ -3,6 +3,7 @@
 In: a prompt's ids and sampling settings. Out: the ids written, the parts they spell, why it ended.
 """
 
+import logging
 import secrets
 from collections.abc import Sequence
 from typing import Literal
@@ -13,6 +14,8 @@ from nanochat.inference.logprobs import Ledger, Told
 from nanochat.inference.sampling import Sampling, uniform
 from nanochat.inference.tool_call import ToolCall
 from nanochat.inference.transcript import Part, Transcript
+
+log = logging.getLogger(__name__)
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """stop: the model ended its answer, or a stop string did. length: max_tokens or the context's end was reached."""
@@ -124,7 +127,11 @@ class Request:
 
     def _force(self, result: str) -> None:
         """A result that does not fit is left out and ends the answer: half a result would be a wrong one."""
-        forced = self.transcript.encode_result(result)
+        try:
+            forced = self.transcript.encode_result(result)
+        except ValueError:  # the tokenizer gives this text up: no result, and no other request's fault
+            log.exception("a tool's result is no text for this tokenizer")
+            return
         if len(forced) < self.room:
             self.transcript.show_result(result)
             self.ids += forced

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import Attribute, field, fields, frozen
+from attrs import Attribute, evolve, field, fields, frozen
 
 from nanochat.errors import Diagnostic, InputError
 
@@ -17,6 +17,10 @@ UNIFORM_BITS = 24
 """As many as a float32 holds exactly."""
 MOST_STOPS = 16
 MOST_TOP_LOGPROBS = 20
+MOST_BIASES = 1024
+"""Ids of one logit_bias; each step of an answer adds them all."""
+SEED_BITS = 64
+"""Of a seed, its sign included."""
 
 
 def _setting(default: float | None, lowest: float, highest: float, *, above: bool = False) -> Any:
@@ -57,13 +61,15 @@ class Sampling:
     """Tell each id's log-probability under the model, and so many likeliest others'."""
     prompt_logprobs: bool = False
     """Tell those of the prompt as well."""
-    seed: int | None = None
+    seed: int | None = _setting(None, -(1 << SEED_BITS - 1), (1 << SEED_BITS - 1) - 1)
     """The same seed gives the same ids, whatever else the engine does; None: another one each time. Several samples of
     one prompt need several seeds."""
 
     def __attrs_post_init__(self) -> None:
         problems = [problem for each in fields(Sampling) if (problem := _problem(each, getattr(self, each.name)))]
-        if wrong := [token for token, bias in self.logit_bias.items() if not -100 <= bias <= 100]:
+        if len(self.logit_bias) > MOST_BIASES:
+            problems.append(f"logit_bias names {len(self.logit_bias)} tokens; it may name at most {MOST_BIASES}")
+        elif wrong := [token for token, bias in self.logit_bias.items() if not -100 <= bias <= 100]:
             problems.append(f"logit_bias of {wrong[0]} is {self.logit_bias[wrong[0]]}; it must be from -100 to 100")
         if self.max_tokens == 0 and not self.prompt_logprobs:
             problems.append("max_tokens is 0; it must be at least 1")
@@ -71,6 +77,13 @@ class Sampling:
             problems.append(f"stop must be at most {MOST_STOPS} strings, none of them empty")
         if problems:
             raise InputError([Diagnostic(code="E602", message=problem) for problem in problems])
+
+    def another(self, number: int) -> "Sampling":
+        """The same with the `number`-th seed after its own, if it has one; the first follows the last."""
+        if self.seed is None:
+            return self
+        half = 1 << SEED_BITS - 1
+        return evolve(self, seed=(self.seed + number + half) % (2 * half) - half)
 
 
 def _problem(setting: "Attribute[object]", value: object) -> str | None:
@@ -80,12 +93,16 @@ def _problem(setting: "Attribute[object]", value: object) -> str | None:
     lowest, highest, above = (setting.metadata[key] for key in ("lowest", "highest", "above"))
     if value is not None:
         assert isinstance(value, int | float)
-        if math.isfinite(value) and lowest <= value <= highest and not (above and value == lowest):
+        # abs, not math.isfinite, which makes a float of an integer first: of 10^400 there is none.
+        if abs(value) < math.inf and lowest <= value <= highest and not (above and value == lowest):
             return None
-    limits = f"{'above' if above else 'at least'} {lowest:g}" + (
-        "" if math.isinf(highest) else f", at most {highest:g}"
-    )
-    return f"{setting.name} is {value}; it must be {limits}"
+    limits = f"{'above' if above else 'at least'} {lowest}" + ("" if math.isinf(highest) else f", at most {highest}")
+    return f"{setting.name} is {_written(value)}; it must be {limits}"
+
+
+def _written(value: object) -> str:
+    """A number as it is, unless it has more digits than anyone reads, or Python writes."""
+    return "a number of many digits" if isinstance(value, int) and abs(value) >= 10**40 else str(value)
 
 
 def uniform(seed: int, index: int) -> float:

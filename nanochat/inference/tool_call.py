@@ -26,7 +26,11 @@ class ToolCall:
         self._deadline = time.monotonic() + seconds
         self._done = threading.Event()
         self._name = ", ".join(tool.name for tool in tools)
-        threading.Thread(target=self._run, args=(tools, code), name="tool", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(tools, code), name="tool", daemon=True).start()
+        except RuntimeError:  # the machine has no thread left
+            log.exception("the tool `%s` could not be called", self._name)
+            self._done.set()
         self._done.wait(min(FIRST_SECONDS, seconds))
 
     def finished(self, seconds: float = 0.0) -> bool:

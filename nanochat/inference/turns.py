@@ -46,6 +46,8 @@ class Turns:
 
 
 def _key(salt: str, prompt: Sequence[int], content: Any) -> bytes:
-    digest = hashlib.blake2b(f"{salt}\0{json.dumps(content)}\0".encode(), digest_size=16)
+    # A salt may hold half a surrogate pair, as a user's name in JSON may spell it.
+    begins = f"{salt}\0{json.dumps(content)}\0".encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(begins, digest_size=16)
     digest.update(array("l", prompt).tobytes())
     return digest.digest()

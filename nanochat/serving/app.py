@@ -82,7 +82,9 @@ def create_server(
     if origins:
         cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
         middleware.insert(0, cors)
-    return Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=middleware)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan, middleware=middleware)
+    app.state.end_answers = models.stop
+    return app
 
 
 def _routes(service: Service, runs: RunService) -> list[Route | Mount]:

@@ -261,6 +261,7 @@ class EngineThread:
             self.engine.cancel(request)
             self._refuse(ticket, EngineFailed(str(fault)))
         self._open.clear()
+        self.engine.forget()  # the step may have ended between what is noted of the cache and what was written there
         self._deliver()
 
     def _end(self, reason: str) -> None:

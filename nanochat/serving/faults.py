@@ -4,6 +4,7 @@ In: exceptions of the endpoints. Out: responses. None of them shows a traceback.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,7 +45,7 @@ class RequestError(Exception):
 
     def response(self) -> Response:
         """The whole answer; where trying again helps, after how long."""
-        headers = {} if self.retry is None else {"Retry-After": str(max(1, round(self.retry)))}
+        headers = {} if self.retry is None else {"Retry-After": str(max(1, math.ceil(self.retry)))}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
         return json_response(self.body(), status=self.status, headers=headers)

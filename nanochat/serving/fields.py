@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from nanochat.inference.sampling import MOST_TOP_LOGPROBS, Sampling
+from nanochat.inference.sampling import MOST_BIASES, MOST_TOP_LOGPROBS, SEED_BITS, Sampling
 from nanochat.serving.faults import RequestError
 
 TYPES = {"integer": int, "number": float, "string": str, "boolean": bool, "object": dict, "array": list}
@@ -22,6 +22,10 @@ NAMES = {
     "object": "an object",
     "array": "a list",
 }
+
+
+LARGEST = (1 << SEED_BITS - 1) - 1
+"""Of integers."""
 
 
 @attrs.frozen
@@ -53,7 +57,9 @@ COMMON = SETTINGS | {
     "n": Field(("integer",), "how many choices to write", {"minimum": 1, "maximum": 128}),
     "stop": Field(("string", "array"), "the answer ends before the first of these", {"items": {"type": "string"}}),
     "logit_bias": Field(
-        ("object",), "token id → what is added to its logit", {"additionalProperties": {"type": "number"}}
+        ("object",),
+        "token id → what is added to its logit",
+        {"additionalProperties": {"type": "number"}, "maxProperties": MOST_BIASES},
     ),
     "stream": Field(("boolean",), "server-sent events, ended by [DONE]"),
     "stream_options": Field(
@@ -88,6 +94,7 @@ TOKENIZE = {
 
 WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "tools": ([],),
+    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
@@ -129,6 +136,8 @@ def typed(value: Any, name: str, types: tuple[str, ...]) -> Any:
         return float(value) if abs(value) < 2**63 else math.inf
     if type(value) not in [TYPES[each] for each in types]:
         raise RequestError(400, f"`{name}` must be {' or '.join(NAMES[each] for each in types)}", param=name)
+    if type(value) is int and abs(value) > LARGEST:
+        raise RequestError(400, f"`{name}` is a number of many digits; it must be at most {LARGEST}", param=name)
     return value
 
 
@@ -147,6 +156,9 @@ def sampling_of(given: Mapping[str, Any], **more: Any) -> Sampling:
     if "stop" in given:
         stop = [given["stop"]] if isinstance(given["stop"], str) else given["stop"]
         settings["stop"] = tuple(typed(each, "stop", ("string",)) for each in stop)
+    if len(given.get("logit_bias", ())) > MOST_BIASES:  # before each of them is looked at
+        said = f"`logit_bias` names {len(given['logit_bias'])} tokens; it may name at most {MOST_BIASES}"
+        raise RequestError(400, said, param="logit_bias")
     if "logit_bias" in given:
         settings["logit_bias"] = {
             _id(key): typed(value, "logit_bias", ("number",)) for key, value in given["logit_bias"].items()

@@ -36,7 +36,7 @@ class Keys:
     """Who may ask. Without keys everybody may, as one."""
 
     def __init__(self, keys: Sequence[str] = (), *, per_minute: float | None = None) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._digests = [_digest(key.encode("utf-8", "replace")) for key in keys]
         self._buckets = Buckets(per_minute) if per_minute else None
 
     @property
@@ -47,7 +47,8 @@ class Keys:
     def admit(self, authorization: str) -> str:
         """The salt of whoever sent this header. RequestError 401 for none or a wrong one, 429 where it is too often."""
         scheme, _, key = authorization.partition(" ")
-        given = _digest(key.strip() if scheme.lower() == "bearer" else "")
+        # A header's bytes are read as Latin-1, whatever a client has written them as.
+        given = _digest(key.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b"")
         # All are compared, so that the time tells nothing of which one was nearly right.
         fitting = [digest for digest in self._digests if hmac.compare_digest(digest, given)]
         if self._digests and not fitting:
@@ -77,5 +78,5 @@ class Buckets:
         return 0.0
 
 
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+def _digest(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()

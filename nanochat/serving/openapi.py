@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from nanochat.inference.sampling import Sampling
-from nanochat.serving.fields import CHAT, COMPLETION, SETTINGS, TOKENIZE, Field
+from nanochat.serving.fields import CHAT, COMPLETION, LARGEST, SETTINGS, TOKENIZE, Field
 
 ERROR = {
     "type": "object",
@@ -82,6 +82,8 @@ def _property(name: str, field: Field) -> dict[str, Any]:
         for key, word in (("lowest", "exclusiveMinimum" if limits.get("above") else "minimum"), ("highest", "maximum")):
             if key in limits and abs(limits[key]) != float("inf"):
                 found.setdefault(word, limits[key])
+    if "integer" in field.types:
+        found.setdefault("maximum", LARGEST)
     return found
 
 

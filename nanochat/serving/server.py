@@ -4,11 +4,13 @@ In: host, port, an application. Out: nothing; `serve` returns when a signal ende
 is loaded, so that a port in use is known at once.
 """
 
+import asyncio
 import os
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,6 +20,8 @@ from nanochat.serving.protocol import DeadlineProtocol
 
 DRAIN_SECONDS = 30
 """How long answers may go on once the server was asked to stop."""
+LEAVING_SECONDS = 5
+"""How long clients may then take to read that they were ended, before their connections are cut."""
 CONNECTIONS = 2048
 """Waiting to be accepted."""
 
@@ -46,18 +50,34 @@ def address(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: Starlette, *, drain_seconds: int = DRAIN_SECONDS) -> uvicorn.Server:
-    """The server, not started."""
+class Server(uvicorn.Server):
+    """Uvicorn's; answers that are still being written when the time for them is over are ended with a reason."""
+
+    def __init__(self, config: uvicorn.Config, end_answers: Callable[[], None], drain_seconds: int) -> None:
+        super().__init__(config)
+        self.end_answers, self.drain_seconds = end_answers, drain_seconds
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        late = loop.call_later(self.drain_seconds, loop.run_in_executor, None, self.end_answers)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            late.cancel()
+
+
+def make_server(app: Starlette, *, drain_seconds: int = DRAIN_SECONDS) -> Server:
+    """The server of an application that `create_server` made, not started."""
     config = uvicorn.Config(
         app,
         http=DeadlineProtocol,
         ws="none",
         log_level="warning",
-        timeout_graceful_shutdown=drain_seconds,
+        timeout_graceful_shutdown=drain_seconds + LEAVING_SECONDS,
         backlog=CONNECTIONS,
         server_header=False,
     )
-    return uvicorn.Server(config)
+    return Server(config, app.state.end_answers, drain_seconds)
 
 
 def serve(server: uvicorn.Server, bound: socket.socket) -> None:

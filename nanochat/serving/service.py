@@ -113,7 +113,7 @@ class Service:
         served = self.models.find(given.get("model"))
         if ("prompt" in given) == ("messages" in given):
             raise RequestError(400, "give either `prompt` or `messages`", param="prompt")
-        ids = await asyncio.to_thread(self._tokens, given, served, _salt(request, given))
+        ids = await asyncio.to_thread(self._tokens, given, served, _salt(request, given, served))
         return json_response({"tokens": ids, "count": len(ids), "max_model_len": served.engine.context})
 
     def _tokens(self, given: Mapping[str, Any], served: Served, salt: str) -> list[int]:
@@ -129,7 +129,7 @@ class Service:
         """A chat completion."""
         given = checked(parse_json(await self._body(request)), CHAT)
         served = self.models.find(given.get("model"))
-        salt = _salt(request, given)
+        salt = _salt(request, given, served)
         n, told = given.get("n", 1), given.get("top_logprobs", 0) if given.get("logprobs") else None
         if told is None and given.get("top_logprobs"):
             raise RequestError(400, "`top_logprobs` asks for `logprobs` to be true", param="top_logprobs")
@@ -138,7 +138,7 @@ class Service:
         messages_of(given.get("messages"))
         # Off the event loop: a long conversation takes its time to tokenise.
         prompt = await asyncio.to_thread(self._tokens, given, served, salt)
-        jobs = [Job(prompt=prompt, sampling=_choice(sampling, index), salt=salt) for index in range(n)]
+        jobs = [Job(prompt=prompt, sampling=sampling.another(index), salt=salt) for index in range(n)]
         tools = bool(served.engine.grammar.calls)
         form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None, tools=tools)
         return await self._answer(request, Asked.of(given, served, jobs, form, remember=True))
@@ -154,9 +154,9 @@ class Service:
         if "prompt" not in given:
             raise RequestError(400, "`prompt` is missing", param="prompt")
         texts = await asyncio.to_thread(texts_of, given["prompt"], served.engine.tokenizer)
-        salt = _salt(request, given)
+        salt = _salt(request, given, served)
         jobs = [
-            Job(prompt=text.ids, sampling=_choice(sampling, index), salt=salt) for text in texts for index in range(n)
+            Job(prompt=text.ids, sampling=sampling.another(index), salt=salt) for text in texts for index in range(n)
         ]
         echoed = [text.text if echo else "" for text in texts for _ in range(n)]
         added = [text.added for text in texts for _ in range(n)]
@@ -180,16 +180,17 @@ class Service:
 
     async def _whole(self, request: Request, asked: Asked, answer: Answer) -> Response:
         """The answer in one piece; a client that goes away before ends it."""
-        leaving = asyncio.create_task(_disconnected(request))
-        writing = asyncio.create_task(self._completions(answer))
-        try:
-            await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not writing.done():
-                raise ClientDisconnect
-            completions = await writing
-        finally:
-            leaving.cancel()
-            writing.cancel()
+        async with answer:  # at once, not in a task that begins later: the next request is to see that it is open
+            leaving = asyncio.create_task(_disconnected(request))
+            writing = asyncio.create_task(self._completions(answer))
+            try:
+                await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
+                if not writing.done():
+                    raise ClientDisconnect
+                completions = await writing
+            finally:
+                leaving.cancel()
+                writing.cancel()
         self._note(asked, completions)
         # Off the event loop: a hundred answers with their log-probabilities take a second to be written down.
         return await asyncio.to_thread(lambda: json_response(asked.form.whole(completions)))
@@ -197,11 +198,10 @@ class Service:
     async def _completions(self, answer: Answer) -> list[Completion]:
         found: dict[int, Completion] = {}
         pace = Pace(self.metrics)
-        async with answer:
-            async for update in answer:
-                pace.piece()
-                if update.completion is not None:
-                    found[update.choice] = update.completion
+        async for update in answer:
+            pace.piece()
+            if update.completion is not None:
+                found[update.choice] = update.completion
         return [found[choice] for choice in sorted(found)]
 
     async def _events(self, asked: Asked, answer: Answer) -> AsyncIterator[bytes]:
@@ -259,14 +259,9 @@ def _about(served: Served) -> dict[str, Any]:
     }
 
 
-def _salt(request: Request, given: Mapping[str, Any]) -> str:
-    """Who may share what is cached: the key's owner, and of them one user or session."""
-    return f"{request.state.salt}/{given.get('prompt_cache_key', given.get('user', ''))}"
-
-
-def _choice(sampling: Any, index: int) -> Any:
-    """The settings of one of several choices: each has a seed of its own."""
-    return sampling if sampling.seed is None or not index else attrs.evolve(sampling, seed=sampling.seed + index)
+def _salt(request: Request, given: Mapping[str, Any], served: Served) -> str:
+    """Who may share what is cached, and of which model: the key's owner, and of them one user or session."""
+    return "\0".join((request.state.salt, served.name, given.get("prompt_cache_key", given.get("user", ""))))
 
 
 async def _after(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -5,16 +5,18 @@
 import { ask, explain } from "./ask.js";
 import * as conversations from "./conversations.js";
 import { copy, edit, figures, messageElement, showActions, showBody } from "./messages.js";
-import { join } from "./parts.js";
+import { join, plainText } from "./parts.js";
 import { headers, openSettings } from "./settings.js";
 
 const named = (id) => document.getElementById(id);
 const [log, form, input, send, stop, status, model] = ["messages", "form", "input", "send", "stop", "status", "model"].map(named);
 const SAVE_MILLISECONDS = 250;
 const OPEN = "nanochat.open";
+const MODEL = "nanochat.model";
 const FULL = "This browser has no room left for conversations. Export and delete some.";
 let current = conversations.newConversation();
 let shown = []; // current.messages, or while an answer is awaited what they will be
+let wanted = localStorage.getItem(MODEL); // the model that was chosen, which may not be there yet
 let writing = null; // the AbortController of the answer in progress
 
 function say(text, { wrong = false, offer = null } = {}) {
@@ -90,7 +92,7 @@ function showActionsOf(place) {
   const unanswered = message.role === "user" && shown[place + 1]?.role !== "assistant";
   const actions = [["Copy", (button) => copy(message, button)]];
   if (writing && last) return showActions(log.children[place], [], "");
-  if (!writing && message.role === "user") actions.push(["Edit", () => editMessage(place, message.content).focus()]);
+  if (!writing && message.role === "user") actions.push(["Edit", () => editMessage(place, plainText(message.content)).focus()]);
   if (!writing && last && unanswered) actions.push(["Try again", () => answer(shown)]);
   if (!writing && last && !unanswered) actions.push(["Regenerate", () => answer(shown.slice(0, place), { anew: true })]);
   showActions(log.children[place], actions, unanswered ? "not answered" : figures(message));
@@ -230,6 +232,14 @@ input.addEventListener("keydown", (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && writing && !named("settings").open) writing.abort();
 });
+model.addEventListener("change", () => {
+  wanted = model.value;
+  try {
+    localStorage.setItem(MODEL, wanted);
+  } catch {
+    // no room: it holds until the page is left
+  }
+});
 window.addEventListener("pagehide", () => writing && keep());
 window.addEventListener("storage", takeNewer);
 
@@ -268,17 +278,20 @@ named("file").addEventListener("change", async () => {
   takeNewer();
 });
 
-async function listModels() {
+// again: while further models are being loaded.
+async function listModels({ again = false } = {}) {
   try {
     const response = await fetch("/v1/models", { headers: headers() });
     const list = await response.json();
     if (!response.ok) throw Object.assign(new Error(list.error.message), list.error, { status: response.status });
-    const chosen = model.value;
-    model.replaceChildren(...list.data.map(({ id }) => new Option(id, id, false, id === chosen)));
-    if (!list.data.length) {
-      say("The model is still being loaded.");
-      setTimeout(listModels, 1000);
-    } else if (!writing) say("");
+    const ids = list.data.map(({ id }) => id);
+    const before = Array.from(model.options, ({ value }) => value);
+    if (ids.join("\n") !== before.join("\n")) // else a list that is open would close
+      model.replaceChildren(...ids.map((id) => new Option(id, id, false, id === wanted)));
+    if (!ids.length) say("The model is still being loaded.");
+    else if (!writing && !(again && before.length)) say("");
+    const ready = await (await fetch("/ready")).json();
+    if (ready.error?.code === "loading") setTimeout(() => listModels({ again: true }), 1000);
   } catch (fault) {
     say(explain(fault), { wrong: true });
   }

@@ -1,5 +1,7 @@
 // Conversations in this browser: {id, title, updated, messages, edited?}, each under a key of its own, so that two tabs do
 // not overwrite each other's. edited: {place, text} of a question that was changed, until an answer begins.
+import { plainText } from "./parts.js";
+
 const PREFIX = "nanochat.conversation.";
 
 export function newConversation() {
@@ -8,7 +10,7 @@ export function newConversation() {
 
 export function save(conversation) {
   conversation.updated = Date.now();
-  if (!conversation.title) conversation.title = (conversation.messages[0]?.content ?? "").trim().slice(0, 60);
+  if (!conversation.title) conversation.title = plainText(conversation.messages[0]?.content ?? "").trim().slice(0, 60);
   localStorage.setItem(PREFIX + conversation.id, JSON.stringify(conversation));
 }
 
@@ -86,6 +88,7 @@ function isConversation(value) {
     typeof value.title === "string" &&
     typeof value.updated === "number" &&
     Array.isArray(value.messages) &&
-    value.messages.every(isMessage)
+    value.messages.every(isMessage) &&
+    value.messages[0]?.role !== "assistant"
   );
 }

@@ -31,7 +31,7 @@ export function showActions(element, actions, note) {
 
 export function figures({ usage, seconds, unfinished }) {
   if (unfinished) return "broken off";
-  if (!usage) return "";
+  if (!Number.isFinite(usage?.completion_tokens)) return ""; // an imported message may have anything there
   const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
   const speed = seconds > 0 ? ` · ${((usage.completion_tokens - 1) / seconds).toFixed(0)} tokens/s` : "";
   return `${usage.completion_tokens} tokens${speed} · prompt ${usage.prompt_tokens}${cached ? `, ${cached} of them cached` : ""}`;
