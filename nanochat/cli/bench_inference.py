@@ -33,7 +33,9 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("recipe", type=click.Path(path_type=Path)),
         click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a value of the recipe."),
         click.option("--stage", metavar="NAME", help="A stage that trains; without it, the first that pretrains."),
-        click.option("--clients", callback=numbers, default="1,8,32", show_default=True, help="At once, one by one."),
+        click.option(
+            "--clients", callback=numbers, default="1,8,32,128", show_default=True, help="At once, one by one."
+        ),
         click.option("--prompt", type=click.IntRange(1), default=128, show_default=True, help="Tokens of each."),
         click.option("--tokens", type=click.IntRange(2), default=64, show_default=True, help="To be written by each."),
         click.option("--threads", type=click.IntRange(1), help="Of torch, on a CPU."),
