@@ -61,7 +61,7 @@ def open_engines(
 
 def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, int8: bool) -> "Engine":
     from nanochat.inference.engine import Engine
-    from nanochat.inference.int8 import quantised
+    from nanochat.inference.int8 import quantised_if_alike
     from nanochat.inference.kv import slots_in_memory
     from nanochat.inference.scheduler import UNTIMED_CHUNK
     from nanochat.training.checkpoint import load_checkpoint
@@ -71,7 +71,7 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()
     return Engine(
-        quantised(model) if int8 else model,
+        quantised_if_alike(model, loaded.tokenizer) if int8 else model,
         loaded.tokenizer,
         runtime,
         tools=loaded.tools,
