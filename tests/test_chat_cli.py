@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_named(nanochat: Command, checkpoint: Path, tmp_
 
 @pytest.mark.parametrize("words", [("chat", "-p", "hi"), ("serve", "--port", "0")])
 @pytest.mark.parametrize(("free", "said"), [(10, "the weights of "), (60_000, "keys and values take ")])
-def test_a_model_too_large_for_the_memory_is_refused_before_it_is_loaded(
+def test_a_model_too_large_for_the_memory_is_refused(
     nanochat: Command, checkpoint: Path, words: tuple[str, ...], free: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = (checkpoint / "model.safetensors").stat().st_size

@@ -55,5 +55,7 @@ def test_an_engine_answers_by_it_and_other_dtypes_are_refused() -> None:
     assert len(engine.generate([random_prompt(20, 1)] * 3, Sampling(max_tokens=5))[2].ids) == 5
     model = make_model()
     model.dtype = torch.bfloat16
-    with pytest.raises(InputError, match=r"E407.*int8"):
-        quantised(model)
+    for other in (model, make_model().to("meta")):
+        for way in (quantised, lambda each: quantised_if_alike(each, TOKENIZER)):
+            with pytest.raises(InputError, match=r"E407.*int8 is for a CPU"):
+                way(other)

@@ -256,10 +256,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stream_options": {"include_usage": "yes"}}, "`stream_options.include_usage` must be true or false"),
     ({"max_tokens": 2.5}, "`max_tokens` must be an integer"),
     ({"seed": "x"}, "`seed` must be an integer"),
-    ({"seed": 10**4000}, "`seed` is a number of many digits; it must be at most 9223372036854775807"),
-    ({"max_tokens": 10**400}, "`max_tokens` is a number of many digits"),
-    ({"top_k": 1 << 63}, "`top_k` is a number of many digits"),
-    ({"n": -(10**400)}, "`n` is a number of many digits"),
+    ({"seed": 10**4000}, "`seed` is a number of many digits; it must be at least -9223372036854775808, at most"),
+    ({"max_tokens": 10**400}, "`max_tokens` is a number of many digits; it must be at least 1, at most"),
+    ({"top_k": 1 << 63}, "`top_k` is 9223372036854775808; it must be at least -1, at most 9223372036854775807"),
+    ({"n": -(10**400)}, "`n` is a number of many digits; it must be at least 1, at most 128"),
     ({"logit_bias": {str(token): 1 for token in range(9999)}}, "names 9999 tokens; it may name at most 1024"),
     ({"tool_choice": "required"}, "`tool_choice` is not supported"),
     ({"stream": "yes"}, "`stream` must be true or false"),
@@ -344,6 +344,7 @@ def test_half_a_surrogate_pair_may_be_a_users_name(local: TestClient, field: str
 
 def test_the_greatest_seed_has_others_after_it(local: TestClient) -> None:
     assert len(chat(local, seed=(1 << 63) - 1, n=3, temperature=1.0).json()["choices"]) == 3
+    assert chat(local, seed=-(1 << 63)).status_code == 200
 
 
 def test_neither_a_path_nor_a_host_makes_the_server_fail() -> None:

@@ -1,6 +1,7 @@
 """What a server must bear: slow and rude clients, floods, wrong keys, pages of other hosts, a model not yet there."""
 
 import asyncio
+import itertools
 import json
 import logging
 import socket
@@ -55,14 +56,16 @@ def guarded(*, loaded: bool = True, **changes: Any) -> Iterator[TestClient]:
 
 
 def test_without_a_valid_key_nothing_is_answered_but_health_and_the_page() -> None:
-    with guarded(keys=Keys(["sésame", "two"])) as client:
+    with guarded(keys=Keys(["sésame", "two", "voilà"])) as client:
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic two"}, {"Authorization": "two"}):
             for path in ("/v1/models", "/metrics", "/v1/nothing"):
                 answer = client.get(path, headers=header)
                 assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
                 assert answer.json()["error"]["code"] == "invalid_api_key"
         assert client.get("/v1/models", headers={"Authorization": "Bearer two"}).status_code == 200
-        assert client.get("/v1/models", headers={"Authorization": "bearer sésame".encode()}).status_code == 200
+        for key, encoding in itertools.product(("sésame", "voilà"), ("utf-8", "latin-1")):
+            header = {"Authorization": f"bearer {key}".encode(encoding)}
+            assert client.get("/v1/models", headers=header).status_code == 200
         assert client.get("/health").status_code == client.get("/").status_code == 200
 
 
@@ -84,7 +87,7 @@ def test_each_key_may_ask_so_often_a_minute_and_is_told_when_again() -> None:
             return client.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
 
         assert [ask("one").status_code for _ in range(3)] == [200, 200, 429]
-        assert int(ask("one").headers["Retry-After"]) == 30  # not 29, when there would still be none
+        assert 25 <= int(ask("one").headers["Retry-After"]) <= 30
         assert ask("two").status_code == 200
     assert RequestError(429, "", retry=28.1).response().headers["Retry-After"] == "29"  # 28 would be too early
 
@@ -356,8 +359,10 @@ def test_answers_that_outlast_the_time_for_the_end_are_ended_with_a_reason(caplo
                 pool.submit(httpx.post, url, json={"messages": ASKED, "stream": stream}, timeout=30)
                 for stream in (False, True)
             )
-            wait_until(lambda: httpx.get(f"{address(bound)}/health").json()["open"] == 2)
-            server.should_exit = True
+            try:
+                wait_until(lambda: httpx.get(f"{address(bound)}/health").json()["open"] == 2)
+            finally:
+                server.should_exit = True
             assert (whole.result().status_code, whole.result().headers["Retry-After"]) == (503, "2")
             assert "the server is shutting down" in whole.result().json()["error"]["message"]
             assert "the server is shutting down" in streamed.result().text

@@ -141,7 +141,10 @@ EXPLANATIONS: dict[str, str] = {
         "again from its newest checkpoint, [hardware] restarts times at most without a newer one between."
     ),
     "E501": "The loss became nan or infinite: most often a learning rate that is too high.",
-    "E502": "The device's memory is full. A smaller device_batch_size computes the same with less.",
+    "E502": (
+        "The device's memory is full, or would be. In training a smaller device_batch_size computes the same with\n"
+        "less; to answer, a model needs memory for its weights and for one conversation at least."
+    ),
     "E601": "The prompt and what is to be generated need more positions than the model has.",
     "E602": "The request does not follow the API; the message names the field.",
     "E603": "The address or port is in use, or may not be bound.",

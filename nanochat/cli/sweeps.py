@@ -90,7 +90,8 @@ def show(
         column = resolved(sort.removeprefix("-"), known, "--sort")
         shown = sorted_by(shown, f"-{column}" if sort.startswith("-") else column)
     if columns is not None:
-        names = [resolved(name, figure_names(shown), "--columns") for name in columns.split(",")]
+        asked = dict.fromkeys(name.strip() for name in columns.split(","))
+        names = [resolved(name, figure_names(shown), "--columns") for name in asked]
         shown = [row.of_figures(names) for row in shown]
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in shown], indent=2, ensure_ascii=False))

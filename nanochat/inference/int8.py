@@ -45,8 +45,7 @@ class Int8Linear(nn.Module):
 @torch.no_grad()
 def quantised(model: GPT) -> GPT:
     """The model itself, changed. InputError E407 where it is not on a CPU in float32."""
-    if model.dtype != torch.float32 or next(model.parameters()).device.type != "cpu":
-        raise wrong_input("E407", "int8 is for a CPU and float32", help="leave --int8 out")
+    _refuse_others(model)
     for block in model.blocks:
         for part in block.children():
             for name in ("q", "k", "v", "out", "up", "down"):
@@ -57,9 +56,15 @@ def quantised(model: GPT) -> GPT:
     return model
 
 
+def _refuse_others(model: GPT) -> None:
+    if model.dtype != torch.float32 or next(model.parameters()).device.type != "cpu":
+        raise wrong_input("E407", "int8 is for a CPU and float32", help="leave --int8 out")
+
+
 @torch.no_grad()
 def quantised_if_alike(model: GPT, tokenizer: Tokenizer) -> GPT:
     """The model itself, changed. InputError E407 as `quantised`, and where rounding loses too much of what it says."""
+    _refuse_others(model)
     ids = torch.tensor([[tokenizer.bos_id, *tokenizer.encode(SAMPLE)][: model.config.sequence_len]])
     exact = model(ids).log_softmax(dim=-1)
     lost = lost_bits(exact, quantised(model)(ids).log_softmax(dim=-1))

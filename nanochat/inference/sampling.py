@@ -97,10 +97,10 @@ def _problem(setting: "Attribute[object]", value: object) -> str | None:
         if abs(value) < math.inf and lowest <= value <= highest and not (above and value == lowest):
             return None
     limits = f"{'above' if above else 'at least'} {lowest}" + ("" if math.isinf(highest) else f", at most {highest}")
-    return f"{setting.name} is {_written(value)}; it must be {limits}"
+    return f"{setting.name} is {written(value)}; it must be {limits}"
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A number as it is, unless it has more digits than anyone reads, or Python writes."""
     return "a number of many digits" if isinstance(value, int) and abs(value) >= 10**40 else str(value)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from nanochat.inference.sampling import MOST_BIASES, MOST_TOP_LOGPROBS, SEED_BITS, Sampling
+from nanochat.inference.sampling import MOST_BIASES, MOST_TOP_LOGPROBS, SEED_BITS, Sampling, written
 from nanochat.serving.faults import RequestError
 
 TYPES = {"integer": int, "number": float, "string": str, "boolean": bool, "object": dict, "array": list}
@@ -126,7 +126,7 @@ def checked(body: Mapping[str, Any], fields: Mapping[str, Field]) -> dict[str, A
             raise RequestError(400, f"`{name}` is not supported by this server", param=name)
     given = {name: typed(body[name], name, field.types) for name, field in fields.items() if body.get(name) is not None}
     for name, value in given.items():
-        _within(value, name, fields[name].schema)
+        _within(value, name, fields[name])
     return given
 
 
@@ -136,16 +136,16 @@ def typed(value: Any, name: str, types: tuple[str, ...]) -> Any:
         return float(value) if abs(value) < 2**63 else math.inf
     if type(value) not in [TYPES[each] for each in types]:
         raise RequestError(400, f"`{name}` must be {' or '.join(NAMES[each] for each in types)}", param=name)
-    if type(value) is int and abs(value) > LARGEST:
-        raise RequestError(400, f"`{name}` is a number of many digits; it must be at most {LARGEST}", param=name)
     return value
 
 
-def _within(value: Any, name: str, schema: Mapping[str, Any]) -> None:
-    lowest, highest = schema.get("minimum"), schema.get("maximum")
-    if lowest is not None and (value < lowest or (highest is not None and value > highest)):
-        limits = f"at least {lowest}" + ("" if highest is None else f", at most {highest}")
-        raise RequestError(400, f"`{name}` is {value}; it must be {limits}", param=name)
+def _within(value: Any, name: str, field: Field) -> None:
+    if field.types != ("integer",):
+        return
+    lowest, highest = field.schema.get("minimum", -LARGEST - 1), field.schema.get("maximum", LARGEST)
+    if not lowest <= value <= highest:
+        limits = f"at least {lowest}, at most {highest}"
+        raise RequestError(400, f"`{name}` is {written(value)}; it must be {limits}", param=name)
 
 
 def sampling_of(given: Mapping[str, Any], **more: Any) -> Sampling:

@@ -47,10 +47,11 @@ class Keys:
     def admit(self, authorization: str) -> str:
         """The salt of whoever sent this header. RequestError 401 for none or a wrong one, 429 where it is too often."""
         scheme, _, key = authorization.partition(" ")
-        # A header's bytes are read as Latin-1, whatever a client has written them as.
-        given = _digest(key.strip().encode("latin-1", "replace") if scheme.lower() == "bearer" else b"")
+        given = key.strip(" \t").encode("latin-1", "replace") if scheme.lower() == "bearer" else b""
+        # Clients write a key's letters beyond ASCII as UTF-8 or, as browsers do, as Latin-1.
+        readings = _digest(given), _digest(given.decode("latin-1").encode())
         # All are compared, so that the time tells nothing of which one was nearly right.
-        fitting = [digest for digest in self._digests if hmac.compare_digest(digest, given)]
+        fitting = [own for own in self._digests for each in readings if hmac.compare_digest(own, each)]
         if self._digests and not fitting:
             raise RequestError(401, "this server asks for an API key: Authorization: Bearer …", code="invalid_api_key")
         salt = fitting[0] if fitting else ""

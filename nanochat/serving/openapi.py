@@ -82,8 +82,8 @@ def _property(name: str, field: Field) -> dict[str, Any]:
         for key, word in (("lowest", "exclusiveMinimum" if limits.get("above") else "minimum"), ("highest", "maximum")):
             if key in limits and abs(limits[key]) != float("inf"):
                 found.setdefault(word, limits[key])
-    if "integer" in field.types:
-        found.setdefault("maximum", LARGEST)
+    if field.types == ("integer",):
+        found = {"minimum": -LARGEST - 1, "maximum": LARGEST, **found}
     return found
 
 

@@ -180,9 +180,10 @@ class Service:
 
     async def _whole(self, request: Request, asked: Asked, answer: Answer) -> Response:
         """The answer in one piece; a client that goes away before ends it."""
+        pace = Pace(self.metrics)
         async with answer:  # at once, not in a task that begins later: the next request is to see that it is open
             leaving = asyncio.create_task(_disconnected(request))
-            writing = asyncio.create_task(self._completions(answer))
+            writing = asyncio.create_task(self._completions(answer, pace))
             try:
                 await asyncio.wait((writing, leaving), return_when=asyncio.FIRST_COMPLETED)
                 if not writing.done():
@@ -195,9 +196,8 @@ class Service:
         # Off the event loop: a hundred answers with their log-probabilities take a second to be written down.
         return await asyncio.to_thread(lambda: json_response(asked.form.whole(completions)))
 
-    async def _completions(self, answer: Answer) -> list[Completion]:
+    async def _completions(self, answer: Answer, pace: Pace) -> list[Completion]:
         found: dict[int, Completion] = {}
-        pace = Pace(self.metrics)
         async for update in answer:
             pace.piece()
             if update.completion is not None:

@@ -21,7 +21,8 @@ def resolved(asked: str, known: Iterable[str], option: str) -> str:
         shown = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
         raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {shown}")
     suggestion = did_you_mean(asked, [*listed, *_shortened(listed, asked.count(".") + 1)])
-    help_ = suggestion or "keys as in `nanochat show`, and figures as STAGE.FIGURE: `nanochat runs show RUN` lists them"
+    some = ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
+    help_ = suggestion or (f"there are {some}" if listed else "there is nothing to choose from yet")
     raise wrong_input("E407", f"{option} {asked}: there is no such column", help=help_)
 
 

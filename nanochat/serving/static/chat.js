@@ -278,25 +278,35 @@ named("file").addEventListener("change", async () => {
   takeNewer();
 });
 
-// again: while further models are being loaded.
-async function listModels({ again = false } = {}) {
+async function listModels() {
   try {
     const response = await fetch("/v1/models", { headers: headers() });
     const list = await response.json();
     if (!response.ok) throw Object.assign(new Error(list.error.message), list.error, { status: response.status });
     const ids = list.data.map(({ id }) => id);
-    const before = Array.from(model.options, ({ value }) => value);
-    if (ids.join("\n") !== before.join("\n")) // else a list that is open would close
+    if (ids.join("\n") !== offered()) // else a list that is open would close
       model.replaceChildren(...ids.map((id) => new Option(id, id, false, id === wanted)));
-    if (!ids.length) say("The model is still being loaded.");
-    else if (!writing && !(again && before.length)) say("");
-    const ready = await (await fetch("/ready")).json();
-    if (ready.error?.code === "loading") setTimeout(() => listModels({ again: true }), 1000);
+    if (!writing) say(ids.length ? "" : "The model is still being loaded.");
   } catch (fault) {
-    say(explain(fault), { wrong: true });
+    if (!writing) say(explain(fault), { wrong: true });
+  }
+}
+
+const offered = () => Array.from(model.options, ({ value }) => value).join("\n");
+
+// Looks for models that are loaded later, by what the server tells without a key. Whether it is ready is asked first: the
+// last of them may come in between.
+async function awaitModels() {
+  try {
+    const ready = await (await fetch("/ready")).json();
+    const { models } = await (await fetch("/health")).json();
+    if (models.join("\n") !== offered()) await listModels();
+    if (ready.error?.code === "loading") setTimeout(awaitModels, 1000);
+  } catch {
+    setTimeout(awaitModels, 5000); // the server has gone: whoever asks it is told
   }
 }
 
 openSettings();
 openConversation(localStorage.getItem(OPEN) ?? "");
-listModels();
+listModels().then(awaitModels);
