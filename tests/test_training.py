@@ -392,10 +392,10 @@ def test_a_compiled_stage_learns_the_same_and_goes_on_where_it_was_stopped(
     assert ours == pytest.approx(theirs, rel=1e-5)
     found, expected = (weights(tmp_path / name / record.artifact) for name in ("compiled", "plain"))
     assert found.keys() == expected.keys()
-    # Of two blocks the last is the middle one, and the norm takes any share of it back: that share has no gradient but
-    # the rounding's, which AdamW makes as great as any.
+    # Not number by number: where a gradient is nothing but rounding, AdamW makes it as great as any. So is that of
+    # backout's share here: of two blocks the last is the middle one, and the norm takes back what is subtracted.
     for name in expected.keys() - {"backout_lambda"}:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-3, atol=1e-5)
+        assert (found[name] - expected[name]).norm() < 0.05 * expected[name].norm(), name
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
