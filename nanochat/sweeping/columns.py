@@ -18,11 +18,9 @@ def resolved(asked: str, known: Iterable[str], option: str) -> str:
     if len(near) == 1:
         return near[0]
     if near:
-        shown = ", ".join(near[:8]) + (", …" if len(near) > 8 else "")
-        raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {shown}")
+        raise wrong_input("E407", f"{option} {asked}: that may be several columns", help=f"name one: {_some(near)}")
     suggestion = did_you_mean(asked, [*listed, *_shortened(listed, asked.count(".") + 1)])
-    some = ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
-    help_ = suggestion or (f"there are {some}" if listed else "there is nothing to choose from yet")
+    help_ = suggestion or (f"there are {_some(listed)}" if listed else "there is nothing to choose from yet")
     raise wrong_input("E407", f"{option} {asked}: there is no such column", help=help_)
 
 
@@ -39,6 +37,10 @@ def shortest(column: str, among: Sequence[str]) -> str:
     parts = column.split(".")
     ends = (".".join(parts[-count:]) for count in range(1, len(parts)))
     return next((end for end in ends if sum(f".{name}".endswith(f".{end}") for name in among) == 1), column)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
 
 
 def _shortened(known: Sequence[str], parts: int) -> list[str]:
