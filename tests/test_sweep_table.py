@@ -199,3 +199,11 @@ def test_a_variant_that_is_not_there_is_named_with_those_that_are(
 ) -> None:
     assert _finish(["sweep", str(house.recipe), "--grid", "variant=shrot"]) == 2
     assert "did you mean `short`?" in "".join(capsys.readouterr())
+
+
+def test_a_variant_with_a_comma_in_its_name_is_chosen_in_quotes(house: House) -> None:
+    house.write(
+        RECIPE + '[sweep]\n[sweep.variants]\n"short, k = 8" = { "stages.one.steps" = 8 }\n"plain, k = 2" = {}\n'
+    )
+    made = planned(house.recipe, ["variant=\"plain, k = 2\",'short, k = 8'"])
+    assert made == [["variant=plain, k = 2"], ["variant=short, k = 8"]]

@@ -71,7 +71,7 @@ def command(
     """Run RECIPE in each combination of values. Stages that variants have in common are run once.
 
     What is varied stands in the recipe's [sweep]; --grid and --random give other values for the same key, or add a key.
-    --grid variant=A,B chooses among its variants.
+    --grid 'variant=A,"B, C"' chooses among its variants.
 
     The same command goes on where it was cut off, and in a second terminal works beside the first. `nanochat sweeps`
     shows what came out, pauses, reorders, and has failed variants tried again.

@@ -20,6 +20,7 @@ from nanochat.recipe.sweep_table import VARIANT, SweepTable
 
 SEED = "seed"
 """The key over whose values results are averaged."""
+QUOTES = "\"'"
 EXAMPLE = "for example --grid stages.base.model.depth=4,6,8"
 _RANGE = re.compile(r"(?P<low>[-+0-9.eE]+)\.\.(?P<high>[-+0-9.eE]+)\Z")
 
@@ -60,7 +61,8 @@ def random_ranges(arguments: Iterable[str]) -> list[Range]:
 def over(table: SweepTable, axes: Sequence[Axis], ranges: Sequence[Range]) -> SweepTable:
     """A recipe's `[sweep]` with what the command line says, which replaces the values of the same key, or adds a key.
 
-    `--grid variant=A,B` chooses among the variants. InputError E407 where there is none of that name.
+    `--grid variant=A,B` chooses among the variants; a name with a comma stands in quotes. InputError E407 where there
+    is none of that name.
     """
     typed = {axis.key for axis in axes} | {found.key for found in ranges}
     given = {axis.key: _chosen(axis, table) for axis in axes}
@@ -76,14 +78,18 @@ def _chosen(axis: Axis, table: SweepTable) -> Axis:
     """The axis as typed; of variants, those of the recipe that it names."""
     if axis.key != VARIANT:
         return axis
-    known = {change.text: change for there in table.axes if there.key == VARIANT for change in there.changes}
-    for change in axis.changes:
-        if change.text not in known:
-            name = change.text.removeprefix(f"{VARIANT}=")
-            names = [text.removeprefix(f"{VARIANT}=") for text in known]
-            near = did_you_mean(name, names) or f"its variants are {', '.join(names) or 'none'}"
+    known = {_name(change): change for there in table.axes if there.key == VARIANT for change in there.changes}
+    names = [_name(change) for change in axis.changes]
+    names = [name[1:-1] if name[0] == name[-1] in QUOTES else name for name in names]  # so that a comma may stand in it
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, list(known)) or f"its variants are {', '.join(known) or 'none'}"
             raise wrong_input("E407", f"--grid: the recipe has no variant `{name}`", help=near)
-    return Axis(VARIANT, [known[change.text] for change in axis.changes])
+    return Axis(VARIANT, [known[name] for name in names])
+
+
+def _name(variant: Change) -> str:
+    return variant.text.removeprefix(f"{VARIANT}=")
 
 
 def trials(axes: Sequence[Axis], ranges: Sequence[Range], draws: int, seed: int) -> list[list[Change]]:
@@ -143,7 +149,7 @@ def split_values(text: str) -> list[str]:
     for character in text:
         if quote:
             quote = "" if character == quote else quote
-        elif character in "\"'":
+        elif character in QUOTES:
             quote = character
         else:
             depth += (character in "[{") - (character in "]}")
