@@ -24,7 +24,7 @@ def built(model: Component, runtime: Runtime, *, int8: bool) -> GPT:
 def engine_of(model: GPT, runtime: Runtime, *, rows: int, context: int, chunk: int | None = None) -> Engine:
     """An engine whose tokenizer knows bytes alone; chunk: as the engine's, timed like a server's."""
     tokenizer = Tokenizer.train(["bytes"], vocab_size=MINIMUM_VOCABULARY)
-    return Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=chunk)
+    return Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=chunk, graphs=True)
 
 
 def prompts(count: int, length: int, seed: int) -> list[list[int]]:

@@ -80,6 +80,7 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         reuse=not deterministic,
         patient=False,
         alone=deterministic,
+        graphs=not deterministic,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nanochat.errors import wrong_input
 from nanochat.inference.grammar import Grammar
+from nanochat.inference.graphs import Graphs
 from nanochat.inference.kv import KVCache
 from nanochat.inference.logprobs import Told, told
 from nanochat.inference.penalties import adjusted
@@ -26,6 +27,7 @@ from nanochat.inference.sampling import Sampling
 from nanochat.inference.scheduler import Batch, Scheduler
 from nanochat.inference.tool import Tool
 from nanochat.inference.transcript import Transcript
+from nanochat.inference.transfer import on_device
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 from nanochat.text.tokenizer import Tokenizer
@@ -53,7 +55,7 @@ class Engine:
     requests serves later ones. patient: a step waits for tools that are at work, so that which rows are computed
     together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
     alone: no two rows are computed together, so that with a chunk and without reuse a request's numbers are its own,
-    to the last bit.
+    to the last bit. graphs: on a GPU decode by CUDA graphs, which an engine that lives long is repaid for.
     """
 
     def __init__(
@@ -69,12 +71,15 @@ class Engine:
         reuse: bool = True,
         patient: bool = True,
         alone: bool = False,
+        graphs: bool = False,
     ) -> None:
+        assert not (alone and graphs), "the shape of a graph follows from which other slots are in use"
         self.patient = patient
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.context: int = context or model.config.sequence_len
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
         self.cache = KVCache(model, slots=rows, positions=self.context, device=runtime.device)
+        self.graphs = Graphs(model, self.cache, runtime) if graphs and runtime.device.type == "cuda" else None
         self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse, alone=alone)
         self._weights = _versions(model)
 
@@ -147,8 +152,10 @@ class Engine:
         """Feed a batch; one sampled id a row, or none where a prompt is not at its end yet."""
         began = time.perf_counter()
         requests, count = batch.requests, batch.count
-        fed = torch.tensor(
-            [request.ids[request.cached : request.cached + count] for request in requests], device=self.runtime.device
+        if self.graphs is not None and self.graphs.usable and batch.decodes:
+            return self._sampled(self.graphs.logits(requests), requests)
+        fed = on_device(
+            [request.ids[request.cached : request.cached + count] for request in requests], self.runtime.device
         )  # (B, T)
         view = self.cache.view(
             slots=[request.slot for request in requests if request.slot is not None],
@@ -164,9 +171,13 @@ class Engine:
         prompt_told = self._tell_of_prompt(requests[0], hidden[0]) if telling else []
         if requests[0].pending > count or not requests[0].room:
             return Sampled(prompt_told=prompt_told)
-        logits = self.model.logits(hidden[:, -1])  # (B, V)
+        sampled = self._sampled(self.model.logits(hidden[:, -1]), requests)
+        return attrs.evolve(sampled, prompt_told=prompt_told)
+
+    def _sampled(self, logits: Tensor, requests: Sequence[Request]) -> Sampled:
+        """logits (B, V) → an id for each row, and what is told of it."""
         ids = self._choose(logits, requests)
-        return Sampled(ids=ids, told=_tell(logits, ids, requests), prompt_told=prompt_told)
+        return Sampled(ids=ids, told=_tell(logits, ids, requests))
 
     def _choose(self, logits: Tensor, requests: Sequence[Request]) -> list[int]:
         samplings = [request.sampling for request in requests]
@@ -225,6 +236,7 @@ def _tell(logits: Tensor, ids: Sequence[int], requests: Sequence[Request]) -> li
     rows = [row for row, request in enumerate(requests) if request.sampling.logprobs is not None]
     if rows:
         most = max(requests[row].sampling.logprobs or 0 for row in rows)
-        for row, each in zip(rows, told(logits[rows], [ids[row] for row in rows], most), strict=True):
+        asked = logits[on_device(rows, logits.device)]
+        for row, each in zip(rows, told(asked, [ids[row] for row in rows], most), strict=True):
             found[row] = attrs.evolve(each, top=each.top[: requests[row].sampling.logprobs])
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nanochat.errors import wrong_input
 from nanochat.inference.tool import Tool
+from nanochat.inference.transfer import on_device
 from nanochat.text.special import ASSISTANT_END, ASSISTANT_START, OUTPUT_END, OUTPUT_START, called_by
 from nanochat.text.tokenizer import Tokenizer
 
@@ -70,7 +71,7 @@ class Grammar:
         kinds = list(zip(map(int, endless), states, strict=True))
         if len(set(kinds)) == 1:
             return self._bars[kinds[0]][None]
-        halves, places = zip(*kinds, strict=True)
+        halves, places = on_device(list(zip(*kinds, strict=True)), self._bars.device)
         return self._bars[halves, places]
 
     def first_state(self, prompt: Sequence[int]) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nanochat.errors import stage_failure
+from nanochat.inference.transfer import on_device
 from nanochat.model.attention import additive
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
@@ -29,7 +30,7 @@ def free_memory(device: torch.device) -> int:
 def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
     """How many slots of a whole context fit into the free memory. StageError E502 where not one does."""
     free = free_memory(runtime.device)
-    positions = config.depth * config.sequence_len * config.n_kv_head * config.head_dim
+    positions = config.depth * (config.sequence_len + 1) * config.n_kv_head * config.head_dim
     slot = 2 * positions * runtime.dtype.itemsize
     if MEMORY_SHARE * free < slot:
         raise stage_failure(
@@ -41,14 +42,16 @@ def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
 
 
 class KVCache:
-    """Keys and values, each (layers, slots, Hkv, positions, D), in the model's dtype.
+    """Keys and values, each (layers, slots, Hkv, positions + 1, D), in the model's dtype.
 
-    A head's positions lie side by side: attention, which goes over one head after another, takes 0.85 of the time.
+    A head's positions lie side by side: attention, which goes over one head after another, takes 0.85 of the time. The
+    one beyond the last takes what nobody will read, of rows that are computed only to fill a batch.
     """
 
     def __init__(self, model: GPT, *, slots: int, positions: int, device: torch.device) -> None:
         config = model.config
-        shape = (config.depth, slots, config.n_kv_head, positions, config.head_dim)
+        self.slots, self.positions = slots, positions
+        shape = (config.depth, slots, config.n_kv_head, positions + 1, config.head_dim)
         # Zeros, for a masked position still enters the product, and 0 · NaN of unwritten memory would be NaN.
         self.k = torch.zeros(shape, dtype=model.dtype, device=device)
         self.v = torch.zeros(shape, dtype=model.dtype, device=device)
@@ -74,10 +77,10 @@ class View:
         first = slots[0]
         # Slots that stand side by side are read where they lie; others are gathered into a copy.
         adjacent = list(slots) == list(range(first, first + len(slots)))
-        self.rows = slice(first, first + len(slots)) if adjacent else torch.tensor(slots, device=device)
-        self.slots = torch.tensor(slots, device=device)[:, None]  # (B, 1)
-        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(count, device=device)  # (B, T)
-        self.previous_ids = torch.tensor(previous_ids, device=device)  # (B,)
+        self.rows = slice(first, first + len(slots)) if adjacent else on_device(slots, device)
+        self.slots = on_device(slots, device)[:, None]  # (B, 1)
+        self.positions = on_device(starts, device)[:, None] + torch.arange(count, device=device)  # (B, T)
+        self.previous_ids = on_device(previous_ids, device)  # (B,)
         self.first, self.end = min(starts), max(starts) + count
         self.together = self.first == max(starts)  # rows of different lengths cost a scatter and a mask
         self.masks: dict[int, tuple[int, Tensor | None]] = {}

@@ -7,8 +7,9 @@ are natural logarithms of the model's own distribution, whatever temperature and
 from collections.abc import Sequence
 
 import attrs
-import torch
 from torch import Tensor
+
+from nanochat.inference.transfer import on_device
 
 
 @attrs.frozen
@@ -23,7 +24,7 @@ class Told:
 def told(logits: Tensor, ids: Sequence[int], top: int) -> list[Told]:
     """logits (T, V), the ids (T) that followed → what is told of each."""
     logprobs = logits.log_softmax(dim=-1)
-    own = logprobs.gather(-1, torch.tensor(ids, device=logits.device)[:, None]).squeeze(-1).tolist()
+    own = logprobs.gather(-1, on_device(ids, logits.device)[:, None]).squeeze(-1).tolist()
     best = logprobs.topk(min(top, logits.size(-1)), dim=-1)
     likeliest = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [

@@ -3,12 +3,14 @@
 In: logits, each row's settings and ids. Out: logits. Rows that ask for nothing are left alone, to the last bit.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from nanochat.inference.sampling import Sampling
+from nanochat.inference.transfer import on_device
 
 
 def adjusted(
@@ -39,13 +41,12 @@ def _changes(sampling: Sampling) -> bool:
 def _adjust(logits: Tensor, sampling: Sampling, ids: Sequence[int], prompt: int) -> None:
     """Change one row's logits (V,) in place."""
     if sampling.repetition_penalty != 1:
-        seen = torch.tensor(sorted(set(ids)), device=logits.device)
+        seen = on_device(list(set(ids)), logits.device)
         found = logits[seen]
         penalty = sampling.repetition_penalty
         logits[seen] = torch.where(found > 0, found / penalty, found * penalty)
-    written, counts = torch.tensor(ids[prompt:], dtype=torch.int64, device=logits.device).unique(return_counts=True)
-    if written.numel():
-        logits[written] -= sampling.presence_penalty + sampling.frequency_penalty * counts
-    if sampling.logit_bias:
-        tokens, biases = sampling.logit_bias.keys(), sampling.logit_bias.values()
-        logits[torch.tensor(list(tokens), device=logits.device)] += torch.tensor(list(biases), device=logits.device)
+    if counts := Counter(ids[prompt:]):
+        taken = [sampling.presence_penalty + sampling.frequency_penalty * count for count in counts.values()]
+        logits[on_device(list(counts), logits.device)] -= on_device(taken, logits.device)
+    if bias := sampling.logit_bias:
+        logits[on_device(list(bias), logits.device)] += on_device(list(bias.values()), logits.device)

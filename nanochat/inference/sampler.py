@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nanochat.inference.sampling import Sampling
+from nanochat.inference.transfer import on_device
 
 GREEDY_BELOW = 1e-4
 """Temperatures that are as good as 0: logits 0.01 apart are then probabilities e^100 apart. 1e-46 is 0 in float32."""
@@ -31,11 +32,13 @@ def sample(
     chosen = likeliest(logits)
     rows = [row for row, sampling in enumerate(samplings) if sampling.temperature >= GREEDY_BELOW]
     if rows:
-        weights = probabilities(logits[rows], [samplings[row] for row in rows])
-        drawn = invert(weights, torch.tensor([uniforms[row] for row in rows], device=logits.device))
+        places = on_device(rows, logits.device)
+        hot = logits[places]
+        weights = probabilities(hot, [samplings[row] for row in rows])
+        drawn = invert(weights, on_device([uniforms[row] for row in rows], logits.device))
         # Cumulated weights are rounded: what that lets through must not be a way around the grammar.
-        refused = logits[rows].gather(-1, drawn[:, None]).squeeze(-1).isneginf()
-        chosen[rows] = torch.where(refused, chosen[rows], drawn)
+        refused = hot.gather(-1, drawn[:, None]).squeeze(-1).isneginf()
+        chosen[places] = torch.where(refused, chosen[places], drawn)
     return chosen
 
 
@@ -50,14 +53,16 @@ def probabilities(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """logits (B, V) → the distributions (B, V) that are drawn from, after temperature, top-k, top-p, min-p in turn."""
     # Beyond float32 a temperature would be inf, and what is forbidden −inf / inf.
     hottest = torch.finfo(torch.float32).max
-    temperature = torch.tensor([min(s.temperature, hottest) for s in samplings], device=logits.device)[:, None]
+    temperature = on_device([min(s.temperature, hottest) for s in samplings], logits.device)[:, None]
     # The highest logit becomes 0 first, so that no temperature makes inf − inf.
     logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature
     weights = logits.softmax(dim=-1)
     cut = [row for row, s in enumerate(samplings) if s.top_k or s.top_p < 1 or s.min_p]
     if cut:
-        least = _least_kept(weights[cut], [samplings[row] for row in cut])  # (rows, 1)
-        weights[cut] = weights[cut].masked_fill(weights[cut] < least, 0.0)
+        places = on_device(cut, weights.device)
+        some = weights[places]
+        least = _least_kept(some, [samplings[row] for row in cut])  # (rows, 1)
+        weights[places] = some.masked_fill(some < least, 0.0)
     return weights / weights.sum(dim=-1, keepdim=True)
 
 
@@ -65,11 +70,12 @@ def _least_kept(weights: Tensor, samplings: Sequence[Sampling]) -> Tensor:
     """The smallest probability (B, 1) that top-k, top-p and min-p keep; equal ones are kept together."""
     V = weights.size(-1)
     device = weights.device
-    top_k = torch.tensor([min(s.top_k or V, V) for s in samplings], device=device)[:, None]
-    top_p = torch.tensor([s.top_p for s in samplings], device=device)[:, None]
-    min_p = torch.tensor([s.min_p for s in samplings], device=device)[:, None]
+    most = [min(s.top_k or V, V) for s in samplings]
+    top_k = on_device(most, device)[:, None]
+    top_p = on_device([s.top_p for s in samplings], device, torch.float32)[:, None]
+    min_p = on_device([s.min_p for s in samplings], device, torch.float32)[:, None]
     # No more are put in order than can be kept: of 32,768 the 50 likeliest take a tenth of the time.
-    ordered = weights.topk(int(top_k.max()), dim=-1).values
+    ordered = weights.topk(max(most), dim=-1).values
     ordered = ordered * (torch.arange(ordered.size(-1), device=device) < top_k)
     before = ordered.cumsum(dim=-1) - ordered  # what the likelier ones hold together
     kept = (before < top_p * ordered.sum(dim=-1, keepdim=True)) & (ordered > 0)

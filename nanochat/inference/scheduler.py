@@ -28,6 +28,11 @@ class Batch:
     requests: Sequence[Request]
     count: int
 
+    @property
+    def decodes(self) -> bool:
+        """Whether each feeds one id and writes one."""
+        return self.count == 1 and all(_decodes(request) for request in self.requests)
+
 
 @attrs.frozen(kw_only=True)
 class Step:

@@ -1,0 +1,237 @@
+"""Decoding by steps of fixed shapes, as CUDA graphs have them: the ids of the plain model, and what becomes of a graph
+that cannot be had. On a CPU a step that runs again stands for a graph; a GPU, where there is one, captures them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nanochat.inference import grammar, kv, penalties, sampler
+from nanochat.inference.engine import Engine
+from nanochat.inference.grammar import Grammar
+from nanochat.inference.graphs import FixedView, Graphs, Step
+from nanochat.inference.kv import KVCache
+from nanochat.inference.penalties import adjusted
+from nanochat.inference.request import Request
+from nanochat.inference.sampler import sample
+from nanochat.inference.sampling import Sampling
+from nanochat.model.gpt import GPT
+from nanochat.model.gpt_config import GPTConfig
+from nanochat.runtime import Runtime, local_runtime
+from nanochat.text.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["how many r are in strawberry? the cat sat on the mat " * 8], vocab_size=290)
+CONTEXT, WINDOW = 640, 128
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+def make_model(**changes: Any) -> GPT:
+    """Every switch on, every parameter at work; windows short enough to be copied from a long reach."""
+    torch.manual_seed(0)
+    shape = {"depth": 3, "dim": 48, "head_dim": 12, "n_head": 4, "n_kv_head": 2, "sequence_len": CONTEXT}
+    model = GPT(GPTConfig(**(shape | {"vocab_size": TOKENIZER.vocab_size, "short_window": 0.2} | changes)))
+    assert model.config.windows() == [WINDOW, WINDOW, CONTEXT]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+MODEL = make_model()
+
+
+def prompt_of(length: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (length,), generator=generator).tolist()
+
+
+def engine_with(capture: Callable[[Step], Step], runtime: Runtime | None = None, **changes: Any) -> Engine:
+    engine = Engine(MODEL, TOKENIZER, runtime or local_runtime(), chunk=64, **changes)
+    engine.graphs = Graphs(MODEL, engine.cache, engine.runtime, capture)
+    return engine
+
+
+@torch.no_grad()
+def likeliest_after(ids: list[int], engine: Engine) -> int:
+    logits = MODEL(torch.tensor([ids]))[0, -1]
+    state = engine.grammar.first_state(ids)
+    return int((logits + engine.grammar.barred([state], [False])[0]).argmax())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("reach", [256, 512, CONTEXT])
+def test_a_fixed_view_gives_the_plain_models_hidden_states_whatever_lies_in_other_rows(reach: int) -> None:
+    cache = KVCache(MODEL, slots=5, positions=CONTEXT, device=CPU)
+    for held in (cache.k, cache.v):
+        held.normal_()
+    rows = {0: prompt_of(reach, seed=1), 2: prompt_of(reach // 2, seed=2), 3: prompt_of(1, seed=3)}
+    fed = torch.tensor([[0, 0, CONTEXT, -1]] * 4)
+    for slot, ids in rows.items():
+        if before := ids[:-1]:
+            MODEL.hidden(torch.tensor([before]), cache.view([slot], [0], [-1], len(before)))
+        fed[slot] = torch.tensor([ids[-1], len(before), len(before), before[-1] if before else -1])
+    untouched = cache.k[:, 1, :, :CONTEXT].clone()
+    view = FixedView(cache, fed.T.contiguous(), reach)
+    hidden = MODEL.hidden(view.ids, view)[:, 0]
+    for slot, ids in rows.items():
+        torch.testing.assert_close(hidden[slot], MODEL.hidden(torch.tensor([ids]))[0, -1], atol=1e-5, rtol=1e-5)
+    assert torch.equal(cache.k[:, 1, :, :CONTEXT], untouched)
+
+
+@given(st.data())
+@settings(max_examples=8, deadline=None)
+def test_ids_are_the_plain_models_whatever_comes_and_goes(data: st.DataObject) -> None:
+    engine = engine_with(lambda step: step, rows=data.draw(st.integers(1, 5)))
+    requests: list[Request] = []
+    for number in range(data.draw(st.integers(1, 6))):
+        prompt = prompt_of(data.draw(st.sampled_from([1, 3, 120, 250, 254, 500, 630])), seed=number)
+        if before := data.draw(st.sampled_from([None, *requests])):  # goes on from it: some of it is in the cache
+            prompt = [*before.ids, 65][:630]
+        requests.append(engine.submit(prompt, Sampling(max_tokens=data.draw(st.integers(1, 12)), ignore_eos=True)))
+        for _ in range(data.draw(st.integers(0, 9))):
+            engine.step()
+        if data.draw(st.integers(0, 3)) == 0:
+            engine.cancel(data.draw(st.sampled_from(requests)))
+    while engine.scheduler.busy:
+        engine.step()
+    assert engine.graphs is not None and engine.graphs.usable
+    for request in requests:
+        plain = Engine(MODEL, TOKENIZER, local_runtime(), rows=1, reuse=False)
+        settings_ = attrs.evolve(request.sampling, max_tokens=max(1, len(request.ids) - request.prompt_tokens))
+        (expected,) = plain.generate([request.ids[: request.prompt_tokens]], settings_)
+        written = request.ids[request.prompt_tokens :]
+        assert written == expected.ids[: len(written)]
+
+
+def test_every_shape_is_captured_once_and_what_is_fed_stays_where_it_is() -> None:
+    captured, replayed = [], []
+
+    def capture(step: Step) -> Step:
+        captured.append(step)
+
+        def replay() -> Tensor:
+            replayed.append(step)
+            return step()
+
+        return replay
+
+    engine = engine_with(capture, rows=6)
+    engine.generate([prompt_of(12, seed) for seed in range(5)], Sampling(max_tokens=9, ignore_eos=True))
+    assert len(captured) == 1  # 5 rows: of 6 slots, 6
+    assert len(replayed) == 8  # the first of 9 ids comes of the prompt; the first step is computed twice, for the check
+    engine.generate([prompt_of(20, 7)], Sampling(max_tokens=3, ignore_eos=True))
+    assert len(captured) <= 2
+    engine.generate([prompt_of(300, 8)], Sampling(max_tokens=3, ignore_eos=True))
+    assert len(captured) <= 3
+
+
+def _raises(step: Step) -> Step:
+    raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def _lies(step: Step) -> Step:
+    return lambda: step() + 1
+
+
+def _nothing(step: Step) -> Step:
+    return lambda: torch.full_like(step(), torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("capture", "said"),
+    [(_raises, "not permitted when stream is capturing"), (_lies, "something else"), (_nothing, "something else")],
+)
+def test_a_graph_that_fails_or_is_wrong_is_given_up_said_once_and_costs_no_answer(
+    capture: Callable[[Step], Step], said: str
+) -> None:
+    notes: list[str] = []
+    engine = engine_with(capture, attrs.evolve(local_runtime(), note=notes.append), rows=3)
+    prompts, sampling = [prompt_of(30, seed) for seed in range(4)], Sampling(max_tokens=6, ignore_eos=True)
+    found = engine.generate(prompts, sampling)
+    plain = Engine(MODEL, TOKENIZER, local_runtime(), chunk=64, rows=3).generate(prompts, sampling)
+    assert [one.ids for one in found] == [one.ids for one in plain]
+    assert len(notes) == 1 and said in notes[0] and "and more" not in notes[0]
+
+
+def test_a_model_that_is_broken_is_no_fault_of_its_graph() -> None:
+    broken = make_model()
+    with torch.no_grad():
+        broken.head.weight.fill_(torch.nan)
+    engine = Engine(broken, TOKENIZER, local_runtime(), rows=2)
+    engine.graphs = Graphs(broken, engine.cache, engine.runtime, lambda step: step)
+    engine.generate([[65]], Sampling(max_tokens=3, ignore_eos=True))
+    assert engine.graphs.usable
+
+
+SETTINGS = [
+    Sampling(),
+    Sampling(temperature=0.8, top_k=5, top_p=0.9, min_p=0.01, seed=1),
+    Sampling(temperature=1.2, presence_penalty=0.5, frequency_penalty=0.5, repetition_penalty=1.2, logit_bias={3: 1.0}),
+]
+
+
+def test_a_step_asks_a_gpu_for_no_number_before_its_ids_and_mixes_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a mode of torch that knows shapes and devices without having them: what needs a value, as .item(), raises."""
+
+    def shaped(values: Sequence[object], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+        like = torch.tensor(values, dtype=dtype, device="cpu")
+        return torch.empty(like.shape, dtype=like.dtype, device=device)
+
+    for module in (kv, sampler, penalties, grammar):
+        monkeypatch.setattr(module, "on_device", shaped)
+    states, endless = [grammar.PLAIN, grammar.TEXT, grammar.TEXT], [False, True, False]
+    rules = Grammar(TOKENIZER, [], vocab_size=TOKENIZER.vocab_size, device=CPU)
+    written = [[1, 2, 3, 1]] * len(SETTINGS)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.device("cuda"), torch.inference_mode():
+        device = torch.device("cuda")
+        model = GPT(MODEL.config)
+        cache = KVCache(model, slots=4, positions=CONTEXT, device=device)
+        rules._bars = torch.empty(rules._bars.shape)
+        for reach in (256, 512):
+            view = FixedView(cache, torch.zeros(4, 4, dtype=torch.int64), reach)
+            logits = model.logits(model.hidden(view.ids, view)[:, -1])[shaped([0, 1, 3], device)]
+            assert logits.shape == (3, TOKENIZER.vocab_size)
+        logits = adjusted(logits, SETTINGS, written, [1] * len(SETTINGS))
+        ids = sample(logits, rules.barred(states, endless), SETTINGS, [0.5] * len(SETTINGS))
+        assert ids.shape == (3,) and ids.device.type == "cuda"
+        chunk = cache.view([0, 2, 3], [131, 150, 20], [1, 2, 3], 5)
+        assert model.hidden(torch.zeros(3, 5, dtype=torch.int64), chunk).shape == (3, 5, 48)
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_gpu_writes_by_graphs_what_it_writes_operator_by_operator(dtype: str) -> None:
+    runtime = local_runtime(device="cuda", dtype=dtype)
+    model = make_model().to(runtime.device, runtime.dtype)
+    prompts = [prompt_of(length, seed=length) for length in (1, 40, 120, 250, 400, 500)]
+    by_graphs = Engine(model, TOKENIZER, runtime, rows=4, graphs=True)
+    plain = Engine(model, TOKENIZER, runtime, rows=4)
+    sampling = Sampling(max_tokens=60, ignore_eos=True)
+    found, expected = by_graphs.generate(prompts, sampling), plain.generate(prompts, sampling)
+    assert by_graphs.graphs is not None and by_graphs.graphs.usable
+    if dtype == "float32":
+        assert [one.ids for one in found] == [one.ids for one in expected]
+
+
+@needs_cuda
+def test_a_gpus_step_of_decoding_is_waited_for_once() -> None:
+    runtime = local_runtime(device="cuda", dtype="bfloat16")
+    engine = Engine(make_model().to(runtime.device, runtime.dtype), TOKENIZER, runtime, rows=4, graphs=True)
+    requests = [engine.submit(prompt_of(20, seed), each) for seed, each in enumerate(SETTINGS)]
+    while any(request.in_prompt or request.room > 500 for request in requests):
+        engine.step()
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with pytest.warns(UserWarning, match="called a synchronizing CUDA operation") as waits:
+            engine.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(waits) == 1
