@@ -3,6 +3,7 @@ that cannot be had. On a CPU a step that runs again stands for a graph; a GPU, w
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -16,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from nanochat.inference import grammar, kv, penalties, sampler
 from nanochat.inference.engine import Engine
 from nanochat.inference.grammar import Grammar
-from nanochat.inference.graphs import FixedView, Graphs, Step
+from nanochat.inference.graphs import Capture, FixedView, Graphs, Step
 from nanochat.inference.kv import KVCache
 from nanochat.inference.penalties import adjusted
 from nanochat.inference.request import Request
@@ -33,11 +34,11 @@ CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
-def make_model(**changes: Any) -> GPT:
+def make_model(dtype: torch.dtype = torch.float32, **changes: Any) -> GPT:
     """Every switch on, every parameter at work; windows short enough to be copied from a long reach."""
     torch.manual_seed(0)
     shape = {"depth": 3, "dim": 48, "head_dim": 12, "n_head": 4, "n_kv_head": 2, "sequence_len": CONTEXT}
-    model = GPT(GPTConfig(**(shape | {"vocab_size": TOKENIZER.vocab_size, "short_window": 0.2} | changes)))
+    model = GPT(GPTConfig(**(shape | {"vocab_size": TOKENIZER.vocab_size, "short_window": 0.2} | changes)), dtype)
     assert model.config.windows() == [WINDOW, WINDOW, CONTEXT]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -53,43 +54,46 @@ def prompt_of(length: int, seed: int) -> list[int]:
     return torch.randint(0, 256, (length,), generator=generator).tolist()
 
 
-def engine_with(capture: Callable[[Step], Step], runtime: Runtime | None = None, **changes: Any) -> Engine:
-    engine = Engine(MODEL, TOKENIZER, runtime or local_runtime(), chunk=64, **changes)
+def computed_again(step: Step) -> tuple[Callable[[], object], Tensor]:
+    """What a graph does, on a CPU: the same step on the same memory, its result where the first one was."""
+    result = step()
+    return lambda: result.copy_(step()), result
+
+
+def engine_with(capture: Capture, runtime: Runtime | None = None, **changes: Any) -> Engine:
+    engine = Engine(MODEL, TOKENIZER, runtime or local_runtime(), **({"chunk": 64} | changes))
     engine.graphs = Graphs(MODEL, engine.cache, engine.runtime, capture)
     return engine
 
 
 @torch.no_grad()
-def likeliest_after(ids: list[int], engine: Engine) -> int:
-    logits = MODEL(torch.tensor([ids]))[0, -1]
-    state = engine.grammar.first_state(ids)
-    return int((logits + engine.grammar.barred([state], [False])[0]).argmax())
-
-
-@torch.no_grad()
+@pytest.mark.parametrize("side_by_side", [True, False])
 @pytest.mark.parametrize("reach", [256, 512, CONTEXT])
-def test_a_fixed_view_gives_the_plain_models_hidden_states_whatever_lies_in_other_rows(reach: int) -> None:
+def test_a_fixed_view_gives_the_plain_models_hidden_states_whatever_lies_in_other_rows(
+    reach: int, side_by_side: bool
+) -> None:
     cache = KVCache(MODEL, slots=5, positions=CONTEXT, device=CPU)
     for held in (cache.k, cache.v):
         held.normal_()
     rows = {0: prompt_of(reach, seed=1), 2: prompt_of(reach // 2, seed=2), 3: prompt_of(1, seed=3)}
-    fed = torch.tensor([[0, 0, CONTEXT, -1]] * 4)
+    fed = torch.tensor([[0, 0, CONTEXT, -1, row if side_by_side else 0] for row in range(4)])
+    places = dict(zip(rows, rows if side_by_side else range(4), strict=False))
     for slot, ids in rows.items():
         if before := ids[:-1]:
             MODEL.hidden(torch.tensor([before]), cache.view([slot], [0], [-1], len(before)))
-        fed[slot] = torch.tensor([ids[-1], len(before), len(before), before[-1] if before else -1])
+        fed[places[slot]] = torch.tensor([ids[-1], len(before), len(before), before[-1] if before else -1, slot])
     untouched = cache.k[:, 1, :, :CONTEXT].clone()
-    view = FixedView(cache, fed.T.contiguous(), reach)
+    view = FixedView(cache, fed.T.contiguous(), reach, side_by_side=side_by_side)
     hidden = MODEL.hidden(view.ids, view)[:, 0]
     for slot, ids in rows.items():
-        torch.testing.assert_close(hidden[slot], MODEL.hidden(torch.tensor([ids]))[0, -1], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(hidden[places[slot]], MODEL.hidden(torch.tensor([ids]))[0, -1], atol=1e-5, rtol=1e-5)
     assert torch.equal(cache.k[:, 1, :, :CONTEXT], untouched)
 
 
 @given(st.data())
 @settings(max_examples=8, deadline=None)
 def test_ids_are_the_plain_models_whatever_comes_and_goes(data: st.DataObject) -> None:
-    engine = engine_with(lambda step: step, rows=data.draw(st.integers(1, 5)))
+    engine = engine_with(computed_again, rows=data.draw(st.integers(1, 9)))
     requests: list[Request] = []
     for number in range(data.draw(st.integers(1, 6))):
         prompt = prompt_of(data.draw(st.sampled_from([1, 3, 120, 250, 254, 500, 630])), seed=number)
@@ -111,50 +115,94 @@ def test_ids_are_the_plain_models_whatever_comes_and_goes(data: st.DataObject) -
         assert written == expected.ids[: len(written)]
 
 
-def test_every_shape_is_captured_once_and_what_is_fed_stays_where_it_is() -> None:
-    captured, replayed = [], []
+def test_every_shape_is_captured_once_and_replayed_from_then_on() -> None:
+    captured, replayed = list[Step](), list[Step]()
 
-    def capture(step: Step) -> Step:
+    def capture(step: Step) -> tuple[Callable[[], object], Tensor]:
         captured.append(step)
-
-        def replay() -> Tensor:
-            replayed.append(step)
-            return step()
-
-        return replay
+        again, result = computed_again(step)
+        return lambda: (replayed.append(step), again()), result  # type: ignore[func-returns-value]
 
     engine = engine_with(capture, rows=6)
-    engine.generate([prompt_of(12, seed) for seed in range(5)], Sampling(max_tokens=9, ignore_eos=True))
-    assert len(captured) == 1  # 5 rows: of 6 slots, 6
-    assert len(replayed) == 8  # the first of 9 ids comes of the prompt; the first step is computed twice, for the check
-    engine.generate([prompt_of(20, 7)], Sampling(max_tokens=3, ignore_eos=True))
-    assert len(captured) <= 2
-    engine.generate([prompt_of(300, 8)], Sampling(max_tokens=3, ignore_eos=True))
-    assert len(captured) <= 3
+    assert engine.graphs is not None
+
+    def ask(count: int, length: int, tokens: int) -> None:
+        engine.generate(
+            [prompt_of(length, seed) for seed in range(count)], Sampling(max_tokens=tokens, ignore_eos=True)
+        )
+
+    ask(5, 12, 9)
+    assert list(engine.graphs.graphs) == [(6, 256, True)], "5 rows are 8, and there are 6"
+    assert len(replayed) == 8, "the first of 9 ids comes of the prompt, and the first step is replayed once, as a check"
+    ask(5, 12, 4)
+    assert len(captured) == 1
+    ask(1, 300, 3)
+    assert set(engine.graphs.graphs) > {(6, 256, True)} and {shape[1] for shape in engine.graphs.graphs} == {256, 512}
 
 
-def _raises(step: Step) -> Step:
+def test_a_lone_row_in_a_late_slot_is_computed_alone() -> None:
+    engine = engine_with(computed_again, rows=16)
+    requests = [engine.submit(prompt_of(4, seed), Sampling(max_tokens=5, ignore_eos=True)) for seed in range(12)]
+    engine.step()
+    for request in requests[:11]:
+        engine.cancel(request)
+    while engine.scheduler.busy:
+        engine.step()
+    assert engine.graphs is not None and list(engine.graphs.graphs) == [(1, 256, False)]
+    plain = Engine(MODEL, TOKENIZER, local_runtime()).generate([prompt_of(4, 11)], requests[11].sampling)
+    assert requests[11].completion().ids == plain[0].ids
+
+
+def test_log_probabilities_are_told_of_the_rows_that_ask() -> None:
+    prompts = [prompt_of(30, seed) for seed in range(3)]
+    samplings = [Sampling(max_tokens=6, ignore_eos=True, logprobs=number) for number in (None, 2, 0)]
+    found = engine_with(computed_again, rows=4).generate(prompts, samplings)
+    plain = Engine(MODEL, TOKENIZER, local_runtime(), chunk=64, rows=4).generate(prompts, samplings)
+    for one, other in zip(found, plain, strict=True):
+        assert [told.id for told in one.told] == [told.id for told in other.told]
+        assert [told.logprob for told in one.told] == pytest.approx([told.logprob for told in other.told], abs=1e-4)
+
+
+def _raises(step: Step) -> tuple[Callable[[], object], Tensor]:
     raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
 
-def _lies(step: Step) -> Step:
-    return lambda: step() + 1
+def _fails_to_end(step: Step) -> tuple[Callable[[], object], Tensor]:
+    try:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+    finally:
+        raise RuntimeError("operation failed due to a previous error during capture")
 
 
-def _nothing(step: Step) -> Step:
-    return lambda: torch.full_like(step(), torch.nan)
+def _lies(step: Step) -> tuple[Callable[[], object], Tensor]:
+    again, result = computed_again(step)
+    return lambda: (again(), result.add_(1)), result
+
+
+def _computes_nothing(step: Step) -> tuple[Callable[[], object], Tensor]:
+    """As a capture on another device's stream does: what the step computed stays, and nothing is computed anew."""
+    return lambda: None, step()
+
+
+def _second_one_lies() -> Capture:
+    captures = iter([computed_again, _lies])
+    return lambda step: next(captures)(step)
 
 
 @pytest.mark.parametrize(
     ("capture", "said"),
-    [(_raises, "not permitted when stream is capturing"), (_lies, "something else"), (_nothing, "something else")],
+    [
+        (_raises, "not permitted when stream is capturing"),
+        (_fails_to_end, "not permitted when stream is capturing"),
+        (_lies, "something else"),
+        (_computes_nothing, "something else"),
+        (_second_one_lies(), "something else"),
+    ],
 )
-def test_a_graph_that_fails_or_is_wrong_is_given_up_said_once_and_costs_no_answer(
-    capture: Callable[[Step], Step], said: str
-) -> None:
+def test_a_graph_that_fails_or_is_wrong_is_given_up_said_once_and_costs_no_answer(capture: Capture, said: str) -> None:
     notes: list[str] = []
     engine = engine_with(capture, attrs.evolve(local_runtime(), note=notes.append), rows=3)
-    prompts, sampling = [prompt_of(30, seed) for seed in range(4)], Sampling(max_tokens=6, ignore_eos=True)
+    prompts, sampling = [prompt_of(252, seed) for seed in range(4)], Sampling(max_tokens=9, ignore_eos=True)
     found = engine.generate(prompts, sampling)
     plain = Engine(MODEL, TOKENIZER, local_runtime(), chunk=64, rows=3).generate(prompts, sampling)
     assert [one.ids for one in found] == [one.ids for one in plain]
@@ -166,7 +214,7 @@ def test_a_model_that_is_broken_is_no_fault_of_its_graph() -> None:
     with torch.no_grad():
         broken.head.weight.fill_(torch.nan)
     engine = Engine(broken, TOKENIZER, local_runtime(), rows=2)
-    engine.graphs = Graphs(broken, engine.cache, engine.runtime, lambda step: step)
+    engine.graphs = Graphs(broken, engine.cache, engine.runtime, computed_again)
     engine.generate([[65]], Sampling(max_tokens=3, ignore_eos=True))
     assert engine.graphs.usable
 
@@ -196,7 +244,7 @@ def test_a_step_asks_a_gpu_for_no_number_before_its_ids_and_mixes_no_devices(mon
         cache = KVCache(model, slots=4, positions=CONTEXT, device=device)
         rules._bars = torch.empty(rules._bars.shape)
         for reach in (256, 512):
-            view = FixedView(cache, torch.zeros(4, 4, dtype=torch.int64), reach)
+            view = FixedView(cache, torch.zeros(5, 4, dtype=torch.int64), reach, side_by_side=reach < 512)
             logits = model.logits(model.hidden(view.ids, view)[:, -1])[shaped([0, 1, 3], device)]
             assert logits.shape == (3, TOKENIZER.vocab_size)
         logits = adjusted(logits, SETTINGS, written, [1] * len(SETTINGS))
@@ -206,27 +254,44 @@ def test_a_step_asks_a_gpu_for_no_number_before_its_ids_and_mixes_no_devices(mon
         assert model.hidden(torch.zeros(3, 5, dtype=torch.int64), chunk).shape == (3, 5, 48)
 
 
+def on_gpu(dtype: str, number: int = 0, **changes: Any) -> Engine:
+    runtime = local_runtime(device=f"cuda:{number}", dtype=dtype)
+    model = make_model(runtime.dtype).to(runtime.device, runtime.dtype)
+    return Engine(model, TOKENIZER, runtime, **({"rows": 4} | changes))
+
+
 @needs_cuda
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_gpu_writes_by_graphs_what_it_writes_operator_by_operator(dtype: str) -> None:
-    runtime = local_runtime(device="cuda", dtype=dtype)
-    model = make_model().to(runtime.device, runtime.dtype)
+@pytest.mark.parametrize("number", range(max(1, torch.cuda.device_count())))
+@pytest.mark.parametrize(("dtype", "close"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_a_gpu_writes_by_graphs_what_it_writes_operator_by_operator(dtype: str, close: float, number: int) -> None:
+    by_graphs, plain = on_gpu(dtype, number, graphs=True), on_gpu(dtype, number)
     prompts = [prompt_of(length, seed=length) for length in (1, 40, 120, 250, 400, 500)]
-    by_graphs = Engine(model, TOKENIZER, runtime, rows=4, graphs=True)
-    plain = Engine(model, TOKENIZER, runtime, rows=4)
-    sampling = Sampling(max_tokens=60, ignore_eos=True)
+    sampling = Sampling(max_tokens=60, ignore_eos=True, logprobs=0)
     found, expected = by_graphs.generate(prompts, sampling), plain.generate(prompts, sampling)
-    assert by_graphs.graphs is not None and by_graphs.graphs.usable
-    if dtype == "float32":
-        assert [one.ids for one in found] == [one.ids for one in expected]
+    assert by_graphs.graphs is not None and by_graphs.graphs.usable and len(by_graphs.graphs.graphs) >= 2
+    for one, other in zip(found, expected, strict=True):
+        if dtype == "float32":
+            assert one.ids == other.ids
+        assert one.told[1].logprob == pytest.approx(other.told[1].logprob, abs=close)  # the first a graph computed
+
+
+@needs_cuda
+def test_engines_that_share_a_gpu_capture_one_after_the_other() -> None:
+    engines = [on_gpu("float32", graphs=True) for _ in range(3)]
+    prompts, sampling = [prompt_of(40, seed) for seed in range(4)], Sampling(max_tokens=20, ignore_eos=True)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda engine: engine.generate(prompts, sampling), engines))
+    for engine, completions in zip(engines, found, strict=True):
+        assert engine.graphs is not None and engine.graphs.usable
+        assert [one.ids for one in completions] == [one.ids for one in found[0]]
 
 
 @needs_cuda
 def test_a_gpus_step_of_decoding_is_waited_for_once() -> None:
-    runtime = local_runtime(device="cuda", dtype="bfloat16")
-    engine = Engine(make_model().to(runtime.device, runtime.dtype), TOKENIZER, runtime, rows=4, graphs=True)
-    requests = [engine.submit(prompt_of(20, seed), each) for seed, each in enumerate(SETTINGS)]
-    while any(request.in_prompt or request.room > 500 for request in requests):
+    engine = on_gpu("bfloat16", graphs=True)
+    for seed, each in enumerate(SETTINGS):
+        engine.submit(prompt_of(20, seed), attrs.evolve(each, ignore_eos=True))
+    for _ in range(20):
         engine.step()
     torch.cuda.set_sync_debug_mode("warn")
     try:

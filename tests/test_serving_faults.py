@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +15,10 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 from starlette.testclient import TestClient
 from test_serving import ASKED, ENDLESS_SECONDS, TOKENIZER, Answering, make_app, running, wait_until
 
@@ -227,6 +231,41 @@ def test_headers_and_bodies_that_trickle_in_are_cut_off(monkeypatch: pytest.Monk
         assert slow_head.startswith(b"HTTP/1.1 408")
         assert slow_body.startswith(b"HTTP/1.1 408")
         assert b"200 OK" in second and b"HTTP/1.1 408" in second
+
+
+def test_who_reads_nothing_of_its_answer_is_cut_off_and_who_reads_slowly_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(DeadlineProtocol, "reader_seconds", 0.5)
+    ended = list[str]()
+
+    async def endless(request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1 << 16)
+                    await asyncio.sleep(0)
+            finally:
+                ended.append(request.url.path)
+
+        return StreamingResponse(pieces())
+
+    app = Starlette(routes=[Route("/{name}", endless)])
+    app.state.end_answers = lambda: None
+    with running(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        readers = {}
+        for name in ("deaf", "slow"):
+            readers[name] = connection = socket.create_connection((host, int(port)))
+            connection.sendall(f"GET /{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        began = time.monotonic()
+        while time.monotonic() - began < 1.5:
+            for _ in range(64):
+                readers["slow"].recv(1 << 16)
+            time.sleep(0.02)
+        assert ended == ["/deaf"]
+        readers["slow"].close()
+        wait_until(lambda: ended == ["/deaf", "/slow"])
 
 
 def test_an_answer_that_takes_longer_than_the_limit_is_ended_with_a_reason() -> None:

@@ -55,7 +55,8 @@ class Engine:
     requests serves later ones. patient: a step waits for tools that are at work, so that which rows are computed
     together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
     alone: no two rows are computed together, so that with a chunk and without reuse a request's numbers are its own,
-    to the last bit. graphs: on a GPU decode by CUDA graphs, which an engine that lives long is repaid for.
+    to the last bit. graphs: on a GPU decode by CUDA graphs, which repays an engine that lives long and whose
+    weights stay where they are.
     """
 
     def __init__(
@@ -167,6 +168,8 @@ class Engine:
         hidden = self.model.hidden(fed, view, places=None if telling or count == 1 else _last(fed))
         hidden = hidden.view(len(requests), -1, hidden.shape[-1])  # (B, T or 1, C)
         if count > 1:
+            if self.runtime.device.type == "cuda":  # else only its launches would be timed
+                torch.cuda.current_stream(self.runtime.device).synchronize()
             self.scheduler.note_fill(count * len(requests), time.perf_counter() - began)
         prompt_told = self._tell_of_prompt(requests[0], hidden[0]) if telling else []
         if requests[0].pending > count or not requests[0].room:

@@ -1,10 +1,11 @@
-"""Decoding steps as CUDA graphs: one launch of a model's operators, of which each is shorter than its own.
+"""Decoding steps as CUDA graphs: one launch of all of a model's operators, whose own would take longer than they do.
 
-In: a model, its cache, rows that feed one id each. Out: their logits. A graph computes fixed shapes: row r is slot r,
-of the first 1, 2, 4 … slots, and reads so many positions from the front. Each is captured when it is first needed, and
-is believed if it says what the operators said one by one; where it does not, or cannot be captured, there are none.
+In: a model, its cache, rows that feed one id each. Out: their logits. A graph computes fixed shapes: 1, 2, 4 … rows,
+and so many positions from the front of their slots. Each is captured when it is first needed, and is believed if it
+says what the operators said one by one; where it does not, or cannot be captured, there are none.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,25 +22,29 @@ from nanochat.runtime import Runtime
 
 Step = Callable[[], Tensor]
 """Computes on memory that stays where it is."""
+Capture = Callable[[Step], tuple[Callable[[], object], Tensor]]
+"""Makes of a step what computes it again, and the memory where the result then is."""
 
 LEAST_REACH = 256
 """Positions that the shortest graph reads; others read twice, four times … as many."""
 GATHERED = 3
-"""What a copy of a position costs, in readings of it: it is read, written and read again."""
+"""What a copy of a position costs, in readings of it: it is read, written and read again. Reasoned, not measured."""
 TOLERANCE = 0.02
 """Of the largest logit, by which a graph may differ from its operators one by one."""
+_POISON = 1e30
+_capturing = threading.Lock()
+"""Of all captures in a process only one may be under way."""
 
 
 class FixedView:
-    """One id in each of the first slots, fed as `fed` says whenever it is read: (4, B) of ids, positions, the places
-    where their keys go, previous ids. Fulfils the model's `CacheView`.
+    """One id in each of B rows, fed as `fed` says whenever it is read: (5, B) of ids, positions, the places where their
+    keys go, previous ids, slots. side_by_side: the slots are the first B. Fulfils the model's `CacheView`.
     """
 
-    def __init__(self, cache: KVCache, fed: Tensor, reach: int) -> None:
-        self.cache, self.reach = cache, reach
+    def __init__(self, cache: KVCache, fed: Tensor, reach: int, *, side_by_side: bool) -> None:
+        self.cache, self.reach, self.side_by_side = cache, reach, side_by_side
         self.ids, self.positions, self.places = fed[0, :, None], fed[1, :, None], fed[2, :, None]  # (B, 1) each
-        self.previous_ids = fed[3]
-        self.rows = torch.arange(fed.size(1), device=fed.device)[:, None]
+        self.previous_ids, self.slots = fed[3], fed[4]
         self.near: dict[int, tuple[Tensor | None, Tensor]] = {}
 
     def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -49,10 +54,14 @@ class FixedView:
         near, mask = self.near[window]
         seen = []
         for held, new in ((self.cache.k[layer], k), (self.cache.v[layer], v)):
-            held[self.rows, :, self.places] = new
-            front = held[: len(self.rows), :, : self.reach].transpose(1, 2)
-            seen.append(front if near is None else held[self.rows, :, near])
+            held[self.slots[:, None], :, self.places] = new
+            seen.append(held[self.slots[:, None], :, near] if near is not None else self._front(held))
         return seen[0], seen[1], mask
+
+    def _front(self, held: Tensor) -> Tensor:
+        front = held[:, :, : self.reach]
+        rows = front[: len(self.slots)] if self.side_by_side else front[self.slots]
+        return rows.transpose(1, 2)
 
     def _near(self, window: int) -> tuple[Tensor | None, Tensor]:
         """The positions (B, S) to copy, None: to read all from the front; (B, 1, 1, S) which of them are seen."""
@@ -65,87 +74,106 @@ class FixedView:
 
 
 class CUDACapture:
-    """Captures steps of one device. Their graphs share memory, for one runs at a time."""
+    """Captures steps of one device, on a stream of its own. Their graphs share memory, for one runs at a time.
+
+    Not by `torch.cuda.graph`: its stream is that of the device that captured first, it frees all cached memory, and in
+    some releases a capture that fails leaves the thread on that stream.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.pool: Any = None  # a handle of torch's
+        self.stream: Any = None
+        self.graphs: list[Any] = []
+        """The ones that failed too: torch may still refer to them."""
 
-    def __call__(self, step: Step) -> Step:
-        """What computes the step anew, in one launch. RuntimeError where it cannot be captured."""
-        with torch.cuda.device(self.device):
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may use other devices, or this one for another model, meanwhile.
-            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-                result = step()
-        self.pool = graph.pool()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return result
-
-        return replay
+    def __call__(self, step: Step) -> tuple[Callable[[], object], Tensor]:
+        """RuntimeError where the step cannot be captured."""
+        with _capturing, torch.cuda.device(self.device):
+            before = torch.cuda.current_stream()
+            self.stream = self.stream or torch.cuda.Stream()
+            self.stream.wait_stream(before)
+            with torch.cuda.stream(self.stream):
+                step()  # what is set up when an operator is first used on a stream may not be captured
+                graph = torch.cuda.CUDAGraph()
+                pool = self.graphs[0].pool() if self.graphs else None
+                self.graphs.append(graph)
+                # Other threads may allocate and wait meanwhile.
+                graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+                try:
+                    result = step()
+                finally:
+                    graph.capture_end()
+            before.wait_stream(self.stream)
+        return graph.replay, result
 
 
 @attrs.frozen
 class _Graph:
     fed: Tensor
-    """(4, B) int64, what the next replay is fed: see `FixedView`."""
-    replay: Step
+    """(5, B) int64, what the next replay is fed: see `FixedView`."""
+    replay: Callable[[], object]
+    logits: Tensor
+    """(B, V), where the last replay wrote them."""
 
 
 class Graphs:
-    """The graphs of one model and cache. capture: how a step becomes one; by default by CUDA."""
+    """The graphs of one model and cache, whose memory must stay where it is. capture: by default CUDA's."""
 
-    def __init__(
-        self, model: GPT, cache: KVCache, runtime: Runtime, capture: Callable[[Step], Step] | None = None
-    ) -> None:
+    def __init__(self, model: GPT, cache: KVCache, runtime: Runtime, capture: Capture | None = None) -> None:
         self.model, self.cache, self.runtime = model, cache, runtime
         self.capture = capture or CUDACapture(runtime.device)
         self.usable = True
         """Whether all that were captured were right."""
-        self._graphs: dict[tuple[int, int], _Graph] = {}
+        self.graphs: dict[tuple[int, int, bool], _Graph] = {}
 
     def logits(self, requests: Sequence[Request]) -> Tensor:
         """Of B rows by ascending slot that feed one id each, (B, V) float32, which the next call may overwrite."""
         slots = [request.slot for request in requests if request.slot is not None]
-        rows = min(_rounded(slots[-1] + 1), self.cache.slots)
         reach = min(max(LEAST_REACH, _rounded(1 + max(one.cached for one in requests))), self.cache.positions)
-        # Rows that do not decode see position 0 of their slot, and write to one that nobody reads.
-        columns = [(0, 0, self.cache.positions, -1)] * rows
-        for slot, one in zip(slots, requests, strict=True):
-            columns[slot] = (one.ids[one.cached], one.cached, one.cached, one.previous_id)
+        least, most = _rounded(len(slots)), min(_rounded(slots[-1] + 1), self.cache.slots)
+        # The first slots, used or not, are read where they lie; of a few among many each is copied.
+        side_by_side = most <= GATHERED * least
+        rows = list(range(len(slots))) if not side_by_side else slots
+        # Rows beyond those see the first position of a slot, and write to one that nobody reads.
+        unused = [(0, 0, self.cache.positions, -1)] * (most if side_by_side else least)
+        columns = [(*column, row if side_by_side else 0) for row, column in enumerate(unused)]
+        for row, slot, one in zip(rows, slots, requests, strict=True):
+            columns[row] = (one.ids[one.cached], one.cached, one.cached, one.previous_id, slot)
         fed = on_device(list(zip(*columns, strict=True)), self.runtime.device)
-        if (graph := self._graphs.get((rows, reach))) is not None:
-            graph.fed.copy_(fed)
-            logits = graph.replay()
+        shape = len(columns), reach, side_by_side
+        if (graph := self.graphs.get(shape)) is None:
+            logits = self._captured(fed, reach, rows, side_by_side=side_by_side)
         else:
-            logits = self._captured(fed, reach, slots)
-        return logits if len(slots) == rows else logits[on_device(slots, self.runtime.device)]
+            graph.fed.copy_(fed)
+            graph.replay()
+            logits = graph.logits
+        return logits if len(rows) == len(columns) else logits[on_device(rows, self.runtime.device)]
 
-    def _captured(self, fed: Tensor, reach: int, slots: Sequence[int]) -> Tensor:
-        """The logits of the first rows, computed operator by operator, and by a graph from the next time on."""
+    def _captured(self, fed: Tensor, reach: int, rows: Sequence[int], *, side_by_side: bool) -> Tensor:
+        """The logits, computed operator by operator; by a graph from the next time on, if it computes the same."""
 
         def step() -> Tensor:
-            view = FixedView(self.cache, fed, reach)
+            view = FixedView(self.cache, fed, reach, side_by_side=side_by_side)
             return self.model.logits(self.model.hidden(view.ids, view)[:, -1])
 
         expected = step()
         try:
-            replay = self.capture(step)
-            replayed = replay()
+            replay, logits = self.capture(step)
+            logits.fill_(_POISON)  # so that a graph that computes nothing is none
+            replay()
         except RuntimeError as fault:
-            return self._give_up(str(fault).partition("\n")[0], expected)
-        rows = on_device(slots, self.runtime.device)
-        allowed = TOLERANCE * float(expected[rows].nan_to_num().abs().max())
-        if not torch.allclose(replayed[rows], expected[rows], rtol=0, atol=allowed, equal_nan=True):
+            first = fault.__context__ or fault  # what ended a capture, before its end was found to fail too
+            return self._give_up(str(first).partition("\n")[0], expected)
+        used = on_device(rows, self.runtime.device)
+        allowed = TOLERANCE * float(expected[used].nan_to_num(0, 0, 0).abs().max())
+        if not torch.allclose(logits[used], expected[used], rtol=0, atol=allowed, equal_nan=True):
             return self._give_up("one computed something else", expected)
-        self._graphs[fed.size(1), reach] = _Graph(fed, replay)
+        self.graphs[fed.size(1), reach, side_by_side] = _Graph(fed, replay, logits)
         return expected
 
     def _give_up(self, reason: str, logits: Tensor) -> Tensor:
         self.usable = False
-        self._graphs.clear()
+        self.graphs.clear()
         self.runtime.note(f"decoding operator by operator, without CUDA graphs: {reason}")
         return logits
 

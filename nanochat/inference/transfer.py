@@ -12,5 +12,6 @@ from torch import Tensor
 
 def on_device(values: Sequence[object], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """The numbers, nested or not, as a tensor on the device; dtype: as torch.tensor chooses."""
-    made = torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda")
-    return made.to(device, non_blocking=True)
+    on_gpu = device.type == "cuda"
+    # Not queued elsewhere: memory that is not pinned would be used again before it was read.
+    return torch.tensor(values, dtype=dtype, pin_memory=on_gpu).to(device, non_blocking=on_gpu)

@@ -1,7 +1,9 @@
-"""HTTP connections with a deadline for the request's head: whoever sends headers byte by byte is cut off.
+"""HTTP connections with deadlines for the request's head and for the answer's reader: whoever sends headers byte by
+byte, or takes nothing of what it asked for, is cut off.
 
-An application never sees a request whose head is not complete, or no HTTP, so this lives in uvicorn's protocol. The
-deadline of a request's body is the application's. Errors have OpenAI's shape here too.
+An application never sees a request whose head is not complete, or no HTTP, and while a connection takes nothing it
+waits to send, so this lives in uvicorn's protocol. The deadline of a request's body is the application's. Errors have
+OpenAI's shape here too.
 """
 
 import asyncio
@@ -14,13 +16,17 @@ from nanochat.serving.faults import RequestError, encoded
 
 HEAD_SECONDS = 10.0
 """From the connection, or from the first byte of a further request on it."""
+READER_SECONDS = 60.0
+"""In which what waits to be read, 64 KiB and all that the system holds, has to become a quarter of that."""
 
 
 class DeadlineProtocol(H11Protocol):
-    """uvicorn's, with a clock that runs while a head is awaited."""
+    """uvicorn's, with a clock that runs while a head is awaited, and one while a reader holds an answer up."""
 
     head_seconds = HEAD_SECONDS
+    reader_seconds = READER_SECONDS
     _alarm: asyncio.TimerHandle | None = None
+    _held_up: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -32,7 +38,21 @@ class DeadlineProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._read_on()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._held_up = self.loop.call_later(self.reader_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._read_on()
+        super().resume_writing()
+
+    def _read_on(self) -> None:
+        if self._held_up is not None:
+            self._held_up.cancel()
+            self._held_up = None
 
     def _watch(self) -> None:
         """The clock runs from the first byte of a head to its last."""
