@@ -229,3 +229,20 @@ def test_saved_bases_are_taken_up_bit_for_bit_and_others_are_refused() -> None:
         factored_gradient.load_states(made(1, rank=4), expected)
     with pytest.raises(KeyError):
         factored_gradient.load_states(made(1), {})
+
+
+@pytest.mark.parametrize("factored", [False, True])
+def test_muon_in_bfloat16_moves_a_weight_within_the_space_of_its_gradients_alone(factored: bool) -> None:
+    """In bfloat16 the iteration would raise what is rounding, where there is no gradient, to full size."""
+    bfloat16 = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16)
+    weight = nn.Parameter(torch.randn(96, 64, generator=torch.Generator().manual_seed(5)))
+    before = weight.detach().clone()
+    config = MuonConfig(lr=0.02, weight_decay=0.0, variance_reduction=False, factored_momentum=factored)
+    optimizer = muon.build(config, {"w": weight}, bfloat16)
+    right = orthonormal(random(64, 8, seed=2)).float()
+    for turn in range(3):
+        factored_gradient.set_factors(weight, Factors(random(96, 8, seed=turn).float(), right))
+        optimizer.step()
+    moved = weight.detach() - before
+    outside = moved - moved @ right @ right.T
+    assert moved.norm() > 0 and outside.norm() < 1e-3 * moved.norm()

@@ -1,6 +1,7 @@
 """The transform `molegrad`: exact where it says so, what it keeps, and what it refuses."""
 
 import json
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def next_step(model: nn.Module) -> None:
 def test_the_loss_and_all_other_gradients_are_the_dense_ones_and_the_factors_are_their_product_with_the_basis(
     target_layers: str, again: bool
 ) -> None:
-    plain, streamed = tiny_model().train(), mole(tiny_model(), target_layers=target_layers, power_iters=2)
+    plain, streamed = tiny_model().train(), mole(tiny_model(), target_layers=target_layers)
     if again:
         activation_checkpointing.build(ActivationCheckpointingConfig(), streamed, RUNTIME)
     for half in (IDS[:1], IDS[1:]):  # two micro-batches
@@ -294,6 +295,78 @@ def test_a_compiled_model_gives_the_same_factors_step_by_step(target_layers: str
             next_step(its)
 
 
+def saved_shapes(step: Callable[[], Tensor]) -> list[torch.Size]:
+    """Shapes of all that autograd keeps of a forward pass, parameters left out."""
+    kept: dict[int, torch.Size] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.shape
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        step().backward()
+    return list(kept.values())
+
+
+def test_compiled_too_an_mlp_keeps_nothing_of_its_hidden_width() -> None:
+    from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+    from torch._dynamo.backends.common import aot_autograd
+
+    def as_it_is(graph: Any, _: Any) -> Any:
+        return make_boxed_func(graph)
+
+    backend = aot_autograd(  # how torch.compile chooses what to keep, without making code of it
+        fw_compiler=as_it_is, bw_compiler=as_it_is, partition_fn=min_cut_rematerialization_partition
+    )
+    found = {}
+    for name, model in {"dense": tiny_model().train(), "streamed": mole(tiny_model(), rank_k=4, chunk=16)}.items():
+        torch._dynamo.reset()
+        hidden = model.blocks[0].mlp.up.weight.size(0)
+        call = torch.compile(model, backend=backend, fullgraph=True)
+        shapes = saved_shapes(lambda call=call: call(IDS, IDS))
+        found[name] = [shape for shape in shapes if shape.numel() >= 16 * hidden and shape[-1] == hidden]
+    assert found["dense"], "the way to look sees what is kept"
+    assert not found["streamed"]
+
+
+# Power iterations
+
+
+@pytest.mark.parametrize("layer", ["blocks.0.mlp.up.weight", "blocks.1.mlp.down.weight"])
+def test_more_power_iterations_are_as_many_refinements_of_one_gradient(layer: str) -> None:
+    dense = tiny_model().train()
+    dense(IDS, IDS).backward()
+    gradient = dict(dense.named_parameters())[layer].grad
+    assert gradient is not None
+    gradient = gradient.double()
+    for power_iters in (1, 2, 4):
+        model = mole(tiny_model(), rank_k=4, power_iters=power_iters)
+        its = bases(model)[layer]
+        right = its.probe.double()
+        for turn in range(power_iters):
+            right = torch.linalg.qr(gradient.T @ (right if turn == 0 else torch.linalg.qr(gradient @ right).Q)).Q
+        model(IDS, IDS).backward()
+        its.advance()
+        cosines = torch.linalg.svdvals(right.T @ its.basis.double())
+        assert cosines.min() > 1 - 1e-4, "the same space"
+
+
+def test_more_power_iterations_are_refused_where_a_steps_rows_come_apart() -> None:
+    model = mole(tiny_model(), power_iters=2)
+    model(IDS[:1], IDS[:1]).backward()
+    with pytest.raises(
+        StageError, match=r"E115.*power_iters = 2 needs all rows of a step in one pass, and this is its second"
+    ):
+        model(IDS[1:], IDS[1:])
+    two = attrs.evolve(RUNTIME, world_size=2)
+    with pytest.raises(StageError, match=r"E115.*power_iters = 2 needs all rows of a step in one process"):
+        molegrad.build(MolegradConfig(rank_k=4, power_iters=2), tiny_model(), two)
+    once = mole(tiny_model(), power_iters=1)
+    for rows in (IDS[:1], IDS[1:]):
+        once(rows, rows).backward()
+
+
 # What is refused
 
 
@@ -335,8 +408,15 @@ def test_a_model_that_it_cannot_change_is_refused() -> None:
         molegrad.build(MolegradConfig(), nn.Linear(2, 2), RUNTIME)
     quantised = tiny_model()
     quantised.blocks[1].mlp.up = type("Int8Linear", (nn.Linear,), {})(32, 128, bias=False)
-    with pytest.raises(StageError, match=r"E115.*`blocks.1.mlp.up.weight` is a Int8Linear .* quantised layers"):
+    with pytest.raises(StageError, match=r"E115.*`blocks.1.mlp.up.weight` is a Int8Linear, and it knows"):
         molegrad.build(MolegradConfig(rank_k=4), quantised, RUNTIME)
+    quantised.blocks[1].mlp.up.weight = nn.Parameter(torch.zeros(128, 32, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(StageError, match=r"E115.*`blocks.1.mlp.up.weight` is of torch.int8: quantised layers"):
+        molegrad.build(MolegradConfig(rank_k=4), quantised, RUNTIME)
+    shared = tiny_model()
+    shared.blocks[1].mlp.up.weight = shared.blocks[0].mlp.up.weight
+    with pytest.raises(StageError, match=r"E115.*share a weight"):
+        molegrad.build(MolegradConfig(rank_k=4), shared, RUNTIME)
     other = tiny_model()
     other.blocks[0].mlp.up.forward = lambda x: x
     with pytest.raises(StageError, match=r"E115.*another transform computes `blocks.0.mlp.up.weight`"):

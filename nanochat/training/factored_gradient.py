@@ -96,9 +96,9 @@ class Tracked:
         if sums is None:
             return
         if self.refines:
-            self.basis.copy_(_orthonormal_or(sums[self.rows :], self.basis))
+            self.basis.copy_(orthonormal_or(sums[self.rows :], self.basis))
         elif self.since == self.period - PERIOD and not self.tracking.of_input:
-            self.probe.copy_(_orthonormal_or(sums[: self.rows], self.probe))
+            self.probe.copy_(orthonormal_or(sums[: self.rows], self.probe))
         self.steps, self.since = self.steps + 1, 0 if self.refines else self.since + 1
         self.refines = self.since >= self.period - 1
 
@@ -123,7 +123,7 @@ def orthonormal(x: Tensor) -> Tensor:
     return q
 
 
-def _orthonormal_or(x: Tensor, otherwise: Tensor) -> Tensor:
+def orthonormal_or(x: Tensor, otherwise: Tensor) -> Tensor:
     """orthonormal(x), unless x is nothing or not finite: a layer whose output counts for nothing has no gradient."""
     length = torch.linalg.vector_norm(x)
     usable = torch.isfinite(length) & (length > 0)

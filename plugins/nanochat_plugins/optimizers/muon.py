@@ -77,10 +77,11 @@ class Muon(StatefulOptimizer):
     def _direction(self, parameters: list[nn.Parameter], state: dict[str, Tensor], momentum: float) -> Tensor:
         """Take up the gradients into the momentum; what is made orthogonal of both, (N, m, n)."""
         kept, nesterov, shape = state["momentum"], self.config.nesterov, parameters[0].shape
-        found = [factors(p) for p in parameters]
         if "basis" in state:
             return self._factored_direction(parameters, state, momentum)
-        if any(found):
+        dtype = self.dtype
+        if any(factors(p) for p in parameters):
+            dtype = torch.float32
             kept.mul_(momentum)
             self._add_gradients(kept, parameters, 1 - momentum)
             update = kept * momentum if nesterov else kept.clone()
@@ -90,7 +91,7 @@ class Muon(StatefulOptimizer):
             gradients = torch.stack([torch.zeros_like(p) if p.grad is None else p.grad for p in parameters])
             kept.lerp_(gradients, 1 - momentum)
             update = gradients.lerp_(kept, momentum) if nesterov else kept.clone()
-        return self._orthogonal(update, shape)
+        return self._orthogonal(update, shape, dtype)
 
     @staticmethod
     def _add_gradients(stack: Tensor, parameters: list[nn.Parameter], scale: float) -> None:
@@ -107,7 +108,7 @@ class Muon(StatefulOptimizer):
         kept.copy_(kept @ (bases.mT @ right)).lerp_(left, 1 - momentum)
         bases.copy_(right)
         update = left.lerp_(kept, momentum) if self.config.nesterov else kept.clone()
-        return self._orthogonal(update, parameters[0].shape) @ right.mT
+        return self._orthogonal(update, parameters[0].shape, torch.float32) @ right.mT
 
     def _state_of(self, parameters: list[nn.Parameter]) -> dict[str, Tensor]:
         """What is kept for a stack, made in its first step; from its parameters' own parts where these were loaded."""
@@ -133,7 +134,7 @@ class Muon(StatefulOptimizer):
         super().load_state_dict(state_dict)
         self._kept.clear()
 
-    def _orthogonal(self, update: Tensor, shape: torch.Size) -> Tensor:
+    def _orthogonal(self, update: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         """update (N, m, n), or its left factors (N, m, k), of matrices of a shape (m, n)."""
         config = self.config
         if config.row_equilibration:
@@ -141,7 +142,7 @@ class Muon(StatefulOptimizer):
         coefficients = POLAR_EXPRESS if config.orthogonalization == "polar_express" else NEWTON_SCHULZ
         safety, floor = (1.01, 1e-6) if config.orthogonalization == "polar_express" else (1.0, 1e-7)
         norm = update.norm(dim=(-2, -1), keepdim=True)
-        update = orthogonalize((update / (norm * safety + floor)).to(self.dtype), coefficients[: config.iterations])
+        update = orthogonalize((update / (norm * safety + floor)).to(dtype), coefficients[: config.iterations])
         update = update.float()
         if config.renormalization:
             target = min(shape) ** 0.5
