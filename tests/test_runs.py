@@ -14,10 +14,30 @@ import pytest
 from test_running import RECIPE, House, enter, wait_for_step
 
 from nanochat.cli.sheet import print_pairs, print_table
+from nanochat.running import provenance
 from nanochat.running.figures import finished_stages
 from nanochat.running.find import find_checkpoint, find_run
+from nanochat.running.summary import spent
 
 # Listing and showing
+
+
+def test_time_is_that_of_attempts_that_ended_and_of_the_one_at_work_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nanochat.running.provenance.age", lambda time: {"T2": 40.0}[time])
+    events = [
+        {"event": "run_started", "time": "T0"},
+        {"event": "stage_started", "stage": "base", "time": "T1"},
+        {"event": "stage_stopped", "stage": "base", "seconds": 7.5},
+        {"event": "stage_started", "stage": "base", "time": "T2"},
+    ]
+    assert spent(events, at_work=True) == 47.5
+    assert spent(events, at_work=False) == 7.5, "it was killed, and nobody knows when"
+    assert spent(events[:3], at_work=True) == 7.5
+
+
+def test_an_age_is_counted_in_seconds_from_a_time_as_it_is_written() -> None:
+    assert 0 <= provenance.age(provenance.now()) < 2
+    assert provenance.age("2020-01-01T00:00:00+00:00") > 1e8
 
 
 def test_on_a_narrow_terminal_a_row_is_a_paragraph_whose_names_stay_whole(

@@ -11,8 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from nanochat.cli.runs import command
+from nanochat.cli.runs_compare import Wanted, left_out, titles
 from nanochat.errors import InputError
 from nanochat.running.json_file import append_line, write_json
+from nanochat.sweeping.results import Row
 
 BPB = {(4, 1): 1.30, (4, 2): 1.36, (4, 3): 1.33, (6, 1): 1.20, (6, 2): 1.22}
 LOCK = """
@@ -129,6 +131,23 @@ def test_over_seeds_there_is_a_mean_with_its_standard_error(home: Path) -> None:
     assert found[1]["standard_errors"]["base.val.bpb"] == pytest.approx(0.01)
     table = runs("--over", "seed", "--sort", "base.bpb", "--md")
     assert "| 2 runs | 2 seeds | 6 " in table and "1.21 ± 0.01" in table
+
+
+def test_what_the_runs_are_compared_by_is_not_crowded_out_by_the_keys_in_which_they_differ() -> None:
+    found = [
+        Row(
+            settings={f"stages.base.key_{key}": str(number) for key in range(30)},
+            state="finished",
+            runs=[f"r{number}"],
+            seconds=None,
+            figures={"tok.characters": 5.0, "base.steps": float(number), "base.bpb.bpb": 1.0 + number},
+            errors={},
+        )
+        for number in range(3)
+    ]
+    shown = titles(found, Wanted(sort="-key_7"))
+    assert shown[:2] == ["stages.base.key_7", "base.bpb.bpb"] and len(shown) == 12
+    assert left_out(found, Wanted(sort="-key_7")) == 33 - 12
 
 
 def test_without_columns_those_are_shown_in_which_the_runs_differ(home: Path) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import numpy as np
@@ -25,10 +26,11 @@ from nanochat.errors import InputError
 from nanochat.reporting.document import Pictures, Table, Text
 from nanochat.reporting.laws_report import laws_blocks
 from nanochat.sweeping.isoflop import Point, budgets
-from nanochat.sweeping.laws import laws
+from nanochat.sweeping.laws import absent, laws
 from nanochat.sweeping.laws_text import budget_table, sentences
 from nanochat.sweeping.parametric import DELTA, Parametric, parametric
 from nanochat.sweeping.power_law import Estimate, power_law, saturating
+from nanochat.sweeping.results import Row
 from nanochat.sweeping.sweep import Sweep, make_sweep
 
 COMPUTE = (1e18, 3e18, 1e19, 3e19, 1e20)
@@ -246,6 +248,21 @@ def test_what_cannot_be_fitted_is_named(points: Sequence[Point], said: Sequence[
         assert (budget.parameters is None) == bool(budget.fault)
     columns, rows = budget_table(found)
     assert all(len(row) == len(columns) for row in rows)
+
+
+def test_trials_that_are_not_there_are_counted_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = ["done", "failed", "waiting", "done", "done"]
+    found = [
+        Row(settings={}, state=state, runs=[], seconds=1.0, figures={}, errors={}, removed=["r"] * (number == 3))
+        for number, state in enumerate(states)
+    ]
+    monkeypatch.setattr("nanochat.sweeping.laws.rows", lambda _: found)
+    sweep: Any = None
+    assert absent(sweep) == "3 of 5 trials: 1 failed, 1 waiting, 1 removed"
+    told = sentences(laws(Truth().points(), absent=absent(sweep)))
+    assert any(line.startswith("not counted: 3 of 5 trials: ") for line in told)
+    found[1:4] = []
+    assert absent(sweep) == ""
 
 
 def test_no_finite_loss_at_all_is_an_error() -> None:

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -19,10 +20,10 @@ from hypothesis import strategies as st
 from test_running import MACHINE, House, enter
 
 from nanochat.cli.main import _finish
-from nanochat.errors import InputError
+from nanochat.errors import InputError, wrong_input
 from nanochat.hardware import Machine
 from nanochat.recipe.axis import Change
-from nanochat.running.progress import Display
+from nanochat.running.progress import Display, QuietDisplay
 from nanochat.running.reports import Reports
 from nanochat.running.request import Request
 from nanochat.running.stop import StopRequests
@@ -33,8 +34,9 @@ from nanochat.sweeping.axes import (
     split_values,
     trials,
 )
-from nanochat.sweeping.results import Row, over_seeds, sorted_by
-from nanochat.sweeping.sweep import Sweep, find_sweep
+from nanochat.sweeping.results import Row, best, over_seeds, sorted_by
+from nanochat.sweeping.sweep import Sweep, find_sweep, make_sweep
+from nanochat.sweeping.work import LOOK_SECONDS, work
 
 words = st.text("abc123._", min_size=1, max_size=4)
 
@@ -229,6 +231,26 @@ def test_ctrl_c_in_a_trials_last_moment_begins_no_further_one(house: House, monk
     assert states(the_sweep()) == ["done", "waiting"]
 
 
+def test_a_trial_whose_stage_someone_else_runs_is_taken_as_soon_as_it_can_be(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three trials the first wants what another worker makes meanwhile: it comes second, and not last."""
+    begun, waits = list[str](), list[float]()
+
+    def run(request: Request, *_: object) -> int:
+        begun.append(request.recipe.stem)
+        if len(begun) == 1:
+            raise wrong_input("E402", "someone else runs it")
+        return 0
+
+    monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
+    sweep = make_sweep("three", recipe=str(house.recipe), until=None, overrides=[])
+    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in (1, 2, 3)])
+    assert work(sweep, QuietDisplay(sys.stderr), sleep=waits.append) == 0
+    assert begun == ["0001", "0002", "0001", "0003"]
+    assert waits == [LOOK_SECONDS], "the next one may want the same stage"
+
+
 def until(true: object, seconds: float = 90.0) -> None:
     end = time.monotonic() + seconds
     while True:
@@ -259,6 +281,12 @@ def test_seeds_are_averaged_with_the_standard_error_of_their_mean() -> None:
     assert found[0].figures["bpb"] == pytest.approx(mean)
     assert found[0].errors["bpb"] == pytest.approx(error)
     assert (found[1].figures, found[1].errors) == ({"bpb": 0.5}, {})
+
+
+def test_one_lucky_seed_is_not_the_best_beside_means_of_several() -> None:
+    found = [row(1, 4, bpb=1.0), row(2, 4, bpb=1.2), row(1, 6, bpb=1.3), row(2, 6, bpb=1.2), row(1, 8, bpb=0.9)]
+    chosen = best(found)
+    assert chosen is not None and chosen[1].settings == {"depth": "4"}
 
 
 def test_rows_are_sorted_by_figure_or_key_and_those_without_come_last() -> None:

@@ -274,7 +274,7 @@ def test_in_a_pipe_watching_prints_plain_lines_and_ends_with_the_run(house: Hous
         "tok: finished in 1 min 03 s",
         "base: running",
         "eval: not begun",
-        "base: 100 of 400 steps · loss 8 · 720 tokens/s · MFU 50.0% · 1 min 01 s left",
+        "base: 100 of 400 steps · smoothed loss 8 · 720 tokens/s · MFU 50.0% · 1 min 01 s left",
     ]
     assert "\x1b" not in result.output
     ended = watch("tale")  # by itself: nobody works on it any longer

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from nanochat.cli.runs_compare import Wanted, cells, compared, heads, plain, titles
+from nanochat.cli.runs_compare import Wanted, cells, compared, heads, left_out, plain, titles
 from nanochat.cli.runs_remove import gc, rm
 from nanochat.cli.runs_show import show
 from nanochat.cli.runs_verify import verify
 from nanochat.cli.sheet import print_table
 from nanochat.markdown import table
-from nanochat.quantity import duration
+from nanochat.quantity import counted, duration
 from nanochat.running.figures import headline
 from nanochat.running.find import list_runs
 from nanochat.running.summary import STATES, summary
@@ -60,6 +60,8 @@ def command(
             click.echo(json.dumps([plain(row, chosen) for row in rows], indent=2, ensure_ascii=False))
         else:
             _print(["run", "state", *heads(chosen, wanted)], [cells(row, chosen) for row in rows], as_markdown)
+            if (more := left_out(rows, wanted)) and not as_markdown:
+                click.echo(f"and {counted(more, 'more column')}: --columns KEY,KEY shows those that it names")
     elif as_json:
         click.echo(json.dumps([told for _, told in found], indent=2, ensure_ascii=False))
     else:

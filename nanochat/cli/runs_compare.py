@@ -20,7 +20,7 @@ from nanochat.running.json_file import read_lines
 from nanochat.running.run_folder import RunFolder
 from nanochat.running.store import METRICS
 from nanochat.sweeping.columns import resolved, shortest
-from nanochat.sweeping.results import Row, figure_names, over_seeds, result_names, sorted_by
+from nanochat.sweeping.results import Row, figure_names, main_figure, over_seeds, result_names, sorted_by
 
 RUN, STATE = "run", "state"
 _TRAINING = ("loss", "smoothed_loss")
@@ -76,8 +76,29 @@ def titles(found: Sequence[Row], wanted: Wanted) -> list[str]:
     """The columns that are shown: those asked for; else the keys in which the runs differ, and their figures."""
     if wanted.columns:
         return [resolved(column, _columns(found), "--columns") for column in wanted.columns]
+    return _all_titles(found, wanted)[:_MOST_COLUMNS]
+
+
+def left_out(found: Sequence[Row], wanted: Wanted) -> int:
+    """How many columns there are beyond those that are shown without being asked for."""
+    return 0 if wanted.columns else max(0, len(_all_titles(found, wanted)) - _MOST_COLUMNS)
+
+
+def _all_titles(found: Sequence[Row], wanted: Wanted) -> list[str]:
+    """The keys in which they differ, and all figures; where these are too many, what they are sorted by and what runs
+    are compared by before anything else come first.
+    """
+    figures = figure_names(found)
     differing = [key for key in _keys(found) if key != RUN and len({row.settings.get(key) for row in found}) > 1]
-    return [*differing, *figure_names(found)][:_MOST_COLUMNS]
+    if len(differing) + len(figures) <= _MOST_COLUMNS:
+        return [*differing, *figures]
+    asked = wanted.sort.removeprefix("-") if wanted.sort else None
+    first = [resolved(asked, _columns(found), "--sort")] if asked else []
+    varying = [name for name in figures if len({row.figures.get(name) for row in found}) > 1]
+    of_stage = {name.partition(".")[2]: name for name in reversed(varying)}  # of several stages the first
+    main = main_figure(list(of_stage))
+    first += [of_stage[main]] if main is not None else []
+    return list(dict.fromkeys([*first, *differing, *figures]))
 
 
 def heads(columns: Sequence[str], wanted: Wanted) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -12,6 +13,9 @@ from nanochat.running.find import the_run
 from nanochat.running.removal import Garbage, find_garbage, plan_removal, remove, undisturbed
 from nanochat.running.store import bytes_in
 from nanochat.sweeping.sweep import needing
+
+NAMED = 3
+"""Of the runs that need a result; --json has them all."""
 
 _dry_run = click.option("--dry-run", is_flag=True, help="Only list what would go.")
 _as_json = click.option("--json", "as_json", is_flag=True, help="With --dry-run: print the list as JSON.")
@@ -47,7 +51,7 @@ def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
     for result in removal.results:
         click.echo(f"remove {result.path.name}, {size(bytes_in(result.path))}")
     for path, names in removal.kept.items():
-        click.echo(f"keep   {path.name}: needed by {', '.join(dict.fromkeys(names))}")
+        click.echo(f"keep   {path.name}: needed by {_some(list(dict.fromkeys(names)))}")
     for run in removal.runs:
         click.echo(f"remove run {run.path.name}")
         for sweep, trial in needing(run):
@@ -59,6 +63,12 @@ def rm(runs: tuple[str, ...], dry_run: bool, as_json: bool, yes: bool) -> None:
         click.echo(f"{size(sum(bytes_in(path) for path in going))} would be freed")
     elif _agreed(yes):
         click.echo(f"removed; {size(remove(removal))} freed")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 @click.command("gc")

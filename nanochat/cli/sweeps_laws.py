@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from nanochat.cli.sheet import print_table
+from nanochat.cli.sheet import print_table, print_text
 from nanochat.hardware import probe_machine
 from nanochat.registry import load_registry
 from nanochat.sweeping.question import FIGURE, FURTHER
@@ -28,20 +28,21 @@ def command(name: str, figure: str, flops: float | None, as_json: bool) -> None:
     N is the number of parameters in a matrix product for every token (the blocks' and the head's), as where a recipe
     says tokens_per_param; C is FLOPs a token times tokens. Intervals are of 95 %. What cannot be fitted is named.
     """
-    from nanochat.sweeping.laws import laws, points_of  # import NumPy
+    from nanochat.sweeping.laws import absent, laws, points_of  # import NumPy
     from nanochat.sweeping.laws_text import budget_table, sentences
 
-    points = points_of(find_sweep(name), figure, load_registry(), probe_machine())
+    sweep = find_sweep(name)
+    points = points_of(sweep, figure, load_registry(), probe_machine())
     if flops is not None and not math.isfinite(flops):
         raise click.BadParameter("it must be finite", param_hint="--flops")
-    found = laws(points, figure=figure, next_flops=flops)
+    found = laws(points, figure=figure, next_flops=flops, absent=absent(sweep))
     if as_json:
         click.echo(json.dumps(_description(found), indent=2, ensure_ascii=False))
         return
     columns, cells = budget_table(found)
     print_table(columns, cells, words=0)
     for line in sentences(found):
-        click.echo(line)
+        print_text(line)
 
 
 def _description(found: "Laws") -> dict[str, object]:

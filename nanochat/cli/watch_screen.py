@@ -18,6 +18,9 @@ _LEAST_PLOT, _MOST_PLOT = 3, 12
 COLOURS = {"finished": "green", "done": "green", "running": "cyan", "failed": "red", "stopped": "yellow"}
 """Of a state, of a stage or of a trial."""
 
+_LOSSES = {"smoothed_loss": "smoothed loss", "loss": "loss"}
+"""What a stage tells of its loss, the best to read first, and what it is called."""
+
 
 def screen(seen: Mapping[str, Any], width: int, height: int) -> list[str]:
     """The lines, styled."""
@@ -60,10 +63,10 @@ def in_one_line(stage: Mapping[str, Any]) -> str:
     progress, figures, rate = stage["progress"], stage["figures"], stage["tokens_per_second"]
     if not progress:
         return ""
-    loss = figures.get("smoothed_loss", figures.get("loss"))
+    loss = next((f"{its} {figures[name]:.4g}" for name, its in _LOSSES.items() if figures.get(name) is not None), None)
     parts = [
         f"{progress['done']:,} of {progress['total']:,} {progress['unit']}",
-        *([f"loss {loss:.4g}"] if loss is not None else []),
+        *([loss] if loss is not None else []),
         *([f"{rate:,.0f} tokens/s"] if rate else []),
         *([f"MFU {figures['mfu']:.1%}"] if figures.get("mfu") else []),
         *([f"{duration(stage['seconds_left'])} left"] if stage["seconds_left"] is not None else []),

@@ -15,7 +15,7 @@ from nanochat.registry import load_registry
 from nanochat.reporting.document import Block, Picture, Pictures, Table, Text
 from nanochat.reporting.plot import Plot, Series, draw
 from nanochat.sweeping.isoflop import LEAST_SIZES, Budget
-from nanochat.sweeping.laws import Laws, laws, points_of
+from nanochat.sweeping.laws import Laws, absent, laws, points_of
 from nanochat.sweeping.laws_text import budget_table, sentences
 from nanochat.sweeping.power_law import Saturating
 from nanochat.sweeping.question import FIGURE
@@ -30,7 +30,7 @@ _ALONG = 60
 def laws_blocks(sweep: Sweep) -> list[Block]:
     """A table, the plots and what they say."""
     try:
-        found = laws(points_of(sweep, FIGURE, load_registry(), probe_machine()))
+        found = laws(points_of(sweep, FIGURE, load_registry(), probe_machine()), absent=absent(sweep))
     except NanochatError:
         return []
     whole = [each for each in found.budgets if len({point.parameters for point in each.points}) >= LEAST_SIZES]

@@ -23,7 +23,7 @@ from nanochat.running.json_file import read_json, read_lines
 from nanochat.running.lease import is_held
 from nanochat.running.run_folder import EVENTS, LOCK, RunFolder, RunStage
 from nanochat.running.store import CONFIG, METRICS, StageFolder
-from nanochat.running.summary import ending, stage_state, standing
+from nanochat.running.summary import ending, spent, stage_state, standing
 
 SETTINGS = "report.json"
 """Of a run's folder: what was said of prices and power."""
@@ -57,9 +57,9 @@ class ReportedStage:
 
     @property
     def seconds(self) -> float:
-        """Wall time of its attempts, in whatever run they were."""
-        ended = sum(float(event.get("seconds", 0.0)) for event in self.attempts)
-        return float(self.record.get("seconds", ended))
+        """Wall time of its attempts, in whatever run they were; of one that is at work, so far."""
+        so_far = spent(self.attempts, at_work=self.state == "running")
+        return float(self.record.get("seconds", so_far))
 
     @property
     def state(self) -> State:

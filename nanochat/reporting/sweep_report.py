@@ -75,7 +75,11 @@ def _summary(found: Sequence[Row]) -> str:
 
 def _headlines(found: Sequence[Row], chosen: str | None) -> list[tuple[str, str]]:
     seconds, variants = total_seconds(found), over_seeds(found)
-    shown = [("trials", str(len(found))), ("variants done", str(len(variants))), ("wall time", duration(seconds))]
+    shown = [
+        ("trials", str(len(found))),
+        ("variants done", str(len(variants))),
+        ("time of all trials", duration(seconds)),
+    ]
     leader = best(found)
     if leader is not None and leader[0] == chosen and len(variants) > 1:
         figure, row = leader

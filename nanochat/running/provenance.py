@@ -33,6 +33,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat("T", "seconds")
 
 
+def age(time: str) -> float:
+    """Seconds since a time as `now` writes it."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
+
+
 def collect(recipe_path: Path, machine: Machine, registry: Registry) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The content of env.json; and the uncommitted changes of the source trees, file name of PATCHES → patch."""
     trees = source_trees(Path(nanochat.__file__).parent.parent, recipe_path.parent)

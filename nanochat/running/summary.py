@@ -7,6 +7,7 @@ nobody: a run that is going on is looked at too.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nanochat.running import provenance
 from nanochat.running.figures import FinishedStage, attempts_at, finished_stages, headline
 from nanochat.running.find import tag_of
 from nanochat.running.handover import Handover
@@ -33,7 +34,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
         "state": _state(run, len(stages) == len(planned), events),
         "done": len(stages),
         "planned": len(planned),
-        "seconds": round(sum(_seconds(event) for event in events), 1),
+        "seconds": round(spent(events, at_work=is_held(run.path)), 1),
         "stages": [_stage(stage, events) for stage in run.stages],
         "figures": _measured(stages),
     }
@@ -73,6 +74,13 @@ def ending(events: Sequence[Mapping[str, Any]]) -> str:
 def _measured(stages: Sequence[FinishedStage]) -> dict[str, Any]:
     measured = [stage.figures for stage in stages if headline(stage.figures)]
     return dict(measured[-1]) if measured else {}
+
+
+def spent(events: Sequence[Mapping[str, Any]], *, at_work: bool) -> float:
+    """Seconds of attempts at stages, by a run's events: those that ended, and the one that is at work so far."""
+    own = [event for event in events if str(event.get("event")).startswith("stage_")]
+    going_on = own[-1] if at_work and own and own[-1].get("event") == "stage_started" else None
+    return sum(map(_seconds, own)) + (provenance.age(str(going_on["time"])) if going_on is not None else 0.0)
 
 
 def _seconds(event: Mapping[str, Any]) -> float:

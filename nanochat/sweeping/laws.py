@@ -15,6 +15,7 @@ from nanochat.errors import wrong_input
 from nanochat.estimating.estimate import pretraining_stage
 from nanochat.hardware import Machine
 from nanochat.model.sizes import matrix_parameters
+from nanochat.quantity import counted
 from nanochat.recipe.load import load_recipe
 from nanochat.registry import Registry
 from nanochat.sweeping.isoflop import Budget, Point, budgets
@@ -22,7 +23,7 @@ from nanochat.sweeping.parametric import Parametric, parametric
 from nanochat.sweeping.power_law import Estimate, PowerLaw, Saturating, power_law, saturating
 from nanochat.sweeping.question import FIGURE, FURTHER
 from nanochat.sweeping.results import Row, rows
-from nanochat.sweeping.sweep import Sweep
+from nanochat.sweeping.sweep import Sweep, in_words
 
 _TOLD = 10.0
 """How many times apart the ends of an interval are of a factor that was not told by the points."""
@@ -60,9 +61,11 @@ class Laws:
     next_flops: float
     foretold: Sequence[Foretold]
     unfitted: Sequence[str]
+    absent: str
+    """Trials of the sweep that are not among the points, in words; "" where all are."""
 
 
-def laws(points: Sequence[Point], *, figure: str = FIGURE, next_flops: float | None = None) -> Laws:
+def laws(points: Sequence[Point], *, figure: str = FIGURE, next_flops: float | None = None, absent: str = "") -> Laws:
     """All views of the points. InputError E407 where there is no finite loss at all."""
     finite = [point for point in points if math.isfinite(point.loss) and point.loss > 0]
     unfitted = [f"{len(points) - len(finite)} of {len(points)} runs left out: they have no finite {figure} above 0"] * (
@@ -102,6 +105,7 @@ def laws(points: Sequence[Point], *, figure: str = FIGURE, next_flops: float | N
         next_flops=asked,
         foretold=list(_foretold(asked, finite, size_law, token_law, loss_law, fit)),
         unfitted=unfitted,
+        absent=absent,
     )
 
 
@@ -146,6 +150,14 @@ def points_of(sweep: Sweep, figure: str, registry: Registry, machine: Machine) -
     if not any(figure in row.figures for _, row in found) or not points:
         raise wrong_input("E407", f"no trial of `{sweep.path.name}` that is done has {figure}", help=_known(found))
     return points
+
+
+def absent(sweep: Sweep) -> str:
+    """What of a sweep is not done, as `laws` takes it: its minima may lie there."""
+    found = rows(sweep)
+    undone, removed = [row.state for row in found if row.state != "done"], sum(bool(row.removed) for row in found)
+    why = [*([in_words(undone)] if undone else []), *([f"{removed} removed"] if removed else [])]
+    return f"{len(undone) + removed} of {counted(len(found), 'trial')}: {', '.join(why)}" if why else ""
 
 
 def _known(found: Sequence[tuple[object, Row]]) -> str:

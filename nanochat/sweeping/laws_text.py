@@ -47,6 +47,8 @@ def sentences(found: Laws) -> list[str]:
         loss = f", {found.figure} {one.loss:.4f}" if one.loss is not None else ""
         size = f"N {_counted(one.parameters)}, D {_counted(one.tokens)}, {one.ratio:.3g} tokens a parameter"
         lines.append(f"for {found.next_flops:.3g} FLOPs, by {one.by}: {size}{loss}")
+    if found.absent:
+        lines.append(f"not counted: {found.absent}; a minimum that is missed may lie there")
     return [*lines, *(f"not fitted: {sentence}" for sentence in found.unfitted)]
 
 

@@ -69,7 +69,7 @@ def work(
     """Go through the trials until none waits. 75 where it was stopped or is paused before, 1 where a trial failed."""
     requests = StopRequests()  # one for all: who asks while a trial's last step is under way means the others too
     busy = set[int]()
-    """Trials of which a stage is being run by someone else."""
+    """Trials that, or of which a stage, someone else was running, when they were last looked at."""
     while True:
         waiting = [trial for trial in sweep.trials() if trial.state == "waiting"]
         if not waiting:
@@ -85,16 +85,20 @@ def work(
             sleep(LOOK_SECONDS)
             continue
         state = _take(free[0], sweep, display, reports, requests)
+        if state in ("taken", "busy"):
+            busy.add(free[0].number)
+        else:
+            busy.clear()  # those before it in the queue may have become free meanwhile
         if reports is not None and state in ("done", "failed"):
             _report(sweep, display, reports)
         if state == "stopped":
             return EXIT_STOPPED
-        if state == "busy":
-            busy.add(free[0].number)
+        if state == "busy":  # the stage that it wants is often the next one's too
+            sleep(LOOK_SECONDS)
 
 
 def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, requests: StopRequests) -> str:
-    """Run a trial that waits, unless someone else was faster: done · failed · stopped · busy."""
+    """Run a trial that waits: done · failed · stopped; taken: someone else runs it; busy: or one of its stages."""
     try:
         with lease(trial.folder, what=f"trial {trial.number}"):
             if trial.outcome:
@@ -102,7 +106,7 @@ def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None,
             return _run(trial, sweep, display, reports, requests)
     except InputError as fault:
         if _is_taken(fault):
-            return "busy"
+            return "taken"
         raise
 
 
