@@ -119,6 +119,16 @@ def test_a_result_that_another_runs_lock_refers_to_is_kept(home: Path, lock: str
     assert plan_removal([the_run("demo-1")]).kept == {folder: ["run demo-2"]}
 
 
+def test_of_many_runs_that_need_a_result_a_few_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result("base")
+    for number in range(8):
+        run(f"demo-{number}", ["base"], home)
+    with pytest.raises(SystemExit):
+        main(["runs", "rm", "demo-0", "--dry-run"])
+    (kept,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("keep")]
+    assert kept.endswith(": needed by run demo-7, run demo-6, run demo-5 and 4 more")
+
+
 def test_of_two_runs_that_share_results_both_can_be_removed_at_once(home: Path) -> None:
     result("base")
     run("demo-1", ["base"], home)

@@ -201,6 +201,14 @@ def test_a_variant_that_is_not_there_is_named_with_those_that_are(
     assert "did you mean `short`?" in "".join(capsys.readouterr())
 
 
+def test_it_is_said_how_far_the_planning_of_many_variants_is(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("nanochat.cli.sweep.SAY_SECONDS", 0.0)
+    _finish(["sweep", str(house.recipe), "--grid", "seed=1,2,3", "--dry-run"])
+    assert "planned 17 of 18 variants" in capsys.readouterr().err
+
+
 def test_a_variant_with_a_comma_in_its_name_is_chosen_in_quotes(house: House) -> None:
     house.write(
         RECIPE + '[sweep]\n[sweep.variants]\n"short, k = 8" = { "stages.one.steps" = 8 }\n"plain, k = 2" = {}\n'

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ MANY = 100
 """More trials than these are not run without --yes."""
 ESTIMATED = 100
 """More are planned, and not estimated one by one: each takes a third of a second."""
+SAY_SECONDS = 5.0
+"""Between two words on how many of many variants are planned: each takes a tenth of a second."""
 Variant = tuple[Sequence[str], Plan]
 """Its `KEY=VALUE`s, and its plan."""
 
@@ -126,8 +129,11 @@ def _plans(
     recipe: Path, changes: Sequence[Sequence[Change]], overrides: Sequence[str], until: str | None, machine: Machine
 ) -> list[Variant]:
     """The plan of each variant. InputError with what the first one that is wrong says, and which one it is."""
-    registry, store, found = load_registry(), Store(), list[Variant]()
+    registry, store, found, said = load_registry(), Store(), list[Variant](), time.monotonic()
     for its in changes:
+        if time.monotonic() - said > SAY_SECONDS:
+            click.echo(f"planned {len(found):,} of {len(changes):,} variants", err=True)
+            said = time.monotonic()
         settings = [change.text for change in its]
         try:
             loaded = load_recipe(recipe, overrides=overrides, changes=its, registry=registry, machine=machine)
