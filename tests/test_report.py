@@ -299,7 +299,7 @@ def test_a_run_that_goes_on_has_a_report_that_reads_itself_again_until_it_ends(h
     run = home.run(until="tok")
     run.event("stage_started", stage="base")
     with lease(run.path, what="the run"), lease(run.stages[1].folder.path, what="the stage"):
-        assert "is going on; not finished: base, sft, eval." in home.report().stdout
+        assert "going on; not finished: base, sft, eval." in home.report().stdout
         assert 'http-equiv="refresh"' in run.page.read_text()
     assert "Run quickstart" in home.report().stdout
     assert 'http-equiv="refresh"' not in run.page.read_text()

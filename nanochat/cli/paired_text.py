@@ -10,6 +10,10 @@ from nanochat.quantity import counted
 from nanochat.running.paired import Flip, Paired
 
 QUESTION_CHARACTERS = 100
+_NOTE = (
+    "means over examples, of which each counts once; the same ones are compared, so that differences are told that the "
+    "figures' own errors would hide"
+)
 _TITLES = ("evaluation", "examples", "first", "second", "difference", "gained", "lost", "p")
 
 
@@ -18,11 +22,11 @@ def print_pairs_of_examples(pairs: Sequence[Paired], *, as_markdown: bool, flips
     rows = [_row(pair) for pair in pairs]
     tests = ", ".join(dict.fromkeys(pair.test for pair in pairs))
     if as_markdown:
-        click.echo(f"\n## examples\n\n{table(_TITLES, rows)}\n\np: {tests}")
+        click.echo(f"\n## examples\n\n{table(_TITLES, rows)}\n\np: {tests}; {_NOTE}")
     else:
         click.secho("examples", bold=True)
         print_table(_TITLES, rows, words=1, indent="  ")
-        print_text(f"p: {tests}", indent="  ")
+        print_text(f"p: {tests}; {_NOTE}", indent="  ")
     for pair in pairs:
         if pair.unpaired:
             are = "is" if pair.unpaired == 1 else "are"

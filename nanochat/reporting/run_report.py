@@ -87,9 +87,9 @@ def _summary(subject: Subject) -> str:
         when = max(str(stage.record.get("finished", "")) for stage in subject.stages)
         return f"finished {when[:16].replace('T', ' ')} UTC."
     said = {
-        "running": "is going on; not finished",
+        "running": "going on; not finished",
         "failed": "failed; not finished",
-        "stopped": "was stopped, and the same command goes on; not finished",
+        "stopped": "stopped, and the same command goes on; not finished",
         "unfinished": "not finished",
     }[subject.state]
     return f"{said}: {', '.join(left)}." if left else f"{said}."

@@ -79,13 +79,9 @@ def _measured(stages: Sequence[FinishedStage]) -> dict[str, Any]:
 def spent(events: Sequence[Mapping[str, Any]], *, at_work: bool) -> float:
     """Seconds of attempts at stages, by a run's events: those that ended, and the one that is at work so far."""
     own = [event for event in events if str(event.get("event")).startswith("stage_")]
-    going_on = own[-1] if at_work and own and own[-1].get("event") == "stage_started" else None
-    return sum(map(_seconds, own)) + (provenance.age(str(going_on["time"])) if going_on is not None else 0.0)
-
-
-def _seconds(event: Mapping[str, Any]) -> float:
-    """The time of an attempt at a stage, from the event of its end."""
-    return float(event.get("seconds", 0.0)) if str(event.get("event")).startswith("stage_") else 0.0
+    ended = sum(float(event.get("seconds", 0.0)) for event in own)
+    going_on = at_work and bool(own) and own[-1].get("event") == "stage_started"
+    return ended + (provenance.age(str(own[-1]["time"])) if going_on else 0.0)
 
 
 def _stage(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -109,7 +105,7 @@ def _stage_details(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str
         "run": record.get("run", run.path.name),
         "started": record.get("started", ""),
         "finished": record.get("finished", ""),
-        "seconds": record.get("seconds", round(sum(map(_seconds, own)), 1)),
+        "seconds": record.get("seconds", round(spent(own, at_work=is_held(folder.path)), 1)),
         "bytes": bytes_in(folder.path),
         "figures": record.get("figures", {}),
         **{name: record[name] for name in ("world_size", "device", "dtype") if name in record},
