@@ -18,7 +18,7 @@ class MolegradConfig:
     columns, an MLP's hidden activations are computed again chunk by chunk, and nothing of the size of a gradient or of
     all hidden activations ever stands. Take it for long rows on a small card. What the basis misses is lost to the
     update: beside it, activation_checkpointing gives exact gradients, and saves more where attention's activations are
-    the larger part, for a fifth to a third of the speed.
+    the larger part, for a tenth to a third of the speed.
     """
 
     rank_k: int = option(32, minimum=1, maximum=65_536, doc="columns of the basis, k; below the layers' sides")
