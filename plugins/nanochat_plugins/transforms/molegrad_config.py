@@ -26,8 +26,8 @@ class MolegradConfig:
         1,
         minimum=1,
         maximum=4,
-        doc="power iterations of a refinement; each beyond the first computes an MLP twice more, and needs all rows of a "
-        "step in one pass and process",
+        doc="power iterations of a refinement; each beyond the first computes an MLP twice more, and needs all rows of "
+        "a step in one pass and process",
     )
     target_layers: str = option(
         "ffn_only", choices=tuple(TARGETS), doc="the MLPs, the attention's projections (q, k, v, out), or both"
