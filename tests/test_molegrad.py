@@ -325,7 +325,7 @@ def test_compiled_too_an_mlp_keeps_nothing_of_its_hidden_width() -> None:
         hidden = model.blocks[0].mlp.up.weight.size(0)
         call = torch.compile(model, backend=backend, fullgraph=True)
         shapes = saved_shapes(lambda call=call: call(IDS, IDS))
-        found[name] = [shape for shape in shapes if shape.numel() >= 16 * hidden and shape[-1] == hidden]
+        found[name] = [shape for shape in shapes if shape.numel() >= 16 * hidden and hidden in shape]
     assert found["dense"], "the way to look sees what is kept"
     assert not found["streamed"]
 
@@ -415,6 +415,9 @@ def test_a_model_that_it_cannot_change_is_refused() -> None:
         molegrad.build(MolegradConfig(rank_k=4), quantised, RUNTIME)
     shared = tiny_model()
     shared.blocks[1].mlp.up.weight = shared.blocks[0].mlp.up.weight
+    with pytest.raises(StageError, match=r"E115.*share a weight"):
+        molegrad.build(MolegradConfig(rank_k=4), shared, RUNTIME)
+    shared.blocks[1].mlp = shared.blocks[0].mlp
     with pytest.raises(StageError, match=r"E115.*share a weight"):
         molegrad.build(MolegradConfig(rank_k=4), shared, RUNTIME)
     other = tiny_model()

@@ -17,22 +17,31 @@ from nanochat.cli.sheet import print_pairs, print_table
 from nanochat.running import provenance
 from nanochat.running.figures import finished_stages
 from nanochat.running.find import find_checkpoint, find_run
-from nanochat.running.summary import spent
+from nanochat.running.run_folder import RunFolder
+from nanochat.running.summary import begun, so_far, spent
 
 # Listing and showing
 
 
-def test_time_is_that_of_attempts_that_ended_and_of_the_one_at_work_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_that_of_attempts_that_ended_and_of_the_one_at_work_so_far(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("nanochat.running.provenance.age", lambda time: {"T2": 40.0}[time])
+    run, held = RunFolder(tmp_path), [True]
+    monkeypatch.setattr("nanochat.running.summary.is_held", lambda _: held[0])
     events = [
         {"event": "run_started", "time": "T0"},
         {"event": "stage_started", "stage": "base", "time": "T1"},
         {"event": "stage_stopped", "stage": "base", "seconds": 7.5},
-        {"event": "stage_started", "stage": "base", "time": "T2"},
+        {"event": "stage_started", "stage": "sft", "time": "T2"},
     ]
-    assert spent(events, at_work=True) == 47.5
-    assert spent(events, at_work=False) == 7.5, "it was killed, and nobody knows when"
-    assert spent(events[:3], at_work=True) == 7.5
+    assert spent(events) == 7.5
+    assert so_far(begun(run, events)) == so_far(begun(run, events), "sft") == 40.0
+    assert so_far(begun(run, events), "base") == 0.0
+    assert begun(run, events[:3]) is None
+    assert begun(run, [*events, {"event": "run_started", "time": "T3"}]) is None, "killed, and only just taken up again"
+    held[0] = False
+    assert begun(run, events) is None, "it was killed, and nobody knows when"
 
 
 def test_an_age_is_counted_in_seconds_from_a_time_as_it_is_written() -> None:

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,7 @@ from nanochat.sweeping.axes import (
 )
 from nanochat.sweeping.results import Row, best, over_seeds, sorted_by
 from nanochat.sweeping.sweep import Sweep, find_sweep, make_sweep
-from nanochat.sweeping.work import LOOK_SECONDS, work
+from nanochat.sweeping.work import work
 
 words = st.text("abc123._", min_size=1, max_size=4)
 
@@ -235,20 +236,48 @@ def test_a_trial_whose_stage_someone_else_runs_is_taken_as_soon_as_it_can_be(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of three trials the first wants what another worker makes meanwhile: it comes second, and not last."""
-    begun, waits = list[str](), list[float]()
+    begun, clock = list[str](), [1000.0]
 
     def run(request: Request, *_: object) -> int:
         begun.append(request.recipe.stem)
+        clock[0] += 1.0
         if len(begun) == 1:
+            raise wrong_input("E402", "someone else runs it")
+        clock[0] += 60.0
+        return 0
+
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
+    monkeypatch.setattr("nanochat.sweeping.work.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    sweep = make_sweep("three", recipe=str(house.recipe), until=None, overrides=[])
+    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in (1, 2, 3)])
+    assert work(sweep, QuietDisplay(sys.stderr), sleep=wait) == 0
+    assert begun == ["0001", "0002", "0001", "0003"]
+
+
+def test_many_trials_that_wait_for_one_stage_do_not_hold_up_the_one_behind_them(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, clock = list[str](), [1000.0]
+
+    def run(request: Request, *_: object) -> int:
+        begun.append(request.recipe.stem)
+        clock[0] += 0.4
+        if request.recipe.stem != "0020" and "0020" not in begun:
             raise wrong_input("E402", "someone else runs it")
         return 0
 
+    def wait(seconds: float) -> None:
+        clock[0] += seconds
+
     monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
-    sweep = make_sweep("three", recipe=str(house.recipe), until=None, overrides=[])
-    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in (1, 2, 3)])
-    assert work(sweep, QuietDisplay(sys.stderr), sleep=waits.append) == 0
-    assert begun == ["0001", "0002", "0001", "0003"]
-    assert waits == [LOOK_SECONDS], "the next one may want the same stage"
+    monkeypatch.setattr("nanochat.sweeping.work.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    sweep = make_sweep("many", recipe=str(house.recipe), until=None, overrides=[])
+    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in range(1, 21)])
+    assert work(sweep, QuietDisplay(sys.stderr), sleep=wait) == 0
+    assert begun.index("0020") < 60 and states(sweep) == ["done"] * 20
 
 
 def until(true: object, seconds: float = 90.0) -> None:

@@ -52,7 +52,7 @@ def serving_speed(
         alone = _alone(model, runtime, count, prompt, tokens)
         models = Models(capacity=2 * count)
         with _served(models, model, runtime, count, 2 * (prompt + tokens)) as url:
-            _load(url, count, 8, 4)
+            _load(url, count, *((prompt, tokens) if runtime.device.type == "cuda" else (8, 4)))  # graphs are captured
             told = _load(url, count, prompt, tokens)
             cancelled = _cancel(url, models, prompt, tokens)
         answers = [Moments(**answer) for answer in told["answers"]]
@@ -75,7 +75,7 @@ def serving_speed(
 def _alone(model: GPT, runtime: Runtime, rows: int, prompt: int, tokens: int) -> float:
     """Tokens/s of the engine by itself."""
     engine = engine_of(model, runtime, rows=rows, context=2 * (prompt + tokens))
-    engine.generate(prompts(rows, 8, seed=0), endless(4))
+    engine.generate(prompts(rows, 8 if engine.graphs is None else prompt, seed=0), endless(4))
     began = time.perf_counter()
     engine.generate(prompts(rows, prompt, seed=1), endless(tokens))
     return rows * tokens / (time.perf_counter() - began)

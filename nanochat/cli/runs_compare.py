@@ -95,7 +95,9 @@ def _all_titles(found: Sequence[Row], wanted: Wanted) -> list[str]:
     asked = wanted.sort.removeprefix("-") if wanted.sort else None
     first = [resolved(asked, _columns(found), "--sort")] if asked else []
     varying = [name for name in figures if len({row.figures.get(name) for row in found}) > 1]
-    of_stage = {name.partition(".")[2]: name for name in reversed(varying)}  # of several stages the first
+    of_stage: dict[str, str] = {}
+    for name in varying:  # of several stages the first
+        of_stage.setdefault(name.partition(".")[2], name)
     main = main_figure(list(of_stage))
     first += [of_stage[main]] if main is not None else []
     return list(dict.fromkeys([*first, *differing, *figures]))

@@ -168,7 +168,7 @@ class Engine:
         hidden = self.model.hidden(fed, view, places=None if telling or count == 1 else _last(fed))
         hidden = hidden.view(len(requests), -1, hidden.shape[-1])  # (B, T or 1, C)
         if count > 1:
-            if self.runtime.device.type == "cuda":  # else only its launches would be timed
+            if self.scheduler.timed and self.runtime.device.type == "cuda":  # else only its launches would be timed
                 torch.cuda.current_stream(self.runtime.device).synchronize()
             self.scheduler.note_fill(count * len(requests), time.perf_counter() - began)
         prompt_told = self._tell_of_prompt(requests[0], hidden[0]) if telling else []

@@ -83,8 +83,8 @@ class CUDACapture:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.stream: Any = None
-        self.graphs: list[Any] = []
-        """The ones that failed too: torch may still refer to them."""
+        self.pool: Any = None  # a handle of torch's
+        self.failed: Any = None  # kept, since torch may still refer to it
 
     def __call__(self, step: Step) -> tuple[Callable[[], object], Tensor]:
         """RuntimeError where the step cannot be captured."""
@@ -94,15 +94,14 @@ class CUDACapture:
             self.stream.wait_stream(before)
             with torch.cuda.stream(self.stream):
                 step()  # what is set up when an operator is first used on a stream may not be captured
-                graph = torch.cuda.CUDAGraph()
-                pool = self.graphs[0].pool() if self.graphs else None
-                self.graphs.append(graph)
+                graph = self.failed = torch.cuda.CUDAGraph()
                 # Other threads may allocate and wait meanwhile.
-                graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+                graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
                 try:
                     result = step()
                 finally:
                     graph.capture_end()
+                self.failed, self.pool = None, graph.pool()
             before.wait_stream(self.stream)
         return graph.replay, result
 

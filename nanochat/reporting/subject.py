@@ -23,7 +23,7 @@ from nanochat.running.json_file import read_json, read_lines
 from nanochat.running.lease import is_held
 from nanochat.running.run_folder import EVENTS, LOCK, RunFolder, RunStage
 from nanochat.running.store import CONFIG, METRICS, StageFolder
-from nanochat.running.summary import ending, spent, stage_state, standing
+from nanochat.running.summary import begun, ending, so_far, spent, stage_state, standing
 
 SETTINGS = "report.json"
 """Of a run's folder: what was said of prices and power."""
@@ -48,6 +48,8 @@ class ReportedStage:
     """Its mixture, as its recipe has it; empty where it is not known."""
     attempts: Sequence[Mapping[str, Any]]
     """The run's events of it."""
+    at_work: Mapping[str, Any] | None = None
+    """The beginning of the attempt that the run is at."""
 
     @property
     def figures(self) -> Mapping[str, Mapping[str, Any]]:
@@ -58,8 +60,7 @@ class ReportedStage:
     @property
     def seconds(self) -> float:
         """Wall time of its attempts, in whatever run they were; of one that is at work, so far."""
-        so_far = spent(self.attempts, at_work=self.state == "running")
-        return float(self.record.get("seconds", so_far))
+        return float(self.record.get("seconds", spent(self.attempts) + so_far(self.at_work)))
 
     @property
     def state(self) -> State:
@@ -113,7 +114,14 @@ def read_subject(run: RunFolder, *, registry: Registry | None = None) -> Subject
     except NanochatError as fault:
         trouble = fault.diagnostics[0].message
     events = list(read_lines(run.path / EVENTS))
-    stages = [_stage(planned, recipe, registry, attempts_at(planned.name, events)) for planned in run.stages]
+    at_work = begun(run, events)
+    stages = [
+        attrs.evolve(
+            _stage(planned, recipe, registry, attempts_at(planned.name, events)),
+            at_work=at_work if at_work is not None and at_work.get("stage") == planned.name else None,
+        )
+        for planned in run.stages
+    ]
     return Subject(run=run, recipe=recipe, trouble=trouble, events=events, stages=stages)
 
 

@@ -34,7 +34,7 @@ def summary(run: RunFolder) -> dict[str, Any]:
         "state": _state(run, len(stages) == len(planned), events),
         "done": len(stages),
         "planned": len(planned),
-        "seconds": round(spent(events, at_work=is_held(run.path)), 1),
+        "seconds": round(spent(events) + so_far(begun(run, events)), 1),
         "stages": [_stage(stage, events) for stage in run.stages],
         "figures": _measured(stages),
     }
@@ -76,12 +76,23 @@ def _measured(stages: Sequence[FinishedStage]) -> dict[str, Any]:
     return dict(measured[-1]) if measured else {}
 
 
-def spent(events: Sequence[Mapping[str, Any]], *, at_work: bool) -> float:
-    """Seconds of attempts at stages, by a run's events: those that ended, and the one that is at work so far."""
-    own = [event for event in events if str(event.get("event")).startswith("stage_")]
-    ended = sum(float(event.get("seconds", 0.0)) for event in own)
-    going_on = at_work and bool(own) and own[-1].get("event") == "stage_started"
-    return ended + (provenance.age(str(own[-1]["time"])) if going_on else 0.0)
+def spent(events: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds of the attempts at stages that ended."""
+    return sum(float(e.get("seconds", 0.0)) for e in events if str(e.get("event")).startswith("stage_"))
+
+
+def begun(run: RunFolder, events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The event of the beginning of the attempt that is at work, if the run goes on and has begun one."""
+    told = [e for e in events if e.get("event") == "run_started" or str(e.get("event")).startswith("stage_")]
+    going_on = bool(told) and told[-1].get("event") == "stage_started" and is_held(run.path)
+    return told[-1] if going_on else None
+
+
+def so_far(attempt: Mapping[str, Any] | None, stage: str | None = None) -> float:
+    """Seconds since an attempt began, if it is one at this stage, or at any."""
+    if attempt is None or stage not in (None, attempt.get("stage")):
+        return 0.0
+    return provenance.age(str(attempt["time"]))
 
 
 def _stage(stage: RunStage, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -105,7 +116,7 @@ def _stage_details(run: RunFolder, stage: RunStage, events: Sequence[Mapping[str
         "run": record.get("run", run.path.name),
         "started": record.get("started", ""),
         "finished": record.get("finished", ""),
-        "seconds": record.get("seconds", round(spent(own, at_work=is_held(folder.path)), 1)),
+        "seconds": record.get("seconds", round(spent(own) + so_far(begun(run, events), stage.name), 1)),
         "bytes": bytes_in(folder.path),
         "figures": record.get("figures", {}),
         **{name: record[name] for name in ("world_size", "device", "dtype") if name in record},

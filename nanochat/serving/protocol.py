@@ -17,7 +17,7 @@ from nanochat.serving.faults import RequestError, encoded
 HEAD_SECONDS = 10.0
 """From the connection, or from the first byte of a further request on it."""
 READER_SECONDS = 60.0
-"""In which what waits to be read, 64 KiB and all that the system holds, has to become a quarter of that."""
+"""In which some of what waits to be read has to be taken."""
 
 
 class DeadlineProtocol(H11Protocol):
@@ -43,11 +43,23 @@ class DeadlineProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._held_up = self.loop.call_later(self.reader_seconds, self.transport.abort)
+        self._await_reader()
 
     def resume_writing(self) -> None:
         self._read_on()
         super().resume_writing()
+
+    def _await_reader(self) -> None:
+        """While the connection takes no more, nothing is added: what waits becomes less, or nobody reads."""
+        waiting = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < waiting:
+                self._await_reader()
+            else:
+                self.transport.abort()
+
+        self._held_up = self.loop.call_later(self.reader_seconds, look)
 
     def _read_on(self) -> None:
         if self._held_up is not None:

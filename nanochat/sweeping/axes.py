@@ -81,6 +81,7 @@ def _chosen(axis: Axis, table: SweepTable) -> Axis:
     known = {_name(change): change for there in table.axes if there.key == VARIANT for change in there.changes}
     names = [_name(change) for change in axis.changes]
     names = [name[1:-1] if name[0] == name[-1] in QUOTES else name for name in names]  # so that a comma may stand in it
+    names = list(dict.fromkeys(names))
     for name in names:
         if name not in known:
             near = did_you_mean(name, list(known)) or f"its variants are {', '.join(known) or 'none'}"

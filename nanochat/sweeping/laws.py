@@ -140,7 +140,8 @@ def points_of(sweep: Sweep, figure: str, registry: Registry, machine: Machine) -
 
     InputError E407 where none has the figure, or a model does not say its size.
     """
-    found = [(trial, row) for trial, row in zip(sweep.trials(), rows(sweep), strict=True) if row.state == "done"]
+    trials = zip(sweep.trials(), rows(sweep), strict=True)
+    found = [(trial, row) for trial, row in trials if row.state == "done" and not row.removed]
     points = []
     for trial, row in found:
         recipe = load_recipe(trial.recipe, registry=registry, machine=machine, record=True)

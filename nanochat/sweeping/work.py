@@ -26,6 +26,8 @@ TAKEN = "E402"
 """The code of a lease that someone else holds."""
 LOOK_SECONDS = 2.0
 """Between two looks at what others are working on."""
+MOST_LOOK_SECONDS = 60.0
+"""Each look at a trial that finds it so is followed by the next one after twice the time, up to this."""
 
 
 @attrs.frozen
@@ -68,8 +70,9 @@ def work(
 ) -> int:
     """Go through the trials until none waits. 75 where it was stopped or is paused before, 1 where a trial failed."""
     requests = StopRequests()  # one for all: who asks while a trial's last step is under way means the others too
-    busy = set[int]()
-    """Trials that, or of which a stage, someone else was running, when they were last looked at."""
+    busy = dict[int, tuple[float, float]]()
+    """Trials that, or of which a stage, someone else was running: when they are looked at again, and the time between
+    two looks. So a trial is taken soon after it can be, and many that wait for one stage do not hold up the others."""
     while True:
         waiting = [trial for trial in sweep.trials() if trial.state == "waiting"]
         if not waiting:
@@ -79,26 +82,22 @@ def work(
             return EXIT_STOPPED
         if requests.asked:
             return EXIT_STOPPED
-        free = [trial for trial in waiting if trial.number not in busy]
+        free = [trial for trial in waiting if busy.get(trial.number, (0.0, 0.0))[0] <= time.monotonic()]
         if not free:
-            busy.clear()
             sleep(LOOK_SECONDS)
             continue
-        state = _take(free[0], sweep, display, reports, requests)
-        if state in ("taken", "busy"):
-            busy.add(free[0].number)
-        else:
-            busy.clear()  # those before it in the queue may have become free meanwhile
+        number, state = free[0].number, _take(free[0], sweep, display, reports, requests)
+        if state == "busy":
+            wait = min(2 * busy.get(number, (0.0, LOOK_SECONDS / 2))[1], MOST_LOOK_SECONDS)
+            busy[number] = time.monotonic() + wait, wait
         if reports is not None and state in ("done", "failed"):
             _report(sweep, display, reports)
         if state == "stopped":
             return EXIT_STOPPED
-        if state == "busy":  # the stage that it wants is often the next one's too
-            sleep(LOOK_SECONDS)
 
 
 def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None, requests: StopRequests) -> str:
-    """Run a trial that waits: done · failed · stopped; taken: someone else runs it; busy: or one of its stages."""
+    """Run a trial that waits, unless someone else was faster: done · failed · stopped · busy."""
     try:
         with lease(trial.folder, what=f"trial {trial.number}"):
             if trial.outcome:
@@ -106,7 +105,7 @@ def _take(trial: Trial, sweep: Sweep, display: Display, reports: Reports | None,
             return _run(trial, sweep, display, reports, requests)
     except InputError as fault:
         if _is_taken(fault):
-            return "taken"
+            return "busy"
         raise
 
 

@@ -4,11 +4,12 @@ In: a group's parameters, all of them matrices. Out: an optimizer that stacks ma
 stack at once: Nesterov momentum → row equilibration → orthogonalisation → renormalisation → variance reduction →
 cautious decay. Not for embeddings, heads and vectors.
 
-A gradient in factors A·Vᵀ is added to the momentum as it is. With `factored_momentum` the momentum itself is kept as
-M·Vᵀ, and M (out, k) is orthogonalised in place of (out, in), its Gram matrix k by k. Every step of the iteration is an
-odd polynomial, and p(M·Vᵀ) = p(M)·Vᵀ where VᵀV = 1, so that this is what the dense momentum would give, to rounding, as
-long as V stays. When V becomes W, M becomes M·VᵀW: what former gradients had outside of the new basis is forgotten,
-which the dense momentum keeps.
+A gradient in factors A·Vᵀ is added to the momentum as it is, and the sum orthogonalised in float32: in bfloat16 the
+iteration would raise what is rounding, in directions where there is no gradient, to the size of the others. With
+`factored_momentum` the momentum itself is kept as M·Vᵀ, and M (out, k) is orthogonalised in place of (out, in), its
+Gram matrix k by k. Every step of the iteration is an odd polynomial, and p(M·Vᵀ) = p(M)·Vᵀ where VᵀV = 1, so that this
+is what the dense momentum would give, to rounding, as long as V stays. When V becomes W, M becomes M·VᵀW: what former
+gradients had outside of the new basis is forgotten, which the dense momentum keeps.
 """
 
 from collections.abc import Mapping
@@ -181,5 +182,7 @@ def reduce_variance(x: Tensor, second_moment: Tensor, beta2: float) -> Tensor:
 
 
 def build(config: MuonConfig, parameters: Mapping[str, nn.Parameter], runtime: Runtime) -> Muon:
-    """Muon over a group of matrices; orthogonalised in bfloat16 where the run computes in it, else in float32."""
+    """Muon over a group of matrices; orthogonalised in bfloat16 where the run computes in it and gradients are dense,
+    else in float32.
+    """
     return Muon(parameters, config, torch.bfloat16 if runtime.dtype == torch.bfloat16 else torch.float32)

@@ -32,8 +32,8 @@ from nanochat_plugins.transforms.molegrad_config import DENSE, MolegradConfig
 
 def build(config: MolegradConfig, model: Any, runtime: Runtime) -> Any:
     """The model, its targeted layers changed in place. StageError E115 for what cannot be changed."""
-    named: dict[str, Any] = dict(model.named_modules())
-    # Those under a second name too, which a weight that two layers share has.
+    named: dict[str, Any] = dict(model.named_modules(remove_duplicate=False))
+    # Those under a second name too, which what two layers share has.
     parameters = {name: its for name, its in model.named_parameters(remove_duplicate=False) if config.targets(name)}
     linears = {name: named[name.removesuffix(".weight")] for name in parameters}
     reason = config.refuses({name: tuple(linear.weight.shape) for name, linear in linears.items()}, ())
