@@ -256,7 +256,7 @@ def test_a_sweeps_time_is_that_of_its_stages_also_where_another_sweep_made_them(
             3 * SECONDS,
             3 * SECONDS,
         ]
-        assert dict(sweep_document(sweep).headlines)["wall time"] == duration(5 * SECONDS)
+        assert dict(sweep_document(sweep).headlines)["time of all trials"] == duration(5 * SECONDS)
         shutil.rmtree(runs_dir() / sweep.trials()[0].run)
         assert [row.seconds for row in rows(sweep)] == [3 * SECONDS, 3 * SECONDS]
         call(capsys, "sweeps", "retry", name, "1")
