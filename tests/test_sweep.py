@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -232,16 +232,18 @@ def test_ctrl_c_in_a_trials_last_moment_begins_no_further_one(house: House, monk
     assert states(the_sweep()) == ["done", "waiting"]
 
 
-def test_a_trial_whose_stage_someone_else_runs_is_taken_as_soon_as_it_can_be(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of three trials the first wants what another worker makes meanwhile: it comes second, and not last."""
+def begun_in_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch, number: int, is_busy: Callable[[list[str]], bool]
+) -> list[str]:
+    """A worker's way through so many trials: each time it begins one, which takes 0.4 s where someone else runs its
+    stage, as `is_busy` says of those begun until then, and a minute else.
+    """
     begun, clock = list[str](), [1000.0]
 
     def run(request: Request, *_: object) -> int:
         begun.append(request.recipe.stem)
-        clock[0] += 1.0
-        if len(begun) == 1:
+        clock[0] += 0.4
+        if is_busy(begun):
             raise wrong_input("E402", "someone else runs it")
         clock[0] += 60.0
         return 0
@@ -251,33 +253,26 @@ def test_a_trial_whose_stage_someone_else_runs_is_taken_as_soon_as_it_can_be(
 
     monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
     monkeypatch.setattr("nanochat.sweeping.work.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    sweep = make_sweep("three", recipe=str(house.recipe), until=None, overrides=[])
-    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in (1, 2, 3)])
+    sweep = make_sweep("busy", recipe=str(house.recipe), until=None, overrides=[])
+    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in range(1, number + 1)])
     assert work(sweep, QuietDisplay(sys.stderr), sleep=wait) == 0
+    assert states(sweep) == ["done"] * number
+    return begun
+
+
+def test_a_trial_whose_stage_someone_else_runs_is_taken_as_soon_as_it_can_be(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three trials the first wants what another worker makes meanwhile: it comes second, and not last."""
+    begun = begun_in_turn(house, monkeypatch, 3, lambda begun: len(begun) == 1)
     assert begun == ["0001", "0002", "0001", "0003"]
 
 
 def test_many_trials_that_wait_for_one_stage_do_not_hold_up_the_one_behind_them(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, clock = list[str](), [1000.0]
-
-    def run(request: Request, *_: object) -> int:
-        begun.append(request.recipe.stem)
-        clock[0] += 0.4
-        if request.recipe.stem != "0020" and "0020" not in begun:
-            raise wrong_input("E402", "someone else runs it")
-        return 0
-
-    def wait(seconds: float) -> None:
-        clock[0] += seconds
-
-    monkeypatch.setattr("nanochat.sweeping.work.run_recipe", run)
-    monkeypatch.setattr("nanochat.sweeping.work.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    sweep = make_sweep("many", recipe=str(house.recipe), until=None, overrides=[])
-    sweep.add([([f"seed={seed}"], house.plan(f"seed={seed}")) for seed in range(1, 21)])
-    assert work(sweep, QuietDisplay(sys.stderr), sleep=wait) == 0
-    assert begun.index("0020") < 60 and states(sweep) == ["done"] * 20
+    begun = begun_in_turn(house, monkeypatch, 20, lambda begun: "0020" not in begun)
+    assert begun.index("0020") < 60
 
 
 def until(true: object, seconds: float = 90.0) -> None:
