@@ -32,7 +32,7 @@ from nanochat.reporting.curves import curve
 from nanochat.reporting.document import Document, Failure, Sample, Section, Table
 from nanochat.reporting.file_reports import FileReports
 from nanochat.reporting.origin import _row
-from nanochat.reporting.subject import read_subject
+from nanochat.reporting.subject import read_metrics, read_subject
 from nanochat.running.changes import description_of
 from nanochat.running.code_size import code_size
 from nanochat.running.json_file import append_line, write_text
@@ -263,6 +263,13 @@ def test_a_metrics_file_cut_off_in_the_middle_gives_its_whole_lines_and_says_so(
     text = home.report().stdout
     assert "base: 1 line of metrics.jsonl cannot be read (cut off in the middle, mostly) and is left out." in text
     assert "7.000 → 1.167" in text
+
+
+def test_a_line_of_metrics_with_a_word_for_a_number_is_left_out_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for line in ({"step": 1, "loss": 2.0}, {"step": 2, "loss": "abc"}):
+        append_line(path, line)
+    assert read_metrics(path) == ([{"step": 1, "loss": 2.0}], 1)
 
 
 def test_a_run_without_any_metrics_has_a_report_without_curves(home: Home) -> None:

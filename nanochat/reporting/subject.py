@@ -164,8 +164,8 @@ def stage_alone(folder: StageFolder) -> ReportedStage:
 
 
 def read_metrics(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a metrics file, and how many there are that cannot be read."""
-    found = list(read_lines(path))
+    """The lines of a metrics file, and how many there are that cannot be read: a word is no measurement."""
+    found = [line for line in read_lines(path) if not any(isinstance(value, str) for value in line.values())]
     try:
         written = sum(bool(line.strip()) for line in path.read_bytes().splitlines())
     except OSError:
