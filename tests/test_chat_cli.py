@@ -14,11 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import httpx
+import loaders
 import pytest
 import torch
 
@@ -171,7 +173,10 @@ def test_a_model_too_large_for_the_memory_is_refused(
     nanochat: Command, checkpoint: Path, words: tuple[str, ...], free: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = (checkpoint / "model.safetensors").stat().st_size
-    monkeypatch.setattr("nanochat.inference.kv.free_memory", lambda _: free if free == 10 else weights + free)
+    left = free if free == 10 else weights + free
+    monkeypatch.setattr("nanochat.inference.kv.free_memory", lambda _: left)
+    monkeypatch.setattr("nanochat.cli.serve.load_engine", partial(loaders.with_free_memory, left))  # in its own process
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     done = nanochat(words[0], str(checkpoint), *words[1:])
     assert done.code == 1
     assert done.err.startswith("error[E502]") and said in done.err and "free" in done.err

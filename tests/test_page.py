@@ -20,6 +20,7 @@ from torch import Tensor
 from nanochat.inference.engine import Engine
 from nanochat.runtime import local_runtime
 from nanochat.serving.app import create_app, create_server
+from nanochat.serving.engine_thread import EngineThread
 from nanochat.serving.models import Models
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -334,7 +335,7 @@ def test_the_model_can_be_chosen_as_soon_as_it_is_loaded_and_stays_chosen(page: 
 
     def load(name: str) -> None:
         model: Any = Answering(TOKENIZER.encode(f"I am the {name}"))
-        models.add(name, [Engine(model, TOKENIZER, local_runtime(), tools=[Counter()], rows=1)])
+        models.add(name, [EngineThread(Engine(model, TOKENIZER, local_runtime(), tools=[Counter()], rows=1))])
 
     with running(create_server(models, start=lambda: load("first"))) as url:
         page.goto(url)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.runtime import local_runtime
 from nanochat.testing.tiny import tiny_conversation, tiny_tokenizer
 from nanochat.text.conversation import render_conversation, render_prompt

@@ -26,6 +26,7 @@ from nanochat.errors import InputError
 from nanochat.inference.engine import Engine
 from nanochat.runtime import local_runtime
 from nanochat.serving.app import create_app, create_server
+from nanochat.serving.engine_client import EngineClient
 from nanochat.serving.engine_thread import EngineThread
 from nanochat.serving.faults import RequestError
 from nanochat.serving.keys import Buckets, Keys, read_keys
@@ -37,9 +38,9 @@ from nanochat.serving.service import Limits
 ENDLESS = TOKENIZER.encode("on and ")
 
 
-def make_engine(answer: list[int] = ENDLESS, **changes: Any) -> Engine:
+def link(answer: list[int] = ENDLESS, **changes: Any) -> EngineThread:
     model: Any = Answering(answer, **changes)
-    return Engine(model, TOKENIZER, local_runtime(), rows=4)
+    return EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=4))
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def guarded(*, loaded: bool = True, **changes: Any) -> Iterator[TestClient]:
 
     def load() -> None:
         if loaded:
-            models.add("tiny", [make_engine(TOKENIZER.encode("hi"))])
+            models.add("tiny", [link(TOKENIZER.encode("hi"))])
             models.ready = True
 
     with TestClient(create_server(models, start=load, **changes)) as client:
@@ -163,7 +164,7 @@ def test_until_a_model_is_loaded_the_server_says_so_and_is_alive() -> None:
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
             assert answer.json()["error"]["code"] == "loading"
         models = client.app_state["models"]
-        models.add("tiny", [make_engine(TOKENIZER.encode("hi"))])
+        models.add("tiny", [link(TOKENIZER.encode("hi"))])
         models.ready = True
         assert client.get("/ready").status_code == 200
         assert client.post("/v1/chat/completions", json={"messages": ASKED, "max_tokens": 1}).status_code == 200
@@ -173,8 +174,8 @@ def test_several_models_answer_by_their_names_and_the_least_loaded_engine_is_ask
     models = Models()
 
     def load() -> None:
-        models.add("a", [make_engine(TOKENIZER.encode("I am a"))])
-        models.add("b", [make_engine(endless=True, seconds=0.01), make_engine(endless=True, seconds=0.01)])
+        models.add("a", [link(TOKENIZER.encode("I am a"))])
+        models.add("b", [link(endless=True, seconds=0.01), link(endless=True, seconds=0.01)])
         models.ready = True
 
     with running(create_server(models, start=load)) as url, httpx.Client(base_url=url) as client:
@@ -184,7 +185,7 @@ def test_several_models_answer_by_their_names_and_the_least_loaded_engine_is_ask
         asked: Any = {"method": "POST", "url": "/v1/chat/completions"}
         asked["json"] = {"model": "b", "messages": ASKED, "stream": True}
         with client.stream(**asked), client.stream(**asked):
-            wait_until(lambda: [thread.open for thread in models.served[1].threads] == [1, 1])
+            wait_until(lambda: [engine.open for engine in models.served[1].engines] == [1, 1])
 
 
 # Slow and rude clients
@@ -325,13 +326,13 @@ def test_a_client_that_goes_away_while_its_prompt_is_read_frees_its_slot() -> No
 @pytest.fixture
 def most_open(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The most answers that were open at once."""
-    found, send = [0], EngineThread.send
+    found, submit = [0], EngineClient.submit
 
-    def watched(thread: EngineThread, *given: Any) -> None:
-        send(thread, *given)
-        found[0] = max(found[0], thread.open)
+    def watched(engine: EngineClient, *given: Any) -> None:
+        submit(engine, *given)
+        found[0] = max(found[0], engine.open)
 
-    monkeypatch.setattr(EngineThread, "send", watched)
+    monkeypatch.setattr(EngineClient, "submit", watched)
     return found
 
 

@@ -18,7 +18,9 @@ from nanochat.inference.sampling import Sampling
 from nanochat.runtime import local_runtime
 from nanochat.serving.answers import ChatForm
 from nanochat.serving.app import create_server
-from nanochat.serving.engine_thread import EngineThread, Job
+from nanochat.serving.engine_client import EngineClient
+from nanochat.serving.engine_thread import EngineThread
+from nanochat.serving.jobs import Job, Update
 from nanochat.serving.models import Models
 
 ENDLESS = TOKENIZER.encode("on and ")
@@ -56,17 +58,17 @@ def test_a_model_without_tools_streams_no_parts() -> None:
     model: Any = Answering(TOKENIZER.encode("hi"))
     form = ChatForm("tiny", TOKENIZER, 1, logprobs=False, tools=False)
     answers = asyncio.run(_updates(Engine(model, TOKENIZER, local_runtime(), rows=1)))
-    chunks = [chunk for update in answers for chunk in form.chunks(update)]
+    chunks = [chunk for choice, update in answers for chunk in form.chunks(choice, update)]
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "hi"
     assert not any("parts" in chunk["choices"][0]["delta"] for chunk in chunks)
 
 
-async def _updates(engine: Engine) -> list[Any]:
-    thread = EngineThread(engine, capacity=1)
-    thread.start()
-    async with thread.answer([job()], 60) as answer:
+async def _updates(engine: Engine) -> list[tuple[int, Update]]:
+    client = EngineClient(EngineThread(engine), capacity=1)
+    client.start()
+    async with client.answer([job()], 60) as answer:
         found = [update async for update in answer]
-    thread.stop()
+    client.stop()
     return found
 
 
@@ -112,7 +114,7 @@ def test_what_one_model_has_written_is_not_recalled_for_another() -> None:
     def load() -> None:
         for name in ("one", "other"):
             model: Any = Answering(letters)
-            models.add(name, [Engine(model, TOKENIZER, local_runtime(), rows=1)])
+            models.add(name, [EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=1))])
         models.ready = True
 
     with TestClient(create_server(models, start=load)) as client:
@@ -131,38 +133,39 @@ def test_a_slot_is_free_one_step_after_its_client_has_gone_and_who_has_gone_is_n
     steps = []
     hidden = model.hidden
     model.hidden = lambda *given, **options: (steps.append(1), hidden(*given, **options))[1]
-    thread = EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=4), capacity=9)
+    engine = Engine(model, TOKENIZER, local_runtime(), rows=4)
+    client = EngineClient(EngineThread(engine), capacity=9)
 
     async def ask_and_leave() -> int:
-        async with thread.answer([job() for _ in range(9)], 60) as answer:
-            assert thread.open == 9
+        async with client.answer([job() for _ in range(9)], 60) as answer:
+            assert client.open == 9
             await anext(aiter(answer))
         left = len(steps)
-        assert thread.open <= 9
-        while thread.open:
+        assert client.open <= 9
+        while client.open:
             await asyncio.sleep(0.001)
         return left
 
-    thread.start()
+    client.start()
     left = asyncio.run(ask_and_leave())
-    assert not thread.engine.scheduler.busy
-    thread.stop()
+    assert not engine.scheduler.busy
+    client.stop()
     assert len(steps) <= left + 1
 
 
 def test_answers_that_have_ended_leave_nothing_in_the_count() -> None:
     model: Any = Answering(TOKENIZER.encode("hi"))
-    thread = EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=4), capacity=6)
+    client = EngineClient(EngineThread(Engine(model, TOKENIZER, local_runtime(), rows=4)), capacity=6)
 
     async def ask() -> None:
         for _ in range(3):
-            async with thread.answer([job() for _ in range(6)], 60) as answer:
-                assert sum([update.completion is not None async for update in answer]) == 6
-            assert thread.open == 0  # at once: another six are let in
+            async with client.answer([job() for _ in range(6)], 60) as answer:
+                assert sum([update.completion is not None async for _, update in answer]) == 6
+            assert client.open == 0  # at once: another six are let in
 
-    thread.start()
+    client.start()
     asyncio.run(ask())
-    thread.stop()
+    client.stop()
 
 
 def test_while_a_great_answer_is_written_down_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:

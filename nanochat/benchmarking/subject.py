@@ -1,8 +1,10 @@
 """What a benchmark of inference runs on: a recipe's model with the weights it begins with, and prompts of random ids.
 
-In: a model's component. Out: engines. Weights do not matter to speed, so nothing need be trained.
+In: a model's component. Out: engines, in this process or in another. Weights do not matter to speed, so nothing need be
+trained.
 """
 
+import attrs
 import psutil
 import torch
 
@@ -11,14 +13,34 @@ from nanochat.inference.engine import Engine
 from nanochat.inference.int8 import quantised
 from nanochat.inference.sampling import Sampling
 from nanochat.model.gpt import GPT, build
-from nanochat.runtime import Runtime
+from nanochat.runtime import Runtime, local_runtime
 from nanochat.text.tokenizer import MINIMUM_VOCABULARY, Tokenizer
 
 
-def built(model: Component, runtime: Runtime, *, int8: bool) -> GPT:
-    """The model, ready to be asked."""
-    made = build(model.config, runtime).to(runtime.dtype).eval()
-    return quantised(made) if int8 else made
+@attrs.frozen(kw_only=True)
+class Subject:
+    """What is measured, said so that another process can make it, too."""
+
+    model: Component
+    device: str
+    dtype: str
+    seed: int
+    int8: bool
+    threads: int | None
+    """Of torch, in the process that makes it; None: as many as there are cores."""
+
+    def made(self) -> tuple[GPT, Runtime]:
+        """The model, ready to be asked, and where it computes."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        runtime = local_runtime(device=self.device, dtype=self.dtype, seed=self.seed)
+        runtime.seed_everything()
+        made = build(self.model.config, runtime).to(runtime.dtype).eval()
+        return quantised(made) if self.int8 else made, runtime
+
+    def engine(self, *, rows: int, context: int) -> Engine:
+        """An engine of its own."""
+        return engine_of(*self.made(), rows=rows, context=context)
 
 
 def engine_of(model: GPT, runtime: Runtime, *, rows: int, context: int, chunk: int | None = None) -> Engine:
@@ -41,9 +63,3 @@ def endless(tokens: int) -> Sampling:
 def memory_bytes() -> int:
     """What this process holds."""
     return int(psutil.Process().memory_info().rss)
-
-
-def limit_threads(threads: int | None) -> None:
-    """Those of torch, in this process; None: as many as there are cores."""
-    if threads is not None:
-        torch.set_num_threads(threads)

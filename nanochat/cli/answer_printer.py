@@ -14,9 +14,9 @@ import click
 from nanochat.printable import printable
 
 if TYPE_CHECKING:
+    from nanochat.inference.completion import Part
     from nanochat.inference.engine import Engine
     from nanochat.inference.request import Request
-    from nanochat.inference.transcript import Part
 
 
 def print_answer(engine: "Engine", request: "Request", interrupted: threading.Event | None = None) -> None:

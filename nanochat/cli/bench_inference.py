@@ -2,8 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,6 +15,7 @@ from nanochat.cli.sheet import print_table
 from nanochat.errors import wrong_input
 from nanochat.estimating.estimate import pretraining_stage
 from nanochat.hardware import missing, probe_machine
+from nanochat.model.sizes import parameters as model_size
 from nanochat.quantity import count, size
 from nanochat.recipe.load import load_recipe
 from nanochat.recipe.model_of import model_of
@@ -23,8 +23,7 @@ from nanochat.registry import load_registry
 
 if TYPE_CHECKING:
     from nanochat.benchmarking.latency import Percentiles
-    from nanochat.model.gpt import GPT
-    from nanochat.runtime import Runtime
+    from nanochat.benchmarking.subject import Subject
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,11 +52,12 @@ def infer(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
     """Answer prompts by the engine alone: tokens/s, latencies, bytes read against the memory's bandwidth, what a second
     turn saves. The model of RECIPE, untrained: that does not change its speed.
     """
-    with _model(recipe, **how) as (model, runtime):
-        from nanochat.benchmarking.engine_speed import engine_speed
+    subject = _subject(recipe, **how)
+    from nanochat.benchmarking.engine_speed import engine_speed
 
-        element_bytes = 1 if how["int8"] else runtime.dtype.itemsize
-        found = engine_speed(model, runtime, rows=clients, prompt=prompt, tokens=tokens, element_bytes=element_bytes)
+    model, runtime = subject.made()
+    element_bytes = 1 if how["int8"] else runtime.dtype.itemsize
+    found = engine_speed(model, runtime, rows=clients, prompt=prompt, tokens=tokens, element_bytes=element_bytes)
     if as_json:
         click.echo(json.dumps([attrs.asdict(each) for each in found], indent=2))
         return
@@ -94,14 +94,14 @@ def infer(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
 @click.command("serve")
 @_options
 def serve(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: bool, **how: Any) -> None:
-    """Answer clients by the server, as `infer` by the engine; the clients are a process of their own, so that
-    --threads 1 on two cores gives the engine one and them the other.
+    """Answer clients by the server, as `infer` by the engine. The engine and the clients are processes of their own, so
+    that --threads 1 on two cores gives the engine one, and server and clients the other.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with _model(recipe, **how) as (model, runtime):
-        from nanochat.benchmarking.serving_speed import serving_speed
+    subject = _subject(recipe, **how)
+    from nanochat.benchmarking.serving_speed import serving_speed
 
-        found = serving_speed(model, runtime, clients=clients, prompt=prompt, tokens=tokens)
+    found = serving_speed(subject, clients=clients, prompt=prompt, tokens=tokens)
     if as_json:
         click.echo(json.dumps([attrs.asdict(each) for each in found], indent=2))
         return
@@ -122,10 +122,9 @@ def serve(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
     print_table(head, rows, words=0)
 
 
-@contextmanager
-def _model(
+def _subject(
     recipe: Path, *, overrides: tuple[str, ...], stage: str | None, threads: int | None, int8: bool
-) -> "Iterator[tuple[GPT, Runtime]]":
+) -> "Subject":
     """The recipe's model, untrained. InputError E405 where no stage has one, E404 where the hardware is not here."""
     loaded = load_recipe(recipe_file(recipe), overrides=overrides, machine=probe_machine())
     name = stage or pretraining_stage(loaded)
@@ -136,18 +135,13 @@ def _model(
     hardware: Any = known.hardware
     if lacks := missing(attrs.evolve(cast(Any, hardware), nodes=1, nproc_per_node=1), probe_machine()):
         raise wrong_input("E404", f"stage `{name}` {lacks}")
-    from nanochat.benchmarking.subject import built, limit_threads
-    from nanochat.runtime import distributed_runtime
+    from nanochat.benchmarking.subject import Subject
 
-    limit_threads(threads)
     dtype = "float32" if int8 else hardware.dtype
-    with distributed_runtime(device=hardware.device, dtype=dtype, seed=loaded.seed) as runtime:
-        runtime.seed_everything()
-        model = built(component, runtime, int8=int8)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        weights = "int8" if int8 else dtype
-        click.secho(f"{loaded.name}, `{name}`: {count(parameters)} parameters, {weights} on {runtime.device}", err=True)
-        yield model, runtime
+    weights = "int8" if int8 else dtype
+    parameters = count(model_size(component.config.layout()))
+    click.secho(f"{loaded.name}, `{name}`: {parameters} parameters, {weights} on {hardware.device}", err=True)
+    return Subject(model=component, device=hardware.device, dtype=dtype, seed=loaded.seed, int8=int8, threads=threads)
 
 
 def _milliseconds(found: "Percentiles") -> str:

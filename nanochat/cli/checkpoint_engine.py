@@ -35,37 +35,20 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
     one, E502 where there is not the memory.
     """
     folder = find_checkpoint(checkpoint)  # before torch is imported: a wrong name is known at once
-    (engine,) = open_engines(folder, device=device, rows=rows)
-    return engine, model_name(folder)
+    return load_engine(folder, device=device, rows=rows), model_name(folder)
 
 
-def open_engines(
-    folder: Path, *, device: str, rows: int, engines: int = 1, deterministic: bool = False, int8: bool = False
-) -> "list[Engine]":
-    """Several engines of one checkpoint, each on a GPU of its own where there are GPUs. Errors as `open_engine`."""
-    from nanochat.runtime import is_available, local_runtime
-
-    machine = probe_machine()
-    chosen = default_device(machine) if device == "auto" else device
-    if not is_available(chosen):
-        if device != "auto":
-            raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
-        chosen = "cpu"  # the device is there, but this torch was built without it
-    dtype = "float32" if int8 else default_dtype(chosen, machine)
-    places = [f"cuda:{number}" if chosen == "cuda" and engines > 1 else chosen for number in range(engines)]
-    return [
-        _open(folder, local_runtime(device=place, dtype=dtype), rows, deterministic=deterministic, int8=int8)
-        for place in places
-    ]
-
-
-def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, int8: bool) -> "Engine":
+def load_engine(
+    folder: Path, *, device: str, rows: int, gpu: int | None = None, deterministic: bool = False, int8: bool = False
+) -> "Engine":
+    """The engine of one checkpoint. gpu: which, where there are several. Errors as `open_engine`."""
     from nanochat.inference.engine import Engine
     from nanochat.inference.int8 import quantised_if_alike
     from nanochat.inference.kv import slots_in_memory
     from nanochat.inference.scheduler import UNTIMED_CHUNK
     from nanochat.training.checkpoint import load_checkpoint
 
+    runtime = _runtime(device, gpu, int8=int8)
     _refuse_too_large(folder, runtime)
     loaded = load_checkpoint(folder, runtime, load_registry())
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
@@ -82,6 +65,19 @@ def _open(folder: Path, runtime: "Runtime", rows: int, *, deterministic: bool, i
         alone=deterministic,
         graphs=not deterministic,
     )
+
+
+def _runtime(device: str, gpu: int | None, *, int8: bool) -> "Runtime":
+    from nanochat.runtime import is_available, local_runtime
+
+    machine = probe_machine()
+    chosen = default_device(machine) if device == "auto" else device
+    if not is_available(chosen):
+        if device != "auto":
+            raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
+        chosen = "cpu"  # the device is there, but this torch was built without it
+    dtype = "float32" if int8 else default_dtype(chosen, machine)
+    return local_runtime(device=f"cuda:{gpu}" if chosen == "cuda" and gpu is not None else chosen, dtype=dtype)
 
 
 def _refuse_too_large(folder: Path, runtime: "Runtime") -> None:

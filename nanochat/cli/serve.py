@@ -3,13 +3,14 @@
 import ipaddress
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from nanochat.cli.checkpoint_engine import device_option, model_names, open_engines
+from nanochat.cli.checkpoint_engine import device_option, load_engine, model_names
 from nanochat.running.find import find_checkpoint
 from nanochat.running.live import LiveRuns
 
@@ -80,7 +81,7 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
         hosts = [name.lower() for name in (host, *named)] if local or named else None
         limits, drain, origins = Limits(answer_seconds=how.pop("timeout")), how.pop("drain"), how.pop("origins")
         models = Models(capacity=how["rows"] + how.pop("queue"))
-        loading = Loading(models, folders, how)
+        loading = Loading(models, folders, how.pop("engines"), how)
         app = create_server(
             models, start=loading.start, keys=keys, limits=limits, origins=origins, hosts=hosts, runs=LiveRuns()
         )
@@ -105,7 +106,10 @@ class Loading:
     models: "Models"
     folders: Mapping[str, Path]
     """By the names that they are served by."""
+    engines: int
+    """Of each, one a GPU."""
     how: dict[str, Any]
+    """What each is loaded with."""
     server: "uvicorn.Server | None" = None
     greeting: str = ""
     fault: BaseException | None = None
@@ -117,10 +121,14 @@ class Loading:
         threading.Thread(target=self._load, name="loading", daemon=True).start()
 
     def _load(self) -> None:
+        from nanochat.serving.engine_process import EngineProcess
+
         assert self.server is not None
+        gpus = range(self.engines) if self.engines > 1 else [None]
         try:
             for name, folder in self.folders.items():
-                self.models.add(name, open_engines(folder, **self.how))
+                loads = [partial(load_engine, folder, gpu=gpu, **self.how) for gpu in gpus]
+                self.models.add(name, [EngineProcess(load) for load in loads])
         except BaseException as fault:
             self.fault, self.server.should_exit = fault, True
         else:

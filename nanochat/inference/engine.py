@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from nanochat.errors import wrong_input
+from nanochat.inference.completion import Completion, Told
 from nanochat.inference.grammar import Grammar
 from nanochat.inference.graphs import Graphs
 from nanochat.inference.kv import KVCache
-from nanochat.inference.logprobs import Told, told
+from nanochat.inference.logprobs import told
 from nanochat.inference.penalties import adjusted
-from nanochat.inference.request import Completion, Request
+from nanochat.inference.request import Request
 from nanochat.inference.sampler import sample
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.scheduler import Batch, Scheduler

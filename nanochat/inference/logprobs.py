@@ -6,19 +6,10 @@ are natural logarithms of the model's own distribution, whatever temperature and
 
 from collections.abc import Sequence
 
-import attrs
 from torch import Tensor
 
+from nanochat.inference.completion import Told
 from nanochat.inference.transfer import on_device
-
-
-@attrs.frozen
-class Told:
-    """One id, its log-probability (None: nothing stood before it), and the likeliest ids with theirs."""
-
-    id: int
-    logprob: float | None
-    top: Sequence[tuple[int, float]] = ()
 
 
 def told(logits: Tensor, ids: Sequence[int], top: int) -> list[Told]:

@@ -5,39 +5,16 @@ In: a prompt's ids and sampling settings. Out: the ids written, the parts they s
 
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Literal
 
 import attrs
 
-from nanochat.inference.logprobs import Ledger, Told
+from nanochat.inference.completion import Completion, FinishReason, Told
+from nanochat.inference.logprobs import Ledger
 from nanochat.inference.sampling import Sampling, uniform
 from nanochat.inference.tool_call import ToolCall
-from nanochat.inference.transcript import Part, Transcript
+from nanochat.inference.transcript import Transcript
 
 log = logging.getLogger(__name__)
-
-FinishReason = Literal["stop", "length", "cancelled"]
-"""stop: the model ended its answer, or a stop string did. length: max_tokens or the context's end was reached."""
-
-
-@attrs.frozen(kw_only=True)
-class Completion:
-    """A finished answer."""
-
-    ids: list[int]
-    """All that followed the prompt: sampled ids, forced tool results, the id that ended the answer."""
-    text: str
-    """What is said, without tool calls and their results."""
-    parts: list[Part]
-    """Everything in order: text, python (a call's expression), python_output (its result)."""
-    finish_reason: FinishReason
-    prompt_tokens: int
-    cached_tokens: int = 0
-    """How many of the prompt's were in the cache."""
-    told: Sequence[Told] = ()
-    """Log-probabilities of the ids that spell the text, where they were asked for."""
-    prompt_told: Sequence[Told] = ()
 
 
 @attrs.define(eq=False, kw_only=True)

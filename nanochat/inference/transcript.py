@@ -5,21 +5,12 @@ its expression is complete. TEXT → EXPRESSION → (the engine forces the resul
 """
 
 from collections.abc import Sequence
-from typing import NotRequired, TypedDict
 
+from nanochat.inference.completion import Part
 from nanochat.inference.grammar import TEXT, Call, Grammar
 from nanochat.inference.stop_text import StopText
 from nanochat.text.decoder import TextStream
 from nanochat.text.tokenizer import Tokenizer
-
-
-class Part(TypedDict):
-    """A stretch of an answer: `text`, `python` (a call's expression) or `python_output` (its result)."""
-
-    type: str
-    text: str
-    tool: NotRequired[str]
-    """Which tool is called, where it has special tokens of its own."""
 
 
 class Transcript:

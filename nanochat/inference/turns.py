@@ -11,10 +11,9 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from nanochat.inference.request import Completion  # torch, which the command line's --help does without
+from nanochat.inference.completion import Completion
 
 KEPT = 2048
 """Answers, each by its text and by its parts."""
@@ -28,7 +27,7 @@ class Turns:
         self._ids: OrderedDict[bytes, array[int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, salt: str, prompt: Sequence[int], completion: "Completion", ends: frozenset[int]) -> None:
+    def note(self, salt: str, prompt: Sequence[int], completion: Completion, ends: frozenset[int]) -> None:
         """Remember an answer that one of `ends` has ended: the ids of any other do not spell what was shown of it."""
         if not completion.ids or completion.ids[-1] not in ends:
             return

@@ -1,6 +1,6 @@
 """Answers in OpenAI's shapes: chat completions and text completions, whole and in chunks.
 
-In: completions and updates of the engine's thread. Out: dictionaries ready to be encoded. One extension: `parts` in an
+In: completions and updates of an engine. Out: dictionaries ready to be encoded. One extension: `parts` in an
 answer that called tools ({"type": "text" | "python" | "python_output", "text"}), and in a stream in each increment of a
 model that has tools, numbered by `index`, by which OpenAI's own client joins them.
 """
@@ -10,10 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from nanochat.inference.logprobs import Told
-from nanochat.inference.request import Completion
-from nanochat.inference.transcript import Part
-from nanochat.serving.engine_thread import Update
+from nanochat.inference.completion import Completion, Part, Told
+from nanochat.serving.jobs import Update
 from nanochat.text.tokenizer import Tokenizer
 
 Json = dict[str, Any]
@@ -24,7 +22,7 @@ class Form(Protocol):
 
     def whole(self, completions: Sequence[Completion]) -> Json: ...
     def first(self) -> Sequence[Json]: ...
-    def chunks(self, update: Update) -> Sequence[Json]: ...
+    def chunks(self, choice: int, update: Update) -> Sequence[Json]: ...
     def usage_chunk(self, completions: Sequence[Completion]) -> Json: ...
 
 
@@ -72,16 +70,16 @@ class ChatForm:
     def first(self) -> Sequence[Json]:
         return [self._chunk(choice, {"role": "assistant", "content": ""}) for choice in range(self.choices)]
 
-    def chunks(self, update: Update) -> Sequence[Json]:
+    def chunks(self, choice: int, update: Update) -> Sequence[Json]:
         made = []
         if update.parts or update.told:
             text = "".join(part["text"] for part in update.parts if part["type"] == "text")
             delta: Json = {"content": text}
             if self.tools:
-                delta["parts"] = [self._numbered(update.choice, part) for part in update.parts]
-            made.append(self._chunk(update.choice, delta, told=update.told))
+                delta["parts"] = [self._numbered(choice, part) for part in update.parts]
+            made.append(self._chunk(choice, delta, told=update.told))
         if update.completion is not None:
-            made.append(self._chunk(update.choice, {}, update.completion.finish_reason))
+            made.append(self._chunk(choice, {}, update.completion.finish_reason))
         return made
 
     def usage_chunk(self, completions: Sequence[Completion]) -> Json:
@@ -145,17 +143,17 @@ class TextForm:
     def first(self) -> Sequence[Json]:
         return []
 
-    def chunks(self, update: Update) -> Sequence[Json]:
+    def chunks(self, choice: int, update: Update) -> Sequence[Json]:
         text = "".join(part["text"] for part in update.parts)
-        told, index = list(update.told), update.choice
-        if self.echo[index] and index not in self.begun:
-            text = self.echo[index] + text
-            told = [*update.prompt_told[self.added[index] :], *told]
-            self.begun.add(index)
+        told = list(update.told)
+        if self.echo[choice] and choice not in self.begun:
+            text = self.echo[choice] + text
+            told = [*update.prompt_told[self.added[choice] :], *told]
+            self.begun.add(choice)
         reason = update.completion.finish_reason if update.completion is not None else None
         if not (text or told or reason):
             return []
-        return [self.head | {"choices": [self._choice(index, text, told, reason)]}]
+        return [self.head | {"choices": [self._choice(choice, text, told, reason)]}]
 
     def usage_chunk(self, completions: Sequence[Completion]) -> Json:
         return self.head | {"choices": [], "usage": usage(completions, self.prompts)}

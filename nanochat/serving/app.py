@@ -1,13 +1,14 @@
 """The server's application: OpenAI's endpoints for one model or several, the chat page, the page of runs.
 
-In: an engine and its name, or models that are loaded meanwhile. Out: a Starlette application that owns the engines'
-threads while it runs. Every error has OpenAI's shape. Not here: sockets and signals (`nanochat.serving.server`).
+In: an engine and its name, or models that are loaded meanwhile. Out: a Starlette application that owns the engines
+while it runs. Every error has OpenAI's shape. Not here: sockets and signals (`nanochat.serving.server`).
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -17,7 +18,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from nanochat.inference.engine import Engine
+from nanochat.serving.engine_thread import EngineThread
 from nanochat.serving.faults import HANDLERS
 from nanochat.serving.guard import Guard
 from nanochat.serving.keys import Keys
@@ -25,6 +26,9 @@ from nanochat.serving.metrics import Metrics
 from nanochat.serving.models import CAPACITY, Models
 from nanochat.serving.runs import NoRuns, Runs, RunService
 from nanochat.serving.service import Limits, Service
+
+if TYPE_CHECKING:
+    from nanochat.inference.engine import Engine
 
 STATIC = Path(__file__).parent / "static"
 PAGE_HEADERS = {
@@ -34,12 +38,12 @@ PAGE_HEADERS = {
 }
 
 
-def create_app(engine: Engine, *, model: str, capacity: int = CAPACITY, limits: Limits | None = None) -> Starlette:
-    """The application for one model, without keys. The engine belongs to it from its startup on."""
+def create_app(engine: "Engine", *, model: str, capacity: int = CAPACITY, limits: Limits | None = None) -> Starlette:
+    """The application for one model, without keys. The engine belongs to a thread of it from its startup on."""
     models = Models(capacity=capacity)
 
     def load() -> None:
-        models.add(model, [engine])
+        models.add(model, [EngineThread(engine)])
         models.ready = True
 
     return create_server(models, start=load, limits=limits or Limits())

@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from nanochat.errors import NanochatError
-from nanochat.serving.engine_thread import EngineFailed, Overloaded, TookTooLong
+from nanochat.serving.engine_client import Overloaded, TookTooLong
+from nanochat.serving.jobs import EngineFailed
 
 CLIENT_CLOSED_REQUEST = 499
 RETRY_AFTER_SECONDS = 2

@@ -6,10 +6,9 @@ In: what the endpoints note. Out: the text of /metrics. Names end in their unit,
 import time
 from collections.abc import Sequence
 
-import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.serving.models import Models
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -28,10 +27,10 @@ class Metrics:
         self.between = Histogram(
             "nanochat_inter_token_seconds", "Between two pieces of an answer", buckets=SECONDS, registry=registry
         )
-        memory = Gauge("nanochat_resident_memory_bytes", "Of this process", registry=registry)
-        memory.set_function(lambda: psutil.Process().memory_info().rss)
+        memory = Gauge("nanochat_resident_memory_bytes", "Of the server and its engines", registry=registry)
+        memory.set_function(models.resident_bytes)
         opened = Gauge("nanochat_open_answers", "Being written or waiting", registry=registry)
-        opened.set_function(lambda: sum(thread.open for thread in models.threads))
+        opened.set_function(lambda: sum(engine.open for engine in models.engines))
 
     def count(self, completions: Sequence[Completion]) -> None:
         """The tokens of finished answers."""

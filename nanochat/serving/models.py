@@ -1,16 +1,18 @@
 """The models that a server has: a name for each checkpoint, and the engines that answer for it.
 
-In: engines, as they are loaded. Out: for a name the engine with the least to do.
+In: links to engines, as they are loaded. Out: for a name the engine with the least to do.
 """
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import attrs
+import psutil
 
-from nanochat.inference.engine import Engine
-from nanochat.serving.engine_thread import EngineThread
+from nanochat.serving.engine_client import EngineClient
 from nanochat.serving.faults import SHOWN, RequestError
+from nanochat.serving.jobs import About, Link
 
 CAPACITY = 256
 """Answers of an engine that are being written or wait; one more is turned away."""
@@ -21,17 +23,17 @@ class Served:
     """One model: its engines, one a device, all with the same weights."""
 
     name: str
-    threads: Sequence[EngineThread]
+    engines: Sequence[EngineClient]
     created: int = attrs.field(factory=lambda: int(time.time()))
 
     @property
-    def engine(self) -> Engine:
-        """Any of them: tokenizer, tools and context are the same."""
-        return self.threads[0].engine
+    def about(self) -> About:
+        """Of any of them: tokenizer, tools and context are the same."""
+        return self.engines[0].about
 
-    def least_loaded(self) -> EngineThread:
+    def least_loaded(self) -> EngineClient:
         """The engine with the fewest open answers, of those that still answer."""
-        return min(self.threads, key=lambda thread: (thread.ended is not None, thread.open))
+        return min(self.engines, key=lambda engine: (engine.ended is not None, engine.open))
 
 
 class Models:
@@ -42,13 +44,13 @@ class Models:
         self.ready = False
         self._served: dict[str, Served] = {}
 
-    def add(self, name: str, engines: Sequence[Engine]) -> None:
-        """Serve a model by a name that no other has; its engines belong to their threads from now on."""
+    def add(self, name: str, links: Sequence[Link]) -> None:
+        """Serve a model, by a name that no other has, with the engines that the links lead to."""
         assert name not in self._served, f"two models are called {name}"
-        threads = [EngineThread(engine, capacity=self.capacity) for engine in engines]
-        for thread in threads:
-            thread.start()
-        self._served[name] = Served(name, threads)
+        engines = [EngineClient(link, capacity=self.capacity) for link in links]
+        for engine in engines:
+            engine.start()
+        self._served[name] = Served(name, engines)
 
     @property
     def served(self) -> list[Served]:
@@ -56,9 +58,9 @@ class Models:
         return list(self._served.values())
 
     @property
-    def threads(self) -> list[EngineThread]:
+    def engines(self) -> list[EngineClient]:
         """Those of all models."""
-        return [thread for served in self.served for thread in served.threads]
+        return [engine for served in self.served for engine in served.engines]
 
     def find(self, name: str | None) -> Served:
         """The model of that name. RequestError 404 where there is none, 503 while it may still be loaded."""
@@ -74,7 +76,15 @@ class Models:
             code="model_not_found",
         )  # fmt: skip
 
+    def resident_bytes(self) -> int:
+        """Memory of this process and those of its engines; pages that they share count in each."""
+        found: int = psutil.Process().memory_info().rss
+        for pid in [engine.pid for engine in self.engines if engine.pid is not None]:
+            with suppress(psutil.NoSuchProcess):
+                found += psutil.Process(pid).memory_info().rss
+        return found
+
     def stop(self) -> None:
-        """End every engine's thread."""
-        for thread in self.threads:
-            thread.stop()
+        """End every engine."""
+        for engine in self.engines:
+            engine.stop()

@@ -12,11 +12,11 @@ import attrs
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.inference.turns import Turns
 from nanochat.serving.answers import ChatForm, Form, TextForm
 from nanochat.serving.conversation_request import messages_of
-from nanochat.serving.engine_thread import Answer, EngineFailed, Job, TookTooLong
+from nanochat.serving.engine_client import Answer, TookTooLong
 from nanochat.serving.faults import RequestError, encoded, failure, json_response
 from nanochat.serving.fields import (
     CHAT,
@@ -27,6 +27,7 @@ from nanochat.serving.fields import (
     parse_json,
     sampling_of,
 )
+from nanochat.serving.jobs import EngineFailed, Job
 from nanochat.serving.metrics import Metrics, Pace
 from nanochat.serving.models import Models, Served
 from nanochat.serving.openapi import document
@@ -79,10 +80,10 @@ class Service:
 
     async def health(self, _: Request) -> Response:
         """Whether prompts are answered, why no longer, and how many are."""
-        ended = next((thread.ended for thread in self.models.threads if thread.ended is not None), None)
+        ended = next((engine.ended for engine in self.models.engines if engine.ended is not None), None)
         state = {"status": "ok"} if ended is None else {"status": "stopped", "reason": ended}
         names = [served.name for served in self.models.served]
-        counts = {"models": names, "open": sum(thread.open for thread in self.models.threads)}
+        counts = {"models": names, "open": sum(engine.open for engine in self.models.engines)}
         return json_response(state | counts, status=200 if ended is None else 503)
 
     async def ready(self, request: Request) -> Response:
@@ -114,10 +115,10 @@ class Service:
         if ("prompt" in given) == ("messages" in given):
             raise RequestError(400, "give either `prompt` or `messages`", param="prompt")
         ids = await asyncio.to_thread(self._tokens, given, served, _salt(request, given, served))
-        return json_response({"tokens": ids, "count": len(ids), "max_model_len": served.engine.context})
+        return json_response({"tokens": ids, "count": len(ids), "max_model_len": served.about.context})
 
     def _tokens(self, given: Mapping[str, Any], served: Served, salt: str) -> list[int]:
-        tokenizer = served.engine.tokenizer
+        tokenizer = served.about.tokenizer
         if "messages" not in given:
             return texts_of(given["prompt"], tokenizer)[0].ids
         conversation = {"messages": messages_of(given["messages"])}
@@ -139,8 +140,8 @@ class Service:
         # Off the event loop: a long conversation takes its time to tokenise.
         prompt = await asyncio.to_thread(self._tokens, given, served, salt)
         jobs = [Job(prompt=prompt, sampling=sampling.another(index), salt=salt) for index in range(n)]
-        tools = bool(served.engine.grammar.calls)
-        form = ChatForm(served.name, served.engine.tokenizer, n, logprobs=told is not None, tools=tools)
+        tools = served.about.tools
+        form = ChatForm(served.name, served.about.tokenizer, n, logprobs=told is not None, tools=tools)
         return await self._answer(request, Asked.of(given, served, jobs, form, remember=True))
 
     async def complete(self, request: Request) -> Response:
@@ -153,24 +154,22 @@ class Service:
         sampling = sampling_of(given, max_tokens=limit, logprobs=told, prompt_logprobs=about_prompt)
         if "prompt" not in given:
             raise RequestError(400, "`prompt` is missing", param="prompt")
-        texts = await asyncio.to_thread(texts_of, given["prompt"], served.engine.tokenizer)
+        texts = await asyncio.to_thread(texts_of, given["prompt"], served.about.tokenizer)
         salt = _salt(request, given, served)
         jobs = [
             Job(prompt=text.ids, sampling=sampling.another(index), salt=salt) for text in texts for index in range(n)
         ]
         echoed = [text.text if echo else "" for text in texts for _ in range(n)]
         added = [text.added for text in texts for _ in range(n)]
-        form = TextForm(
-            served.name, served.engine.tokenizer, echoed, len(texts), logprobs=told is not None, added=added
-        )
+        form = TextForm(served.name, served.about.tokenizer, echoed, len(texts), logprobs=told is not None, added=added)
         return await self._answer(request, Asked.of(given, served, jobs, form))
 
     async def _answer(self, request: Request, asked: Asked) -> Response:
-        thread = asked.served.least_loaded()
-        if len(asked.jobs) > thread.capacity:
-            said = f"{len(asked.jobs)} answers are asked for at once; this server has room for {thread.capacity}"
+        engine = asked.served.least_loaded()
+        if len(asked.jobs) > engine.capacity:
+            said = f"{len(asked.jobs)} answers are asked for at once; this server has room for {engine.capacity}"
             raise RequestError(400, said, param="n")
-        answer = thread.answer(asked.jobs, self.limits.answer_seconds)
+        answer = engine.answer(asked.jobs, self.limits.answer_seconds)
         if not asked.stream:
             return await self._whole(request, asked, answer)
         events = self._events(asked, answer)
@@ -198,10 +197,10 @@ class Service:
 
     async def _completions(self, answer: Answer, pace: Pace) -> list[Completion]:
         found: dict[int, Completion] = {}
-        async for update in answer:
+        async for choice, update in answer:
             pace.piece()
             if update.completion is not None:
-                found[update.choice] = update.completion
+                found[choice] = update.completion
         return [found[choice] for choice in sorted(found)]
 
     async def _events(self, asked: Asked, answer: Answer) -> AsyncIterator[bytes]:
@@ -211,11 +210,11 @@ class Service:
         async with answer:
             yield b"".join(_event(value) for value in asked.form.first()) or b": accepted\n\n"
             try:
-                async for update in answer:
+                async for choice, update in answer:
                     pace.piece()
                     if update.completion is not None:
-                        found[update.choice] = update.completion
-                    if pieces := asked.form.chunks(update):
+                        found[choice] = update.completion
+                    if pieces := asked.form.chunks(choice, update):
                         yield b"".join(_event(value) for value in pieces)
             except (EngineFailed, TookTooLong) as fault:
                 yield _event(failure(fault).body())
@@ -230,7 +229,7 @@ class Service:
         self.metrics.count(completions)
         if asked.remember:
             for job, completion in zip(asked.jobs, completions, strict=True):
-                self.turns.note(job.salt, job.prompt, completion, asked.served.engine.grammar.ends)
+                self.turns.note(job.salt, job.prompt, completion, asked.served.about.ends)
 
     async def _body(self, request: Request) -> bytes:
         """The body, refused as soon as it is too long or takes too long to come."""
@@ -255,7 +254,7 @@ def _about(served: Served) -> dict[str, Any]:
         "object": "model",
         "created": served.created,
         "owned_by": "nanochat",
-        "max_model_len": served.engine.context,
+        "max_model_len": served.about.context,
     }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nanochat.data.loader import LoaderState
 from nanochat.errors import Stopped, stage_failure, wrong_input
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.tool import Tool
 from nanochat.runtime import Runtime

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.training.problems import Problem
 
 

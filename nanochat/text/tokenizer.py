@@ -84,6 +84,10 @@ class Tokenizer:
         except (ValueError, TypeError) as error:
             raise broken_vocabulary(folder, f"holds no usable vocabulary: {error}") from error
 
+    def __reduce__(self) -> tuple[type[Self], tuple[Vocabulary]]:
+        """As it is made: another process's encoder is its own."""
+        return type(self), (self._vocabulary,)
+
     def save(self, folder: Path) -> None:
         """Write folder/tokenizer.json, whole or not at all."""
         self._vocabulary.write(folder)

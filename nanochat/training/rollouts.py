@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from nanochat.errors import Stopped
+from nanochat.inference.completion import Completion
 from nanochat.inference.engine import Engine
-from nanochat.inference.request import Completion
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.tool import Tool
 from nanochat.runtime import Runtime

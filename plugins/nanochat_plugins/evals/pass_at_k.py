@@ -16,7 +16,7 @@ import torch
 
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import stage_failure
-from nanochat.inference.request import Completion
+from nanochat.inference.completion import Completion
 from nanochat.inference.sampling import Sampling
 from nanochat.stages.context import Figure
 from nanochat.stages.subject import Subject
