@@ -138,6 +138,7 @@ def test_complete_prints_the_text_and_what_follows_it(nanochat: Command, checkpo
         (("chat",), "E407", "the prompt is empty"),
         (("chat", "-p", " "), "E407", "the prompt is empty"),
         (("serve", "no-such-run", "--port", "0"), "E405", "no-such-run"),
+        (("serve", "--compile", "--deterministic"), "E407", "--deterministic and --compile exclude one another"),
         (("serve", "--host", "999.1.1.1"), "E603", "cannot listen on 999.1.1.1:8000"),
     ],
 )

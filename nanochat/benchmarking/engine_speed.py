@@ -1,6 +1,6 @@
 """How fast the engine answers so many prompts at once, against what the machine's memory allows.
 
-In: a model. Out: for each number of rows an EngineSpeed. Not here: a server and its clients (`serving_speed`).
+In: a subject. Out: for each number of rows an EngineSpeed. Not here: a server and its clients (`serving_speed`).
 """
 
 import time
@@ -12,11 +12,9 @@ import torch
 
 from nanochat.benchmarking.latency import Moments, Percentiles, between, first
 from nanochat.benchmarking.operators import bandwidth
-from nanochat.benchmarking.subject import endless, engine_of, memory_bytes, prompts
+from nanochat.benchmarking.subject import Subject, endless, engine_of, memory_bytes, prompts
 from nanochat.inference.engine import Engine
 from nanochat.inference.request import Request
-from nanochat.model.gpt import GPT
-from nanochat.runtime import Runtime
 
 WARM_TOKENS = 4
 
@@ -42,19 +40,18 @@ class EngineSpeed:
     memory_bytes: int
 
 
-def engine_speed(
-    model: GPT, runtime: Runtime, *, rows: Sequence[int], prompt: int, tokens: int, element_bytes: int
-) -> list[EngineSpeed]:
-    """Each number of rows in turn. prompt, tokens: of each row. element_bytes: of a weight."""
+def engine_speed(subject: Subject, *, rows: Sequence[int], prompt: int, tokens: int) -> list[EngineSpeed]:
+    """Each number of rows in turn. prompt, tokens: of each row."""
+    model, runtime = subject.made()
     speed = bandwidth(runtime.device)
     found = []
     for count in rows:
-        engine = engine_of(model, runtime, rows=count, context=2 * (prompt + tokens) + 64)
+        engine = engine_of(model, runtime, rows=count, context=2 * (prompt + tokens) + 64, compiled=subject.compiled)
         if engine.graphs is None:
             engine.generate(prompts(count, 8, seed=0), endless(WARM_TOKENS))
         else:  # every shape that will come up is captured
             engine.generate(prompts(count, prompt, seed=0), endless(tokens))
-        found.append(_measured(engine, count, prompt, tokens, element_bytes, speed))
+        found.append(_measured(engine, count, prompt, tokens, subject.element_bytes, speed))
     return found
 
 

@@ -1,7 +1,8 @@
 """How fast the server answers so many clients at once, against the engine alone.
 
-In: a model. Out: for each number of clients a ServingSpeed. The engine behind the server and the clients are processes
-of their own; so on two cores the engine has one, and server and clients have the other, if torch is given one thread.
+In: a subject. Out: for each number of clients a ServingSpeed. The engine behind the server and the clients are
+processes of their own; so on two cores the engine has one, and server and clients have the other, if torch is given one
+thread.
 """
 
 import itertools

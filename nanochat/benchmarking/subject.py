@@ -26,6 +26,7 @@ class Subject:
     dtype: str
     seed: int
     int8: bool
+    compiled: bool
     threads: int | None
     """Of torch, in the process that makes it; None: as many as there are cores."""
 
@@ -40,13 +41,23 @@ class Subject:
 
     def engine(self, *, rows: int, context: int) -> Engine:
         """An engine of its own."""
-        return engine_of(*self.made(), rows=rows, context=context)
+        return engine_of(*self.made(), rows=rows, context=context, compiled=self.compiled)
+
+    @property
+    def element_bytes(self) -> int:
+        """Of a weight in a matrix product."""
+        return 1 if self.int8 else int(getattr(torch, self.dtype).itemsize)
 
 
-def engine_of(model: GPT, runtime: Runtime, *, rows: int, context: int, chunk: int | None = None) -> Engine:
+def engine_of(
+    model: GPT, runtime: Runtime, *, rows: int, context: int, chunk: int | None = None, compiled: bool = False
+) -> Engine:
     """An engine whose tokenizer knows bytes alone; chunk: as the engine's, timed like a server's."""
     tokenizer = Tokenizer.train(["bytes"], vocab_size=MINIMUM_VOCABULARY)
-    return Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=chunk, graphs=True)
+    engine = Engine(model, tokenizer, runtime, rows=rows, context=context, chunk=chunk, graphs=True, compiled=compiled)
+    if engine.graphs is not None:
+        engine.graphs.warm()
+    return engine
 
 
 def prompts(count: int, length: int, seed: int) -> list[list[int]]:

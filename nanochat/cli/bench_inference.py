@@ -39,6 +39,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tokens", type=click.IntRange(2), default=64, show_default=True, help="To be written by each."),
         click.option("--threads", type=click.IntRange(1), help="Of torch, on a CPU."),
         click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU."),
+        click.option("--compile", "compiled", is_flag=True, help="torch.compile the steps of decoding."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     ]
     for option in reversed(options):
@@ -55,9 +56,7 @@ def infer(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
     subject = _subject(recipe, **how)
     from nanochat.benchmarking.engine_speed import engine_speed
 
-    model, runtime = subject.made()
-    element_bytes = 1 if how["int8"] else runtime.dtype.itemsize
-    found = engine_speed(model, runtime, rows=clients, prompt=prompt, tokens=tokens, element_bytes=element_bytes)
+    found = engine_speed(subject, rows=clients, prompt=prompt, tokens=tokens)
     if as_json:
         click.echo(json.dumps([attrs.asdict(each) for each in found], indent=2))
         return
@@ -123,7 +122,7 @@ def serve(recipe: Path, prompt: int, tokens: int, clients: list[int], as_json: b
 
 
 def _subject(
-    recipe: Path, *, overrides: tuple[str, ...], stage: str | None, threads: int | None, int8: bool
+    recipe: Path, *, overrides: tuple[str, ...], stage: str | None, threads: int | None, int8: bool, compiled: bool
 ) -> "Subject":
     """The recipe's model, untrained. InputError E405 where no stage has one, E404 where the hardware is not here."""
     loaded = load_recipe(recipe_file(recipe), overrides=overrides, machine=probe_machine())
@@ -141,7 +140,15 @@ def _subject(
     weights = "int8" if int8 else dtype
     parameters = count(model_size(component.config.layout()))
     click.secho(f"{loaded.name}, `{name}`: {parameters} parameters, {weights} on {hardware.device}", err=True)
-    return Subject(model=component, device=hardware.device, dtype=dtype, seed=loaded.seed, int8=int8, threads=threads)
+    return Subject(
+        model=component,
+        device=hardware.device,
+        dtype=dtype,
+        seed=loaded.seed,
+        int8=int8,
+        compiled=compiled,
+        threads=threads,
+    )
 
 
 def _milliseconds(found: "Percentiles") -> str:

@@ -39,7 +39,14 @@ def open_engine(checkpoint: str | None, *, device: str, rows: int) -> "tuple[Eng
 
 
 def load_engine(
-    folder: Path, *, device: str, rows: int, gpu: int | None = None, deterministic: bool = False, int8: bool = False
+    folder: Path,
+    *,
+    device: str,
+    rows: int,
+    gpu: int | None = None,
+    deterministic: bool = False,
+    int8: bool = False,
+    compiled: bool = False,
 ) -> "Engine":
     """The engine of one checkpoint. gpu: which, where there are several. Errors as `open_engine`."""
     from nanochat.inference.engine import Engine
@@ -53,7 +60,7 @@ def load_engine(
     loaded = load_checkpoint(folder, runtime, load_registry())
     # Matrix products take the weights in this dtype anyway; cast once, they are not cast for every token.
     model = loaded.model.to(runtime.dtype).eval()
-    return Engine(
+    engine = Engine(
         quantised_if_alike(model, loaded.tokenizer) if int8 else model,
         loaded.tokenizer,
         runtime,
@@ -64,7 +71,11 @@ def load_engine(
         patient=False,
         alone=deterministic,
         graphs=not deterministic,
+        compiled=compiled,
     )
+    if engine.graphs is not None:
+        engine.graphs.warm()
+    return engine
 
 
 def _runtime(device: str, gpu: int | None, *, int8: bool) -> "Runtime":

@@ -11,6 +11,7 @@ import attrs
 import click
 
 from nanochat.cli.checkpoint_engine import device_option, load_engine, model_names
+from nanochat.errors import wrong_input
 from nanochat.running.find import find_checkpoint
 from nanochat.running.live import LiveRuns
 
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     "--deterministic", is_flag=True, help="One row at a time: a request's numbers are its own, to the last bit; slower."
 )
 @click.option("--int8", is_flag=True, help="Weights in 8 bits, on a CPU: faster, and a little less exact.")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="torch.compile: ready later, and faster, on a CPU for one row."
+)
 @device_option
 def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> None:
     """Serve CHECKPOINT (without one, the newest finished chat model): a chat page, and OpenAI's API under /v1.
@@ -62,6 +66,10 @@ def command(checkpoints: tuple[str, ...], host: str, port: int, **how: Any) -> N
     served by their names, which /v1/models lists: that of the stage's result (sft-6807520b), or of the folder. Where
     two would have one name, it is followed by the step (sft-6807520b@400), or has the folder before it (mine:model).
     """
+    if how["deterministic"] and how["compiled"]:
+        said = "a compiled step rounds otherwise than its operators, and which of them computes an id depends on others"
+        raise wrong_input("E407", f"--deterministic and --compile exclude one another: {said}", help="leave one out")
+
     # Threads of OpenMP that spin while they wait take the cores that the event loop needs: 190 µs became 8 ms.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 

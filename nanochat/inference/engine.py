@@ -57,7 +57,7 @@ class Engine:
     together, and the rounding with it, follows from the requests alone; else they hold up nobody but their own row.
     alone: no two rows are computed together, so that with a chunk and without reuse a request's numbers are its own,
     to the last bit. graphs: on a GPU decode by CUDA graphs, which repays an engine that lives long and whose
-    weights stay where they are.
+    weights stay where they are. compiled: the steps of decoding are compiled, on a CPU those of one row.
     """
 
     def __init__(
@@ -74,14 +74,16 @@ class Engine:
         patient: bool = True,
         alone: bool = False,
         graphs: bool = False,
+        compiled: bool = False,
     ) -> None:
-        assert not (alone and graphs), "the shape of a graph follows from which other slots are in use"
+        assert not (alone and (graphs or compiled)), "the shape of a graph follows from which other slots are in use"
         self.patient = patient
         self.model, self.tokenizer, self.runtime = model, tokenizer, runtime
         self.context: int = context or model.config.sequence_len
         self.grammar = Grammar(tokenizer, tools, vocab_size=model.config.vocab_size, device=runtime.device)
         self.cache = KVCache(model, slots=rows, positions=self.context, device=runtime.device)
-        self.graphs = Graphs(model, self.cache, runtime) if graphs and runtime.device.type == "cuda" else None
+        on_gpu = runtime.device.type == "cuda"
+        self.graphs = Graphs(model, self.cache, runtime, compiled=compiled) if compiled or (graphs and on_gpu) else None
         self.scheduler = Scheduler(slots=rows, chunk=chunk, reuse=reuse, alone=alone)
         self._weights = _versions(model)
 
@@ -154,7 +156,7 @@ class Engine:
         """Feed a batch; one sampled id a row, or none where a prompt is not at its end yet."""
         began = time.perf_counter()
         requests, count = batch.requests, batch.count
-        if self.graphs is not None and self.graphs.usable and batch.decodes:
+        if self.graphs is not None and self.graphs.takes(batch):
             return self._sampled(self.graphs.logits(requests), requests)
         fed = on_device(
             [request.ids[request.cached : request.cached + count] for request in requests], self.runtime.device

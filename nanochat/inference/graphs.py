@@ -1,4 +1,5 @@
-"""Decoding steps as CUDA graphs: one launch of all of a model's operators, whose own would take longer than they do.
+"""Decoding steps of fixed shapes, as CUDA graphs, compiled, or both: of all of a model's operators, one by one, the
+launches would take longer than the work.
 
 In: a model, its cache, rows that feed one id each. Out: their logits. A graph computes fixed shapes: 1, 2, 4 … rows,
 and so many positions from the front of their slots. Each is captured when it is first needed, and is believed if it
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from nanochat.inference.kv import KVCache
 from nanochat.inference.request import Request
+from nanochat.inference.scheduler import Batch
 from nanochat.inference.transfer import on_device
 from nanochat.model.attention import additive
 from nanochat.model.gpt import GPT
@@ -31,6 +33,10 @@ GATHERED = 3
 """What a copy of a position costs, in readings of it: it is read, written and read again. Reasoned, not measured."""
 TOLERANCE = 0.02
 """Of the largest logit, by which a graph may differ from its operators one by one."""
+CPU_ROWS = 1
+"""Of a compiled step on a CPU: of 8 it takes 0.8 of the operators' time, of 32 as much, and all are padded to those."""
+RECOMPILATIONS = 64
+"""Of one step, for all engines of a process. torch's own limit, 8, is meant for what should need one or two."""
 _POISON = 1e30
 _capturing = threading.Lock()
 """Of all captures in a process only one may be under way."""
@@ -38,11 +44,12 @@ _capturing = threading.Lock()
 
 class FixedView:
     """One id in each of B rows, fed as `fed` says whenever it is read: (5, B) of ids, positions, the places where their
-    keys go, previous ids, slots. side_by_side: the slots are the first B. Fulfils the model's `CacheView`.
+    keys go, previous ids, slots. seen: the positions 0, 1, 2 … that are read. side_by_side: the slots are the first B.
+    Fulfils the model's `CacheView`.
     """
 
-    def __init__(self, cache: KVCache, fed: Tensor, reach: int, *, side_by_side: bool) -> None:
-        self.cache, self.reach, self.side_by_side = cache, reach, side_by_side
+    def __init__(self, cache: KVCache, fed: Tensor, seen: Tensor, *, side_by_side: bool) -> None:
+        self.cache, self.seen, self.reach, self.side_by_side = cache, seen, seen.size(0), side_by_side
         self.ids, self.positions, self.places = fed[0, :, None], fed[1, :, None], fed[2, :, None]  # (B, 1) each
         self.previous_ids, self.slots = fed[3], fed[4]
         self.near: dict[int, tuple[Tensor | None, Tensor]] = {}
@@ -65,12 +72,23 @@ class FixedView:
 
     def _near(self, window: int) -> tuple[Tensor | None, Tensor]:
         """The positions (B, S) to copy, None: to read all from the front; (B, 1, 1, S) which of them are seen."""
-        device = self.positions.device
         if GATHERED * (window + 1) < self.reach:
-            near = self.positions - torch.arange(window, -1, -1, device=device)
-            return near.clamp(min=0), additive(near[:, None, None] >= 0, self.cache.k.dtype)
-        distance = self.positions[:, None, None] - torch.arange(self.reach, device=device)
-        return None, additive((distance >= 0) & (distance <= window), self.cache.k.dtype)
+            near = self.positions - torch.arange(window, -1, -1, device=self.seen.device)
+            return near.clamp(min=0), additive(near[:, None, None] >= 0, self.cache.dtype)
+        distance = self.positions[:, None, None] - self.seen
+        return None, additive((distance >= 0) & (distance <= window), self.cache.dtype)
+
+
+def step_logits(model: GPT, cache: KVCache, fed: Tensor, seen: Tensor, side_by_side: bool) -> Tensor:
+    """(B, V): one step, on what `FixedView` describes."""
+    view = FixedView(cache, fed, seen, side_by_side=side_by_side)
+    return model.logits(model.hidden(view.ids, view)[:, -1])
+
+
+def computed_again(step: Step) -> tuple[Callable[[], object], Tensor]:
+    """Where there are no graphs: the step itself, its result where the first one was."""
+    result = step()
+    return lambda: result.copy_(step()), result
 
 
 class CUDACapture:
@@ -116,14 +134,38 @@ class _Graph:
 
 
 class Graphs:
-    """The graphs of one model and cache, whose memory must stay where it is. capture: by default CUDA's."""
+    """The graphs of one model and cache, whose memory must stay where it is. capture: by default the device's.
 
-    def __init__(self, model: GPT, cache: KVCache, runtime: Runtime, capture: Capture | None = None) -> None:
-        self.model, self.cache, self.runtime = model, cache, runtime
-        self.capture = capture or CUDACapture(runtime.device)
+    compiled: each is compiled before it is captured, which for one row takes a quarter of a minute and more, and as
+    long for any number of further ones; see `warm`.
+    """
+
+    def __init__(
+        self, model: GPT, cache: KVCache, runtime: Runtime, capture: Capture | None = None, *, compiled: bool = False
+    ) -> None:
+        self.model, self.cache, self.runtime, self.compiled = model, cache, runtime, compiled
+        on_gpu = runtime.device.type == "cuda"
+        self.capture = capture or (CUDACapture(runtime.device) if on_gpu else computed_again)
+        self.most_rows = cache.slots if on_gpu or not compiled else CPU_ROWS
+        """How many are computed together at most."""
         self.usable = True
         """Whether all that were captured were right."""
         self.graphs: dict[tuple[int, int, bool], _Graph] = {}
+        self._step: Any = torch.compile(step_logits, fullgraph=True) if compiled else step_logits
+
+    @torch.inference_mode()
+    def warm(self) -> None:
+        """Compile now what is compiled, before anybody waits for an answer: steps of one row and of several."""
+        rows = [count for count in (1, 2) if count <= self.most_rows] if self.compiled else []
+        for count in rows:
+            for reach in sorted({min(LEAST_REACH, self.cache.positions), self.cache.positions}):
+                if self.usable:
+                    fed = on_device(list(zip(*self._unused(count), strict=True)), self.runtime.device)
+                    self._captured(fed, reach, range(count), side_by_side=count > 1)
+
+    def takes(self, batch: Batch) -> bool:
+        """Whether a batch is computed by a graph."""
+        return self.usable and batch.decodes and len(batch.requests) <= self.most_rows
 
     def logits(self, requests: Sequence[Request]) -> Tensor:
         """Of B rows by ascending slot that feed one id each, (B, V) float32, which the next call may overwrite."""
@@ -131,11 +173,10 @@ class Graphs:
         reach = min(max(LEAST_REACH, _rounded(1 + max(one.cached for one in requests))), self.cache.positions)
         least, most = _rounded(len(slots)), min(_rounded(slots[-1] + 1), self.cache.slots)
         # The first slots, used or not, are read where they lie; of a few among many each is copied.
-        side_by_side = most <= GATHERED * least
+        # What is compiled is so once for each of the two: one row is copied, several are not.
+        side_by_side = most <= GATHERED * least if not self.compiled else least > 1
         rows = list(range(len(slots))) if not side_by_side else slots
-        # Rows beyond those see the first position of a slot, and write to one that nobody reads.
-        unused = [(0, 0, self.cache.positions, -1)] * (most if side_by_side else least)
-        columns = [(*column, row if side_by_side else 0) for row, column in enumerate(unused)]
+        columns = self._unused(most if side_by_side else least)
         for row, slot, one in zip(rows, slots, requests, strict=True):
             columns[row] = (one.ids[one.cached], one.cached, one.cached, one.previous_id, slot)
         fed = on_device(list(zip(*columns, strict=True)), self.runtime.device)
@@ -148,16 +189,22 @@ class Graphs:
             logits = graph.logits
         return logits if len(rows) == len(columns) else logits[on_device(rows, self.runtime.device)]
 
+    def _unused(self, count: int) -> list[tuple[int, int, int, int, int]]:
+        """What rows are fed that nobody uses: they see a slot's first position, and write to one that nobody reads."""
+        return [(0, 0, self.cache.positions, -1, row % self.cache.slots) for row in range(count)]
+
     def _captured(self, fed: Tensor, reach: int, rows: Sequence[int], *, side_by_side: bool) -> Tensor:
         """The logits, computed operator by operator; by a graph from the next time on, if it computes the same."""
-
-        def step() -> Tensor:
-            view = FixedView(self.cache, fed, reach, side_by_side=side_by_side)
-            return self.model.logits(self.model.hidden(view.ids, view)[:, -1])
-
-        expected = step()
+        seen = torch.arange(reach, device=self.runtime.device)
+        if self.compiled:
+            torch._dynamo.mark_dynamic(seen, 0)
+            if side_by_side:
+                torch._dynamo.mark_dynamic(fed, 1)
+        given = self.model, self.cache, fed, seen, side_by_side
+        expected = step_logits(*given)
         try:
-            replay, logits = self.capture(step)
+            with torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS):
+                replay, logits = self.capture(lambda: self._step(*given))
             logits.fill_(_POISON)  # so that a graph that computes nothing is none
             replay()
         except RuntimeError as fault:
@@ -173,7 +220,7 @@ class Graphs:
     def _give_up(self, reason: str, logits: Tensor) -> Tensor:
         self.usable = False
         self.graphs.clear()
-        self.runtime.note(f"decoding operator by operator, without CUDA graphs: {reason}")
+        self.runtime.note(f"decoding operator by operator, without graphs: {reason}")
         return logits
 
 

@@ -5,8 +5,11 @@ In: a model for inference. Out: the same model, its blocks' linears and its unti
 an answer then depends, within rounding, on its neighbours. So it is asked for, never the default.
 """
 
+import itertools
 import math
 import warnings
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +27,24 @@ may ask; because it sees words in pieces. On the other hand, it answers at once,
 """What the rounded model is tried on. How well it is foretold does not matter, only how much worse than before."""
 
 
+_packed: "WeakValueDictionary[int, Int8Linear]" = WeakValueDictionary()
+"""By number: torch's compiler takes no weights that are packed, and looks into no operator of ours."""
+_numbers = itertools.count()
+_library = torch.library.Library("nanochat", "FRAGMENT")
+_library.define("int8_product(Tensor x, int number, int width) -> Tensor")
+
+
+@torch.library.impl(_library, "int8_product", "CPU")
+def _product(x: Tensor, number: int, _: int) -> Tensor:
+    y: Tensor = torch.ops.quantized.linear_dynamic(x, _packed[number].packed, True)
+    return y
+
+
+@torch.library.impl(_library, "int8_product", "Meta")
+def _shape(x: Tensor, _: int, width: int) -> Tensor:
+    return x.new_empty(*x.shape[:-1], width)
+
+
 class Int8Linear(nn.Module):
     """y = x·Wᵀ with W in int8."""
 
@@ -35,10 +56,15 @@ class Int8Linear(nn.Module):
             zeros = torch.zeros(len(weight), dtype=torch.int64)
             rounded = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(rounded, None)
+        self.width, self.number = len(weight), next(_numbers)
+        _packed[self.number] = self
 
     def forward(self, x: Tensor) -> Tensor:
         """x (…, in) float32 → (…, out)."""
-        y: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, True)
+        if torch.compiler.is_compiling():
+            y: Tensor = torch.ops.nanochat.int8_product(x, self.number, self.width)
+        else:  # without the detour through Python
+            y = torch.ops.quantized.linear_dynamic(x, self.packed, True)
         return y
 
 
@@ -48,9 +74,13 @@ def quantised(model: GPT) -> GPT:
     _refuse_others(model)
     for block in model.blocks:
         for part in block.children():
-            for name in ("q", "k", "v", "out", "up", "down"):
+            for name in ("out", "up", "down"):
                 if isinstance(linear := getattr(part, name, None), Linear):
                     setattr(part, name, Int8Linear(linear.weight.detach()))
+        attention: Any = block.attn
+        merged = [each.weight.detach() for each in (attention.q, attention.k, attention.v)]
+        attention.qkv = Int8Linear(torch.cat(merged))
+        del attention.q, attention.k, attention.v
     if not model.config.tied:
         setattr(model, "head", Int8Linear(model.head.weight.detach()))  # noqa: B010 (of another type)
     return model

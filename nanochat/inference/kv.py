@@ -42,7 +42,7 @@ def slots_in_memory(config: GPTConfig, runtime: Runtime) -> int:
 
 
 class KVCache:
-    """Keys and values, each (layers, slots, Hkv, positions + 1, D), in the model's dtype.
+    """Keys and values, for each layer (slots, Hkv, positions + 1, D), in the model's dtype.
 
     A head's positions lie side by side: attention, which goes over one head after another, takes 0.85 of the time. The
     one beyond the last takes what nobody will read, of rows that are computed only to fill a batch.
@@ -51,15 +51,17 @@ class KVCache:
     def __init__(self, model: GPT, *, slots: int, positions: int, device: torch.device) -> None:
         config = model.config
         self.slots, self.positions = slots, positions
-        shape = (config.depth, slots, config.n_kv_head, positions + 1, config.head_dim)
+        self.device, self.dtype = device, model.dtype
+        shape = (slots, config.n_kv_head, positions + 1, config.head_dim)
         # Zeros, for a masked position still enters the product, and 0 · NaN of unwritten memory would be NaN.
-        self.k = torch.zeros(shape, dtype=model.dtype, device=device)
-        self.v = torch.zeros(shape, dtype=model.dtype, device=device)
+        self.k, self.v = (
+            [torch.zeros(shape, dtype=model.dtype, device=device) for _ in range(config.depth)] for _ in "kv"
+        )
 
     def copy(self, source: int, target: int, length: int) -> None:
         """The first `length` positions of one slot become those of another."""
-        for held in (self.k, self.v):
-            held[:, target, :, :length] = held[:, source, :, :length]
+        for held in (*self.k, *self.v):
+            held[target, :, :length] = held[source, :, :length]
 
     def view(self, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int) -> "View":
         """For `count` further ids in each of `slots` (ascending), whose first `starts` positions are written."""
@@ -72,7 +74,7 @@ class View:
     def __init__(
         self, cache: KVCache, slots: Sequence[int], starts: Sequence[int], previous_ids: Sequence[int], count: int
     ) -> None:
-        device = cache.k.device
+        device = cache.device
         self.cache = cache
         first = slots[0]
         # Slots that stand side by side are read where they lie; others are gathered into a copy.
@@ -113,4 +115,4 @@ class View:
         """(B, 1, T, S)"""
         keys = torch.arange(begin, self.end, device=self.positions.device)
         distance = self.positions[:, None, :, None] - keys
-        return additive((distance >= 0) & (distance <= window), self.cache.k.dtype)
+        return additive((distance >= 0) & (distance <= window), self.cache.dtype)

@@ -47,6 +47,9 @@ class Attention(nn.Module):
         self.q = Linear(config.dim, config.dim)
         self.k = Linear(config.dim, kv_dim)
         self.v = Linear(config.dim, kv_dim)
+        self.qkv: nn.Module | None = None
+        """One product in place of q's, k's and v's, where inference has merged them."""
+        self.widths = (config.dim, kv_dim, kv_dim)
         self.out = Linear(config.dim, config.dim)
         if config.has_value_embedding(layer):
             self.value_gate = Linear(VALUE_GATE_CHANNELS, config.n_kv_head)
@@ -61,9 +64,8 @@ class Attention(nn.Module):
     ) -> Tensor:
         """x (B, T, C) normed; value_embedding (B, T, Hkv·D); mask: the backend's for this window → (B, T, C)."""
         B, T, _ = x.shape
-        q = self.q(x).view(B, T, -1, self.head_dim)  # (B, T, H, D)
-        k = self.k(x).view(B, T, -1, self.head_dim)  # (B, T, Hkv, D)
-        v = self.v(x).view(B, T, -1, self.head_dim)
+        together = (self.q(x), self.k(x), self.v(x)) if self.qkv is None else self.qkv(x).split(self.widths, dim=-1)
+        q, k, v = (each.view(B, T, -1, self.head_dim) for each in together)  # (B, T, H or Hkv, D)
         if value_embedding is not None:
             gate = 3 * torch.sigmoid(self.value_gate(x[..., :VALUE_GATE_CHANNELS]))  # (B, T, Hkv), in (0, 3)
             v = v + gate.unsqueeze(-1) * value_embedding.view_as(v)

@@ -18,8 +18,8 @@ import torch
 
 from nanochat.data.task import Conversation, Task
 from nanochat.errors import stage_failure
-from nanochat.inference.engine import Engine
 from nanochat.inference.completion import Completion
+from nanochat.inference.engine import Engine
 from nanochat.inference.sampling import Sampling
 from nanochat.inference.scoring import Continuations, Scorer
 from nanochat.stages.context import Figure
