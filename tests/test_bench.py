@@ -10,11 +10,11 @@ from nanochat.benchmarking.catalogue import benchmarks
 from nanochat.benchmarking.engine_speed import engine_speed
 from nanochat.benchmarking.operators import operators
 from nanochat.benchmarking.stopwatch import PARTS, Stopwatch, TimedLoader, TimedModel, TimedOptimizer
+from nanochat.benchmarking.subject import Subject
 from nanochat.cli.growth_plot import WIDTH, axis
 from nanochat.cli.main import main
-from nanochat.model.gpt import GPT
+from nanochat.config import Component
 from nanochat.model.gpt_config import GPTConfig
-from nanochat.runtime import local_runtime
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "quickstart.toml"
 TINY = [
@@ -170,8 +170,10 @@ def test_what_cannot_be_measured_is_said(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_where_the_rows_never_all_write_in_one_step_no_rate_of_decoding_is_told() -> None:
     """A step reads at most 1,024 ids of prompts: of 64 rows with two ids each the first end before the last begin."""
-    model = GPT(GPTConfig(depth=1, dim=32, head_dim=16, n_head=2, n_kv_head=2, sequence_len=512, vocab_size=512)).eval()
-    few, many = engine_speed(model, local_runtime(), rows=[2, 64], prompt=128, tokens=2, element_bytes=4)
+    config = GPTConfig(depth=1, dim=32, head_dim=16, n_head=2, n_kv_head=2, sequence_len=512, vocab_size=512)
+    model = Component(kind="model", name="model", use="gpt", revision=1, config=config)
+    subject = Subject(model=model, device="cpu", dtype="float32", seed=1, int8=False, compiled=False, threads=None)
+    few, many = engine_speed(subject, rows=[2, 64], prompt=128, tokens=2)
     assert few.decode_tokens_per_second and few.of_bandwidth
     assert (many.decode_tokens_per_second, many.bytes_per_second, many.of_bandwidth) == (None, None, None)
     assert many.tokens_per_second > 0
