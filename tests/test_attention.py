@@ -152,16 +152,21 @@ def test_flex_attention_is_refused_on_a_cpu_for_it_has_no_gradients_there() -> N
 
 @pytest.mark.parametrize("window", [0, 5, 64, 100, 200])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 1)])
-def test_through_a_cache_fed_in_parts_the_values_are_the_references(window: int, heads: tuple[int, int]) -> None:
+@pytest.mark.parametrize("slots", [[3, 4], [1, 3], [0, 8]], ids=["side by side", "with one between", "far apart"])
+def test_through_a_cache_fed_in_parts_the_values_are_the_references(
+    window: int, heads: tuple[int, int], slots: list[int]
+) -> None:
     q, k, v, _ = drawn({"positions": 131, "heads": heads, "documents": None, "dtype": torch.float32})
     expected = reference(q, k, v, window, None)
     shape = SimpleNamespace(depth=1, n_kv_head=heads[1], head_dim=16)
     model = cast(GPT, SimpleNamespace(config=shape, dtype=torch.float32))
-    cache, done = KVCache(model, slots=3, positions=131, device=CPU), 0
+    cache, done = KVCache(model, slots=9, positions=131, device=CPU), 0
+    for held in (*cache.k, *cache.v):
+        held.normal_()  # what others have left
     for count in (1, 66, 1, 1, 62):
         part = slice(done, done + count)
-        view = cache.view([0, 2], [done, done], [-1, -1], count)
-        found = attend(q[:, part], *view.extend(0, k[:, part], v[:, part], window))
+        view = cache.view(slots, [done, done], [-1, -1], count)
+        found = view.attend(0, q[:, part], k[:, part], v[:, part], window)
         torch.testing.assert_close(found.double(), expected[:, part], atol=1e-5, rtol=1e-5)
         done += count
     assert done == 131

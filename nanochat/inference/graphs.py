@@ -14,11 +14,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from nanochat.inference.kv import KVCache
+from nanochat.inference.kv import GATHERED, KVCache
 from nanochat.inference.request import Request
 from nanochat.inference.scheduler import Batch
 from nanochat.inference.transfer import on_device
-from nanochat.model.attention import additive
+from nanochat.model.attention import additive, attend
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 
@@ -29,8 +29,6 @@ Capture = Callable[[Step], tuple[Callable[[], object], Tensor]]
 
 LEAST_REACH = 256
 """Positions that the shortest graph reads; others read twice, four times … as many."""
-GATHERED = 3
-"""What a copy of a position costs, in readings of it: it is read, written and read again. Reasoned, not measured."""
 TOLERANCE = 0.02
 """Of the largest logit, by which a graph may differ from its operators one by one."""
 CPU_ROWS = 1
@@ -54,8 +52,8 @@ class FixedView:
         self.previous_ids, self.slots = fed[3], fed[4]
         self.near: dict[int, tuple[Tensor | None, Tensor]] = {}
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store k, v (B, 1, Hkv, D); all that the window may reach, (B, S, Hkv, D) each, and a mask for `attend`."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """Store k, v (B, 1, Hkv, D); `attend` of q (B, 1, H, D) to all that the window may reach, (B, 1, H, D)."""
         if window not in self.near:
             self.near[window] = self._near(window)
         near, mask = self.near[window]
@@ -63,7 +61,7 @@ class FixedView:
         for held, new in ((self.cache.k[layer], k), (self.cache.v[layer], v)):
             held[self.slots[:, None], :, self.places] = new
             seen.append(held[self.slots[:, None], :, near] if near is not None else self._front(held))
-        return seen[0], seen[1], mask
+        return attend(q, seen[0], seen[1], mask)
 
     def _front(self, held: Tensor) -> Tensor:
         front = held[:, :, : self.reach]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nanochat.errors import stage_failure
 from nanochat.inference.transfer import on_device
-from nanochat.model.attention import additive
+from nanochat.model.attention import additive, attend
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
 from nanochat.quantity import size
@@ -20,6 +20,8 @@ from nanochat.runtime import Runtime
 
 MEMORY_SHARE = 0.8
 """Of the free memory that a cache may take."""
+GATHERED = 3
+"""What a copy of a position costs, in readings of it: it is read, written and read again. 2 was no faster on a CPU."""
 
 
 def free_memory(device: torch.device) -> int:
@@ -76,10 +78,16 @@ class View:
     ) -> None:
         device = cache.device
         self.cache = cache
-        first = slots[0]
-        # Slots that stand side by side are read where they lie; others are gathered into a copy.
-        adjacent = list(slots) == list(range(first, first + len(slots)))
-        self.rows = slice(first, first + len(slots)) if adjacent else on_device(slots, device)
+        first, span = slots[0], slots[-1] - slots[0] + 1
+        # Slots that stand side by side are read where they lie, others with those between them or, if these are many,
+        # from a copy.
+        in_place = span == len(slots) or (count == 1 and span <= GATHERED * len(slots))
+        self.rows = slice(first, first + span) if in_place else on_device(slots, device)
+        self.span = span
+        self.among: Tensor | None = None
+        """Where our rows are among those that are read, if others are too."""
+        if in_place and span > len(slots):
+            self.among = on_device([slot - first for slot in slots], device)
         self.slots = on_device(slots, device)[:, None]  # (B, 1)
         self.positions = on_device(starts, device)[:, None] + torch.arange(count, device=device)  # (B, T)
         self.previous_ids = on_device(previous_ids, device)  # (B,)
@@ -87,17 +95,24 @@ class View:
         self.together = self.first == max(starts)  # rows of different lengths cost a scatter and a mask
         self.masks: dict[int, tuple[int, Tensor | None]] = {}
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store k, v (B, T, Hkv, D); all that the window reaches, (B, S, Hkv, D) each, and a mask for `attend`."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """Store k, v (B, T, Hkv, D); `attend` of q (B, T, H, D) to all that the window reaches, (B, T, H, D)."""
         begin, mask = self._mask(window)
         seen = []
         for held, new in ((self.cache.k[layer], k), (self.cache.v[layer], v)):
-            if self.together:
+            if self.together and self.among is None:
                 held[self.rows, :, self.first : self.end] = new.transpose(1, 2)
             else:
                 held[self.slots, :, self.positions] = new
             seen.append(held[self.rows, :, begin : self.end].transpose(1, 2))
-        return seen[0], seen[1], mask
+        if self.among is None:
+            return attend(q, seen[0], seen[1], mask)
+        return attend(self._spread(q), seen[0], seen[1], mask)[self.among]
+
+    def _spread(self, rows: Tensor) -> Tensor:
+        """(B, …) → (span, …): what stands between our rows asks for nothing that matters."""
+        assert self.among is not None
+        return rows.new_zeros(self.span, *rows.shape[1:]).index_copy_(0, self.among, rows)
 
     def _mask(self, window: int) -> tuple[int, Tensor | None]:
         """The first position that any row still sees through `window`, and who sees what from there on."""
@@ -112,7 +127,8 @@ class View:
         return self.together and (count == 1 or (self.first == 0 and count <= window + 1))
 
     def _additive(self, begin: int, window: int) -> Tensor:
-        """(B, 1, T, S)"""
+        """(B or span, 1, T, S)"""
         keys = torch.arange(begin, self.end, device=self.positions.device)
         distance = self.positions[:, None, :, None] - keys
-        return additive((distance >= 0) & (distance <= window), self.cache.dtype)
+        mask = additive((distance >= 0) & (distance <= window), self.cache.dtype)
+        return mask if self.among is None else self._spread(mask)

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nanochat.model.attention import additive
+from nanochat.model.attention import additive, attend
 from nanochat.model.gpt import GPT
 from nanochat.runtime import Runtime
 
@@ -166,11 +166,11 @@ class _Branches:
         self.related = ((key == 0) | ((key == query) & (key > 0)) | itself) & (self.distance >= 0)
         self.masks: dict[int, Tensor] = {}
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ARG002
-        """k, v (B, T, Hkv, D) as they are, and the mask (B, 1, T, T)."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:  # noqa: ARG002
+        """`attend` of q (B, T, H, D) to k, v (B, T, Hkv, D)."""
         if window not in self.masks:
             self.masks[window] = additive(self.related & (self.distance <= window), self.dtype)
-        return k, v, self.masks[window]
+        return attend(q, k, v, self.masks[window])
 
 
 class Scorer:

@@ -17,8 +17,8 @@ class CacheView(Protocol):
     positions: Tensor  # (B, T) int64: position of each id in its row
     previous_ids: Tensor  # (B,) int64: the id before ids[:, 0], -1 at a row's start
 
-    def extend(self, layer: int, k: Tensor, v: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Store k, v (B, T, Hkv, D); return all keys and values (B, S, Hkv, D) and the mask that `attend` takes."""
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+        """Store k, v (B, T, Hkv, D); `attend` of q (B, T, H, D) to all that the window reaches, (B, T, H, D)."""
         ...
 
 

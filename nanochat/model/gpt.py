@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nanochat.model.attention import CacheView, attend, rotary_tables
+from nanochat.model.attention import CacheView, rotary_tables
 from nanochat.model.attention_backends import Backend, Heads, choose
 from nanochat.model.banded import Banded
 from nanochat.model.gpt_config import SMEAR_CHANNELS, VALUE_GATE_CHANNELS, GPTConfig
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         if cache is None:
             y = self.backend.attend(q, k, v, self.window, mask)
         else:
-            y = attend(q, *cache.extend(self.layer, k, v, self.window))
+            y = cache.attend(self.layer, q, k, v, self.window)
         projected: Tensor = self.out(y.reshape(B, T, -1))
         return projected
 
