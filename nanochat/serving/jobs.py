@@ -4,7 +4,7 @@ In and out: small frozen things that also travel between processes. A job has a 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import attrs
 
@@ -39,9 +39,11 @@ class Job:
     salt: str = ""
 
 
-@attrs.frozen(kw_only=True)
-class Update:
-    """What was added to a job's answer. The first also has what is told of the prompt, the last the completion."""
+class Update(NamedTuple):
+    """What was added to a job's answer. The first also has what is told of the prompt, the last the completion.
+
+    A tuple: there is one for each row of each step, and attrs' classes take eight times as long to be pickled.
+    """
 
     parts: Sequence[Part] = ()
     told: Sequence[Told] = ()
