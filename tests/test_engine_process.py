@@ -23,7 +23,7 @@ from nanochat.errors import InputError, StageError
 from nanochat.inference.sampling import Sampling
 from nanochat.serving import engine_process
 from nanochat.serving.app import create_server
-from nanochat.serving.engine_client import EngineClient
+from nanochat.serving.engine_client import EngineClient, TookTooLong
 from nanochat.serving.engine_loop import about
 from nanochat.serving.engine_process import EngineProcess, Load
 from nanochat.serving.jobs import EngineFailed, Job, Update
@@ -170,13 +170,38 @@ def test_one_that_does_not_end_in_time_is_killed(monkeypatch: pytest.MonkeyPatch
 
     async def ask() -> None:
         async with client.answer([job()], 60) as answer:
-            stopping = threading.Thread(target=client.stop)
-            stopping.start()
+            for stop in stopping:
+                stop.start()
             await anext(aiter(answer))
 
+    stopping = [threading.Thread(target=client.stop) for _ in range(2)]  # at the drain's end, and at the server's
     with pytest.raises(EngineFailed, match="the server is shutting down"):
         asyncio.run(ask())
+    for stop in stopping:
+        stop.join(20)
     assert client.pid is not None and not psutil.pid_exists(client.pid)
+
+
+def test_one_that_does_not_read_holds_up_nobody_and_is_killed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_process, "END_SECONDS", 0.3)
+    client = EngineClient(EngineProcess(loaders.tiny), capacity=9)
+    client.start()
+    assert client.pid is not None
+    os.kill(client.pid, signal.SIGSTOP)
+
+    async def ask() -> None:
+        for _ in range(3):
+            with pytest.raises(TookTooLong):
+                async with client.answer([job([65] * 10**6)], 0.2):
+                    raise AssertionError
+
+    began = time.monotonic()
+    asyncio.run(ask())
+    assert client.open == 3
+    client.stop()
+    assert time.monotonic() - began < 10
+    assert client.open == 0 and client.ended == "the server is shutting down"
+    assert not psutil.pid_exists(client.pid)
 
 
 @pytest.mark.parametrize("load", ["tiny", "endless"])

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import psutil
 
 from nanochat.benchmarking.latency import Moments, Percentiles, between, first, percentiles
 from nanochat.benchmarking.subject import Subject, endless, prompts
@@ -49,6 +50,7 @@ class ServingSpeed:
     cancel_seconds: float
     """From a client's going away to a free slot."""
     memory_bytes: int
+    """Of the engine's process."""
 
 
 def serving_speed(subject: Subject, *, clients: Sequence[int], prompt: int, tokens: int) -> list[ServingSpeed]:
@@ -74,7 +76,7 @@ def _measured(subject: Subject, count: int, prompt: int, tokens: int) -> Serving
             told.append(_load(url, count, prompt, tokens, seed))
             ratios.append(alone / told[-1]["seconds"])
         cancelled = _cancel(url, models, prompt, tokens)
-        memory = models.resident_bytes()
+        memory = psutil.Process(models.engines[0].pid).memory_info().rss
     answers = [Moments(**answer) for each in told for answer in each["answers"]]
     return ServingSpeed(
         clients=count,
@@ -98,8 +100,10 @@ def _alone(engine: Engine, rows: int, prompt: int, tokens: int, seed: int) -> fl
 
 @contextmanager
 def _served(models: Models, load: Callable[[], Engine]) -> Iterator[str]:
+    link = EngineProcess(load)  # before there is a server to wait for
+
     def add() -> None:
-        models.add("bench", [EngineProcess(load)])
+        models.add("bench", [link])
         models.ready = True
 
     with bind("127.0.0.1", 0) as bound:

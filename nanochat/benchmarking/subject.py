@@ -4,6 +4,9 @@ In: a model's component. Out: engines, in this process or in another. Weights do
 trained.
 """
 
+import sys
+from functools import partial
+
 import attrs
 import psutil
 import torch
@@ -35,6 +38,7 @@ class Subject:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         runtime = local_runtime(device=self.device, dtype=self.dtype, seed=self.seed)
+        runtime = attrs.evolve(runtime, note=partial(print, file=sys.stderr))
         runtime.seed_everything()
         made = build(self.model.config, runtime).to(runtime.dtype).eval()
         return quantised(made) if self.int8 else made, runtime

@@ -5,10 +5,12 @@ In: what a person writes as CHECKPOINT. Out: an engine and the model's name. tor
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from nanochat.errors import stage_failure, wrong_input
@@ -88,7 +90,8 @@ def _runtime(device: str, gpu: int | None, *, int8: bool) -> "Runtime":
             raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
         chosen = "cpu"  # the device is there, but this torch was built without it
     dtype = "float32" if int8 else default_dtype(chosen, machine)
-    return local_runtime(device=f"cuda:{gpu}" if chosen == "cuda" and gpu is not None else chosen, dtype=dtype)
+    runtime = local_runtime(device=f"cuda:{gpu}" if chosen == "cuda" and gpu is not None else chosen, dtype=dtype)
+    return attrs.evolve(runtime, note=partial(click.echo, err=True))
 
 
 def _refuse_too_large(folder: Path, runtime: "Runtime") -> None:

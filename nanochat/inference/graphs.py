@@ -149,14 +149,14 @@ class Graphs:
         self.usable = True
         """Whether all that were captured were right."""
         self.graphs: dict[tuple[int, int, bool], _Graph] = {}
-        self._step: Any = torch.compile(step_logits, fullgraph=True) if compiled else step_logits
 
     @torch.inference_mode()
     def warm(self) -> None:
         """Compile now what is compiled, before anybody waits for an answer: steps of one row and of several."""
-        rows = [count for count in (1, 2) if count <= self.most_rows] if self.compiled else []
-        for count in rows:
-            for reach in sorted({min(LEAST_REACH, self.cache.positions), self.cache.positions}):
+        longest = self.cache.positions
+        reaches = {min(LEAST_REACH << doubled, longest) for doubled in range(longest.bit_length())}
+        for count in [count for count in (1, 2) if count <= self.most_rows] if self.compiled else []:
+            for reach in sorted(reaches):
                 if self.usable:
                     fed = on_device(list(zip(*self._unused(count), strict=True)), self.runtime.device)
                     self._captured(fed, reach, range(count), side_by_side=count > 1)
@@ -194,18 +194,13 @@ class Graphs:
     def _captured(self, fed: Tensor, reach: int, rows: Sequence[int], *, side_by_side: bool) -> Tensor:
         """The logits, computed operator by operator; by a graph from the next time on, if it computes the same."""
         seen = torch.arange(reach, device=self.runtime.device)
-        if self.compiled:
-            torch._dynamo.mark_dynamic(seen, 0)
-            if side_by_side:
-                torch._dynamo.mark_dynamic(fed, 1)
         given = self.model, self.cache, fed, seen, side_by_side
         expected = step_logits(*given)
         try:
-            with torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS):
-                replay, logits = self.capture(lambda: self._step(*given))
+            replay, logits = self._compiled(given) if self.compiled else self.capture(lambda: step_logits(*given))
             logits.fill_(_POISON)  # so that a graph that computes nothing is none
             replay()
-        except RuntimeError as fault:
+        except Exception as fault:  # a compiler's are of many kinds
             first = fault.__context__ or fault  # what ended a capture, before its end was found to fail too
             return self._give_up(str(first).partition("\n")[0], expected)
         used = on_device(rows, self.runtime.device)
@@ -214,6 +209,16 @@ class Graphs:
             return self._give_up("one computed something else", expected)
         self.graphs[fed.size(1), reach, side_by_side] = _Graph(fed, replay, logits)
         return expected
+
+    def _compiled(self, given: tuple[GPT, KVCache, Tensor, Tensor, bool]) -> tuple[Callable[[], object], Tensor]:
+        """What the capture of a compiled step gives. The compiler is imported here, for it takes seconds."""
+        *_, fed, seen, side_by_side = given
+        torch._dynamo.mark_dynamic(seen, 0)
+        if side_by_side:
+            torch._dynamo.mark_dynamic(fed, 1)
+        step: Any = torch.compile(step_logits, fullgraph=True)
+        with torch._dynamo.config.patch(recompile_limit=RECOMPILATIONS):
+            return self.capture(lambda: step(*given))
 
     def _give_up(self, reason: str, logits: Tensor) -> Tensor:
         self.usable = False

@@ -8,6 +8,7 @@ a supervisor sends to all processes of a group it leaves to the server, which le
 import logging
 import multiprocessing
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -44,7 +45,8 @@ class EngineProcess:
         with theirs:
             self._process = _spawn(theirs.fileno())
         self._pipe = ours
-        self._sending = threading.Lock()
+        self._outbox: queue.SimpleQueue[list[Order] | None] = queue.SimpleQueue()
+        self._closing = threading.Lock()
         self.pid = self._process.pid
         self._hearing: threading.Thread | None = None
         self._stopping = False
@@ -52,6 +54,7 @@ class EngineProcess:
             self._pipe.send(load)
             told = self._pipe.recv()
         except (OSError, EOFError):
+            self._close()
             raise stage_failure("E403", f"the model could not be loaded: {self._how_it_ended()}") from None
         except BaseException:
             self._close()
@@ -64,22 +67,28 @@ class EngineProcess:
     def start(self, hear: Hear, ended: Callable[[str], None]) -> None:
         self._hearing = threading.Thread(target=self._hear, args=(hear, ended), name="engine", daemon=True)
         self._hearing.start()
+        threading.Thread(target=self._send, name="orders", daemon=True).start()
 
     def post(self, orders: Sequence[Order]) -> None:
-        self._send(list(orders))
+        self._outbox.put(list(orders))
 
     def stop(self) -> None:
         self._stopping = True
-        self._send(None)
-        self._how_it_ended()
-        if self._hearing is not None:
-            self._hearing.join()
-        self._pipe.close()
+        self._outbox.put(None)
+        with self._closing:  # one stop may come while another waits
+            self._how_it_ended()
+            if self._hearing is not None:
+                self._hearing.join()
+            self._pipe.close()
 
-    def _send(self, what: list[Order] | None) -> None:
+    def _send(self) -> None:
+        """In a thread, for whoever posts must not wait where the process does not read."""
         try:
-            with self._sending:
-                self._pipe.send(what)
+            while True:
+                orders = self._outbox.get()
+                self._pipe.send(orders)
+                if orders is None:
+                    return
         except OSError:  # it has ended, which whoever hears it is told
             pass
 
@@ -92,6 +101,10 @@ class EngineProcess:
             if not self._stopping:
                 told = f"the engine has failed: {self._how_it_ended()}"
                 log.error(told)
+        except Exception as fault:  # a thread has nobody above it to tell
+            log.exception("what the engine told could not be handed over")
+            told = f"the engine has failed: {fault}"
+            self._outbox.put(None)
         ended(told)
 
     def _close(self) -> None:
@@ -111,7 +124,7 @@ class EngineProcess:
 
 def _spawn(pipe: int) -> "subprocess.Popen[bytes]":
     """A process that holds its end of the pipe; signals to the group are held back until it leaves them to us."""
-    command = [sys.executable, "-m", __name__, str(pipe)]
+    command = [sys.executable, "-P", "-m", __name__, str(pipe)]  # -P: no module of the folder it is called in
     before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
     try:
         return subprocess.Popen(command, pass_fds=[pipe], stdin=subprocess.DEVNULL)
@@ -123,6 +136,7 @@ def _spawn(pipe: int) -> "subprocess.Popen[bytes]":
 
 
 def _serve(pipe: Connection) -> None:
+    os.set_inheritable(pipe.fileno(), False)  # the pipe ends with this process, whatever it has started
     for number in GROUP_SIGNALS:
         signal.signal(number, lambda *_: None)  # not to be ignored: that would go on to the programs that tools run
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
@@ -130,7 +144,7 @@ def _serve(pipe: Connection) -> None:
     waiting = _Orders(pipe)
     try:
         engine = load()
-    except NanochatError as fault:
+    except (NanochatError, OSError) as fault:  # what the command line tells in words
         pipe.send(fault)
         return
     loop = EngineLoop(engine)
@@ -158,6 +172,9 @@ class _Orders:
                 orders: Any = self._pipe.recv()
             except (OSError, EOFError):
                 os._exit(0)
+            except BaseException:  # nothing would be read any more
+                log.exception("what the server said was not understood")
+                os._exit(1)
             self._ready.wait()
             assert self._loop is not None
             for order in orders if orders is not None else [None]:

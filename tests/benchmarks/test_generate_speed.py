@@ -61,12 +61,6 @@ def answered(
     return made[:, len(asked[0]) :].tolist()  # type: ignore[no-any-return]
 
 
-def engine(rows: int, who: str, **changes: Any) -> Engine:
-    model = classic(int8="int8" in who)
-    settings = {"context": 512, "chunk": CHUNK_TOKENS, "compiled": "compiled" in who} | changes
-    return engine_of(model, local_runtime(), rows=rows, **settings)
-
-
 def measure(benchmark: Any, run: Callable[[], object], engine: Engine | None, tokens: int) -> None:
     """Each round's prompts are new to the engine: it would else find them in its cache."""
     benchmark.extra_info["tokens"] = tokens
