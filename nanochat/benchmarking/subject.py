@@ -38,10 +38,10 @@ class Subject:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         runtime = local_runtime(device=self.device, dtype=self.dtype, seed=self.seed)
-        runtime = attrs.evolve(runtime, note=partial(print, file=sys.stderr))
         runtime.seed_everything()
         made = build(self.model.config, runtime).to(runtime.dtype).eval()
-        return quantised(made) if self.int8 else made, runtime
+        # What becomes of its graphs is told.
+        return quantised(made) if self.int8 else made, attrs.evolve(runtime, note=partial(print, file=sys.stderr))
 
     def engine(self, *, rows: int, context: int) -> Engine:
         """An engine of its own."""

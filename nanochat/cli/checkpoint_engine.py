@@ -65,7 +65,7 @@ def load_engine(
     engine = Engine(
         quantised_if_alike(model, loaded.tokenizer) if int8 else model,
         loaded.tokenizer,
-        runtime,
+        attrs.evolve(runtime, note=partial(click.echo, err=True)),  # what becomes of its graphs; the rest is no news
         tools=loaded.tools,
         rows=min(rows, slots_in_memory(model.config, runtime)),
         chunk=UNTIMED_CHUNK if deterministic else None,
@@ -90,8 +90,7 @@ def _runtime(device: str, gpu: int | None, *, int8: bool) -> "Runtime":
             raise wrong_input("E404", f"torch finds no {device} device here", help="leave --device out, or use cpu")
         chosen = "cpu"  # the device is there, but this torch was built without it
     dtype = "float32" if int8 else default_dtype(chosen, machine)
-    runtime = local_runtime(device=f"cuda:{gpu}" if chosen == "cuda" and gpu is not None else chosen, dtype=dtype)
-    return attrs.evolve(runtime, note=partial(click.echo, err=True))
+    return local_runtime(device=f"cuda:{gpu}" if chosen == "cuda" and gpu is not None else chosen, dtype=dtype)
 
 
 def _refuse_too_large(folder: Path, runtime: "Runtime") -> None:
