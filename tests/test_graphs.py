@@ -2,6 +2,8 @@
 that cannot be had. On a CPU a step that runs again stands for a graph; a GPU, where there is one, captures them.
 """
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nanochat.inference import grammar, kv, penalties, sampler
+from nanochat.inference import grammar, graphs, kv, penalties, sampler
 from nanochat.inference.engine import Engine
 from nanochat.inference.grammar import Grammar
 from nanochat.inference.graphs import Capture, FixedView, Graphs, Step, computed_again
@@ -133,6 +135,28 @@ def test_every_shape_is_captured_once_and_replayed_from_then_on() -> None:
     assert len(captured) == 1
     ask(1, 300, 3)
     assert set(engine.graphs.graphs) > {(6, 256, True)} and {shape[1] for shape in engine.graphs.graphs} == {256, 512}
+
+
+def test_all_that_a_graph_reads_is_kept_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay refers to memory, not to tensors."""
+    read = list["weakref.ref[Tensor]"]()
+
+    class Watched(FixedView):
+        def __init__(self, cache: KVCache, fed: Tensor, seen: Tensor, *, side_by_side: bool) -> None:
+            read.extend(map(weakref.ref, (fed, seen)))
+            super().__init__(cache, fed, seen, side_by_side=side_by_side)
+
+    def recorded(step: Step) -> tuple[Callable[[], object], Tensor]:
+        result = step()
+        first = result.clone()
+        return lambda: result.copy_(first), result
+
+    monkeypatch.setattr(graphs, "FixedView", Watched)
+    engine = engine_with(recorded, rows=2)
+    engine.generate([prompt_of(4, seed) for seed in range(2)], Sampling(max_tokens=4, ignore_eos=True))
+    gc.collect()
+    assert engine.graphs is not None and engine.graphs.usable and len(engine.graphs.graphs) == 1
+    assert len(read) == 4 and all(each() is not None for each in read)
 
 
 def test_a_lone_row_in_a_late_slot_is_computed_alone() -> None:

@@ -126,6 +126,8 @@ class CUDACapture:
 class _Graph:
     fed: Tensor
     """(5, B) int64, what the next replay is fed: see `FixedView`."""
+    seen: Tensor
+    """What else it reads where it lies: kept, or the memory would be another's."""
     replay: Callable[[], object]
     logits: Tensor
     """(B, V), where the last replay wrote them."""
@@ -207,7 +209,7 @@ class Graphs:
         allowed = TOLERANCE * float(expected[used].nan_to_num(0, 0, 0).abs().max())
         if not torch.allclose(logits[used], expected[used], rtol=0, atol=allowed, equal_nan=True):
             return self._give_up("one computed something else", expected)
-        self.graphs[fed.size(1), reach, side_by_side] = _Graph(fed, replay, logits)
+        self.graphs[fed.size(1), reach, side_by_side] = _Graph(fed, seen, replay, logits)
         return expected
 
     def _compiled(self, given: tuple[GPT, KVCache, Tensor, Tensor, bool]) -> tuple[Callable[[], object], Tensor]:
