@@ -235,12 +235,14 @@ def _compilations() -> int:
 @pytest.mark.parametrize("int8", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_one_row_is_decoded_by_a_step_that_was_compiled_before_and_writes_what_the_operators_write(int8: bool) -> None:
     model = quantised(make_model(depth=2)) if int8 else make_model(depth=2)
-    engine = Engine(model, TOKENIZER, local_runtime(), rows=3, compiled=True)
+    notes: list[str] = []
+    engine = Engine(model, TOKENIZER, attrs.evolve(local_runtime(), note=notes.append), rows=3, compiled=True)
     assert engine.graphs is not None
     torch._dynamo.reset()  # what others have compiled of the same code
     before = _compilations()
     engine.graphs.warm()
     warmed = _compilations()
+    assert not notes
     assert 1 <= warmed - before <= 2, "with short windows read whole, and copied from a long reach"
     plain = Engine(model, TOKENIZER, local_runtime(), rows=1, reuse=False)
     sampling = Sampling(max_tokens=9, ignore_eos=True, logprobs=0)

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from nanochat.inference.kv import KVCache, View
+from nanochat.inference import kv
+from nanochat.inference.kv import KVCache
 from nanochat.model.attention_backends import Dense
 from nanochat.model.gpt import GPT
 from nanochat.model.gpt_config import GPTConfig
@@ -118,14 +120,13 @@ def test_bytes_of_decoding_by_formula_are_those_that_a_step_through_the_cache_re
     model = tiny_model(depth=5, sequence_len=160, short_window=0.1, vocab_size=320, **switches).eval()
     assert 128 in model.config.windows()
     cache, read = KVCache(model, slots=1, positions=160, device=torch.device("cpu")), list[int]()
-    extend = View.extend
+    attend = kv.attend
 
-    def counting(self: View, *arguments: Any) -> Any:
-        k, v, mask = extend(self, *arguments)
+    def counting(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         read.append(k.numel() + v.numel())
-        return k, v, mask
+        return attend(q, k, v, mask)
 
-    monkeypatch.setattr(View, "extend", counting)
+    monkeypatch.setattr(kv, "attend", counting)
     with torch.no_grad(), WeightsRead(model) as weights:
         model.logits(model.hidden(torch.tensor([[7]]), cache.view([0], [context - 1], [5], 1)))
     assert decode_bytes(model.config, context, element_bytes=4) == (4 * weights.numbers, 4 * sum(read))
