@@ -232,6 +232,13 @@ def _compilations() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other tests have imported, the standard library's distutils, setuptools would else refuse."""
+    monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
+
+
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("int8", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_one_row_is_decoded_by_a_step_that_was_compiled_before_and_writes_what_the_operators_write(int8: bool) -> None:
     model = quantised(make_model(depth=2)) if int8 else make_model(depth=2)
@@ -259,6 +266,7 @@ def test_one_row_is_decoded_by_a_step_that_was_compiled_before_and_writes_what_t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiler")
 def test_several_rows_are_compiled_once_for_any_number_of_them() -> None:
     model = make_model(depth=1)
     engine = Engine(model, TOKENIZER, local_runtime(), rows=9, compiled=True)
@@ -275,6 +283,7 @@ def test_several_rows_are_compiled_once_for_any_number_of_them() -> None:
     assert {shape[0] for shape in engine.graphs.graphs} == {1, 2, 4, 8, 9}
 
 
+@pytest.mark.usefixtures("compiler")
 def test_where_nothing_can_be_compiled_operators_answer_and_it_is_said() -> None:
     notes: list[str] = []
     model = make_model(depth=1)
