@@ -1,4 +1,4 @@
-"""How tests load engines in a process of its own, which imports this by its name: see `engine_loaders`."""
+"""How tests load engines in a process of its own, which imports this by its name."""
 
 import os
 import subprocess
